@@ -1,0 +1,192 @@
+"""Runs become batches: full by count, full by bytes, or old enough."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+from streamfaas.flow.event import EVENT_BYTES_MAX
+from streamfaas.flow.record import Instant, Lane, Run
+
+
+@dataclass(frozen=True, slots=True)
+class BatchPolicy:
+    """When a batch is closed. A window of 0 takes whatever is there and never waits."""
+
+    records_max: int = 100
+    event_bytes_max: int = EVENT_BYTES_MAX
+    window_seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        assert 1 <= self.records_max <= 10_000
+        assert 1 <= self.event_bytes_max <= EVENT_BYTES_MAX
+        assert 0 <= self.window_seconds <= 300
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one invocation is given: non-empty runs of one lane, in rising positions.
+
+    `attempt` counts the invocations that failed before, 0 at first.
+    """
+
+    runs: tuple[Run, ...]
+    attempt: int = 0
+
+    def __post_init__(self) -> None:
+        assert self.runs
+        if len(self.runs) > 1:
+            lane = self.runs[0].lane
+            assert all(run.lane == lane for run in self.runs)
+            assert all(a.last < b.first for a, b in zip(self.runs, self.runs[1:], strict=False))
+
+    @property
+    def lane(self) -> Lane:
+        return self.runs[0].lane
+
+    @property
+    def first(self) -> int:
+        return self.runs[0].first
+
+    @property
+    def last(self) -> int:
+        return self.runs[-1].last
+
+    @property
+    def count(self) -> int:
+        return sum(run.count for run in self.runs)
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(run.size_bytes for run in self.runs)
+
+    @property
+    def event_bytes(self) -> int:
+        return sum(run.event_bytes for run in self.runs)
+
+    @property
+    def oldest(self) -> float:
+        return min(run.oldest for run in self.runs)
+
+    @property
+    def newest(self) -> float:
+        return max(run.newest for run in self.runs)
+
+    def cut(self, at: int) -> tuple[Batch | None, Batch | None]:
+        """The batch before position `at` and the batch from it on; None for an empty side."""
+        before: list[Run] = []
+        after: list[Run] = []
+        for run in self.runs:
+            if run.last < at:
+                before.append(run)
+            elif run.first >= at:
+                after.append(run)
+            else:
+                head, tail = run.cut(at)
+                before.append(head)
+                after.append(tail)
+        return (
+            Batch(tuple(before), self.attempt) if before else None,
+            Batch(tuple(after), self.attempt) if after else None,
+        )
+
+    def split(self) -> tuple[Batch, Batch]:
+        """Two halves by record count. At least two records."""
+        wanted = self.count // 2
+        assert wanted >= 1
+        for run in self.runs:
+            if wanted < run.count:
+                at = run.first
+                if wanted:
+                    at = run.payload.fit(run.first, run.last, wanted, _UNBOUNDED)
+                head, tail = self.cut(at)
+                assert head is not None
+                assert tail is not None
+                return head, tail
+            wanted -= run.count
+        raise AssertionError("a batch of two records always has a middle")
+
+
+_UNBOUNDED = 1 << 62
+
+
+class Batcher:
+    """Gathers one lane: offered runs, it gives back batches when asked. The caller brings the time.
+
+    Everything offered comes out again, in order, in exactly one batch. What is held is bounded by
+    the caller, who stops offering (see `held_bytes`).
+    """
+
+    __slots__ = ("_held", "_policy", "held_bytes", "held_event_bytes", "held_records")
+
+    def __init__(self, policy: BatchPolicy) -> None:
+        self._policy = policy
+        self._held: deque[tuple[Run, Instant]] = deque()
+        self.held_records = 0
+        self.held_bytes = 0
+        self.held_event_bytes = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._held)
+
+    @property
+    def deadline(self) -> Instant | None:
+        """When `take` gives a batch that is not full, or None while nothing is held."""
+        if not self._held:
+            return None
+        return Instant(self._held[0][1] + self._policy.window_seconds)
+
+    def offer(self, run: Run, now: Instant) -> None:
+        self._held.append((run, now))
+        self._count(run, 1)
+
+    def take(self, now: Instant) -> Batch | None:
+        """A full batch, or what there is once the window of its first record has closed."""
+        deadline = self.deadline
+        if deadline is None:
+            return None
+        full = (
+            self.held_records >= self._policy.records_max
+            or self.held_event_bytes >= self._policy.event_bytes_max
+        )
+        return self._close() if full or now >= deadline else None
+
+    def flush(self) -> Batch | None:
+        """What there is, window or not."""
+        return self._close() if self._held else None
+
+    def drop(self) -> None:
+        """Forgets everything held (the lane is read again from elsewhere, or given away)."""
+        self._held.clear()
+        self.held_records = self.held_bytes = self.held_event_bytes = 0
+
+    def _close(self) -> Batch:
+        records, room = self._policy.records_max, self._policy.event_bytes_max
+        chosen: list[Run] = []
+        while self._held and records > 0:
+            run, arrived = self._held[0]
+            head, tail = _fitting(run, records, room)
+            if chosen and head.event_bytes > room:
+                break
+            self._held.popleft()
+            self._count(run, -1)
+            if tail is not None:
+                self._held.appendleft((tail, arrived))
+                self._count(tail, 1)
+            chosen.append(head)
+            records -= head.count
+            room -= head.event_bytes
+        return Batch(tuple(chosen))
+
+    def _count(self, run: Run, sign: int) -> None:
+        self.held_records += sign * run.count
+        self.held_bytes += sign * run.size_bytes
+        self.held_event_bytes += sign * run.event_bytes
+
+
+def _fitting(run: Run, records: int, room: int) -> tuple[Run, Run | None]:
+    """What of the run fits, one record at least, and the rest of it."""
+    if run.count <= records and run.event_bytes <= room:
+        return run, None
+    at = run.payload.fit(run.first, run.last, records, max(room, 1))
+    return run.cut(at) if at <= run.last else (run, None)

@@ -1,0 +1,61 @@
+"""How a call ended. A function's failure is a value here, never an exception."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import TypeAlias
+
+
+class Fault(enum.Enum):
+    """Whose fault a failure was, which decides what becomes of the batch."""
+
+    FUNCTION = "function"
+    TIMEOUT = "timeout"
+    CRASH = "crash"
+    MEMORY = "memory"
+    INIT = "init"
+    OVERSIZE = "oversize"  # one record alone makes an event that is too large
+    CORRUPT = "corrupt"  # the bytes from the source do not match their checksum
+    THROTTLED = "throttled"
+    ABORTED = "aborted"  # we ended the call: shutdown, a lane given away, a fault of ours
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What the worker's run cost: the REPORT line. `init_seconds` only where the call waited
+    for a cold start, `memory_bytes` the largest resident set of the worker so far."""
+
+    worker: str = ""
+    duration_seconds: float = 0.0
+    init_seconds: float | None = None
+    memory_bytes: int = 0
+
+
+NO_REPORT = Report()
+
+
+@dataclass(frozen=True, slots=True)
+class Success:
+    """The function answered. `until` is set where the worker ran only the records before that
+    position, since more would have made the event too large: the rest has not run."""
+
+    answer: bytes
+    until: int | None = None
+    report: Report = NO_REPORT
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """The call failed. `type` and `message` as Lambda reports them (`Sandbox.Timedout`, …);
+    `until` as in `Success`: only the records before it took part."""
+
+    fault: Fault
+    type: str
+    message: str
+    stack: tuple[str, ...] = ()
+    until: int | None = None
+    report: Report = NO_REPORT
+
+
+Outcome: TypeAlias = Success | Failure

@@ -1,0 +1,118 @@
+"""Where records come from. One file a kind; the table below is the only list."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol, TypeAlias
+
+from streamfaas.flow.batch import Batch
+from streamfaas.flow.event import Event
+from streamfaas.flow.ledger import Ledger, Settlement
+from streamfaas.flow.record import Lane, Record, Run
+from streamfaas.flow.verdict import Judge
+
+KINDS: Mapping[str, str] = {
+    "kafka": "streamfaas.sources.kafka:Kafka",
+    "directory": "streamfaas.sources.directory:Directory",
+    "memory": "streamfaas.sources.memory:Memory",
+}
+"""Loaded only when a trigger of the kind is configured."""
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A lane is ours from now on."""
+
+    lane: Lane
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """Records of one lane that was ready."""
+
+    run: Run
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """Finish or drop what is in hand of the lane within the grace, then call `closed`."""
+
+    lane: Lane
+    grace_seconds: float
+
+
+Arrival: TypeAlias = Opened | Arrived | Closing
+
+Spawn = Callable[[Callable[[], Awaitable[None]], str], None]
+"""The engine's task group, for sources that need a task: a coroutine function and its name. The
+task is cancelled by the engine after `close()`; its exceptions reach the mapping's supervisor."""
+
+
+@dataclass(frozen=True, slots=True)
+class LaneView:
+    """What a source knows of a lane beside what the engine knows. `lag` counts records not yet
+    finished with (None: unknown); `note` is for people."""
+
+    position: int | None = None
+    lag: int | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceView:
+    """How a source stands: `state` is `connecting`, `running` or `degraded`; `reason` says why in
+    one line. `blocked` maps a lane to why the source itself holds it (a lost range, a batch that
+    stays corrupt), with the commands that help."""
+
+    state: str
+    reason: str = ""
+    lanes: Mapping[Lane, LaneView] = field(default_factory=dict)
+    blocked: Mapping[Lane, str] = field(default_factory=dict)
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Source(Protocol):
+    """A reader, plus a choice of ledger and judge. Errors that leave `open`, `next`, `settle` and
+    `close` are `WorldError`s; the mapping's supervisor then closes this object and makes a new
+    one. Everything that waits has a deadline of its own."""
+
+    kind: ClassVar[str]
+    judge: Judge
+
+    def ledger(self, lane: Lane) -> Ledger: ...
+
+    def shape(self, batch: Batch) -> Event:
+        """The event for a batch, pure. May be raw (`Encoding.KAFKA`)."""
+
+    def event(self, batch: Batch) -> bytes:
+        """The event as JSON, pure: what the handler would see, byte for byte. `CorruptBatch`
+        where the bytes are damaged."""
+
+    def records(self, batch: Batch) -> tuple[Record, ...]:
+        """The records of a batch, looked at, pure. `CorruptBatch` where the bytes are damaged."""
+
+    async def open(self, spawn: Spawn) -> None:
+        """Connects. Must be safe to `close()` after it failed half-way."""
+
+    async def next(self, ready: Collection[Lane]) -> Arrival:
+        """The next thing that happens; records only of lanes that are in `ready`, a live
+        collection that the engine changes while this waits (it calls `wake` then)."""
+
+    def wake(self) -> None:
+        """`ready` has changed."""
+
+    async def rewind(self, lane: Lane, position: int) -> None:
+        """Read the lane again from `position` on; what was handed over from there is forgotten."""
+
+    async def closed(self, lane: Lane) -> None:
+        """The answer to `Closing`: all that will be settled of the lane has been."""
+
+    async def settle(self, settlement: Settlement) -> None:
+        """Remembers what is finished with. May be made durable a little later (a commit timer),
+        but never before it is told, and always before `close` returns."""
+
+    async def close(self) -> None:
+        """Gives a last durable settlement and lets go, within a deadline of its own."""
+
+    def view(self) -> SourceView: ...

@@ -1,0 +1,1 @@
+"""What is seen: typed signals, and who listens to them."""

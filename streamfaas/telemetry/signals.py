@@ -1,0 +1,151 @@
+"""Every signal that the daemon gives about itself, as frozen values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from streamfaas.flow.outcome import Outcome
+from streamfaas.flow.record import Lane
+
+
+@dataclass(frozen=True, slots=True)
+class InvocationEnded:
+    """One attempt at one batch (or one direct call, `lane` None) has ended."""
+
+    request_id: str
+    function: str
+    lane: Lane | None
+    records: int
+    first: int
+    last: int
+    attempt: int
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class LaneOpened:
+    lane: Lane
+
+
+@dataclass(frozen=True, slots=True)
+class LaneClosed:
+    lane: Lane
+    unfinished: int
+
+
+@dataclass(frozen=True, slots=True)
+class LaneRetrying:
+    """A batch will run again in `wait_seconds`; `blocked` from the fifth failure on where nothing
+    else can become of it."""
+
+    lane: Lane
+    first: int
+    last: int
+    attempt: int
+    wait_seconds: float
+    blocked: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class LaneHealed:
+    """A lane that was blocked goes on."""
+
+    lane: Lane
+
+
+@dataclass(frozen=True, slots=True)
+class BatchSetAside:
+    """A batch was given up and its destination has it."""
+
+    lane: Lane
+    first: int
+    last: int
+    records: int
+    condition: str
+    destination: str
+
+
+@dataclass(frozen=True, slots=True)
+class DestinationFailed:
+    """A destination does not take a batch; its lane waits."""
+
+    lane: Lane
+    destination: str
+    reason: str
+    wait_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class SourceChanged:
+    """A source is `connecting`, `running`, `degraded` or `rebuilt`, and why, in one line."""
+
+    source: str
+    state: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStarted:
+    function: str
+    worker: str
+    init_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerEnded:
+    """`reason` is `idle`, `drained`, `timeout`, `crash`, `protocol`, `init` or `aborted`."""
+
+    function: str
+    worker: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionIsolated:
+    """With which level (`full`, `reduced`, `none`) a function's workers run, and what is missing."""
+
+    function: str
+    level: str
+    missing: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LogWritten:
+    """One line of a function's own output, or a platform line of ours about it."""
+
+    function: str
+    worker: str
+    request_id: str
+    line: str
+    platform: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonStepped:
+    """The daemon is `ready`, `draining`, `drained`, …"""
+
+    step: str
+    detail: str = ""
+
+
+Signal: TypeAlias = (
+    InvocationEnded
+    | LaneOpened
+    | LaneClosed
+    | LaneRetrying
+    | LaneHealed
+    | BatchSetAside
+    | DestinationFailed
+    | SourceChanged
+    | WorkerStarted
+    | WorkerEnded
+    | FunctionIsolated
+    | LogWritten
+    | DaemonStepped
+)
+
+Emit = Callable[[Signal], None]
+"""Tells whoever listens. Never raises, never waits."""
