@@ -1,1 +1,1 @@
-"""engine"""
+"""Moves the data; owns every task on the path."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, TypeAlias
 
@@ -44,7 +44,7 @@ class Closing:
 
 Arrival: TypeAlias = Opened | Arrived | Closing
 
-Spawn = Callable[[Callable[[], Awaitable[None]], str], None]
+Spawn = Callable[[Callable[[], Coroutine[Any, Any, None]], str], None]
 """The engine's task group, for sources that need a task: a coroutine function and its name. The
 task is cancelled by the engine after `close()`; its exceptions reach the mapping's supervisor."""
 
@@ -91,6 +91,9 @@ class Source(Protocol):
 
     def records(self, batch: Batch) -> tuple[Record, ...]:
         """The records of a batch, looked at, pure. `CorruptBatch` where the bytes are damaged."""
+
+    def batch_info(self, batch: Batch) -> Mapping[str, Any]:
+        """Lambda's `<Source>BatchInfo` of an on-failure document: one key with its content."""
 
     async def open(self, spawn: Spawn) -> None:
         """Connects. Must be safe to `close()` after it failed half-way."""

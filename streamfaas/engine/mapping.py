@@ -1,0 +1,288 @@
+"""One source → one function: arrivals to lanes, under a supervisor that outlives the source."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import anyio
+from anyio.abc import TaskGroup
+
+from streamfaas.engine.lane import LanePolicy, LaneRunner, Surroundings
+from streamfaas.flow.errors import Refused, WorldError
+from streamfaas.flow.record import Instant, Lane
+from streamfaas.flow.verdict import RetryPolicy
+from streamfaas.sources import Arrived, Closing, Opened, Source
+from streamfaas.telemetry import signals
+
+RECONNECT = RetryPolicy(backoff_seconds=1.0, backoff_seconds_max=30.0)
+REFUSED_SECONDS = 60.0
+CLOSE_SECONDS = 15.0
+REBUILD_GRACE_SECONDS = 10.0
+HELD_BYTES_MAX = 64 * 1024 * 1024
+"""What the lanes of one mapping may hold together, beyond the first run of each."""
+
+
+class Mapping:
+    """A trigger of a function. `run` lasts until `stop`; a source that fails is closed and made
+    anew, with growing pauses, and its lanes begin again at their checkpoints."""
+
+    def __init__(
+        self,
+        name: str,
+        make_source: Callable[[], Source],
+        policy: LanePolicy,
+        surroundings: Surroundings,
+    ) -> None:
+        self.name = name
+        self.policy = policy
+        self._make_source = make_source
+        self._around = surroundings
+        self._lanes: dict[Lane, LaneRunner] = {}
+        self._ready: set[Lane] = set()
+        self._full: set[Lane] = set()
+        self._source: Source | None = None
+        self._reason = "not connected yet"
+        self._state = "connecting"
+        self._grace_seconds: float | None = None  # set once told to stop
+        self._reading: anyio.CancelScope | None = None
+        self._stopped = anyio.Event()
+        self._done = {"records": 0, "batches": 0, "failures": 0, "set_aside": 0}
+        self.connected = anyio.Event()
+        """Set once the source has been opened, or has failed to be for the first time."""
+
+    @property
+    def stopping(self) -> bool:
+        return self._grace_seconds is not None
+
+    async def run(self) -> None:
+        failures = 0
+        try:
+            while not self.stopping:
+                started = self._around.clock()
+                error = await self._once()
+                self.connected.set()
+                if error is None:
+                    break
+                # a source that stood for a while has earned a quick return
+                failures = 1 if self._around.clock() - started > 60 else failures + 1
+                await self._rest(error, failures)
+        finally:
+            self._stopped.set()
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Reads nothing more, lets what is in flight end within the grace, settles, closes."""
+        self._grace_seconds = grace_seconds
+        if self._reading is not None:
+            self._reading.cancel()
+        await self._stopped.wait()
+
+    # -- one life of the source
+
+    async def _once(self) -> WorldError | None:
+        """Why the source failed; None if it ended because we were told to stop."""
+        source = self._source = self._make_source()
+        self._tell("connecting", "")
+        error: WorldError | None = None
+        try:
+            async with anyio.create_task_group() as tasks:
+                try:
+                    await self._live(source, tasks)
+                finally:
+                    tasks.cancel_scope.cancel()
+        except* WorldError as group:
+            error = _first(group)
+        finally:
+            with anyio.CancelScope(shield=True):
+                error = await self._let_go(source) or error
+        return None if self.stopping else error
+
+    async def _live(self, source: Source, tasks: TaskGroup) -> None:
+        with anyio.CancelScope() as self._reading:
+            if self.stopping:
+                return
+
+            def spawn(work: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
+                tasks.start_soon(work, name=f"{self.name}: {name}")
+
+            await source.open(spawn)
+            self._tell("running", "")
+            self.connected.set()
+            try:
+                await self._read(source, tasks)
+            except WorldError:  # what is in flight may still end, and is worth a checkpoint
+                await self._close_lanes(REBUILD_GRACE_SECONDS)
+                raise
+        self._reading = None
+        await self._close_lanes(self._grace_seconds or 0.0)
+
+    async def _read(self, source: Source, tasks: TaskGroup) -> None:
+        while True:
+            match await source.next(self._ready):
+                case Arrived(run):
+                    lane = self._lanes[run.lane]
+                    lane.offer(run)
+                    self._weigh(lane)
+                case Opened(lane):
+                    self._open_lane(lane, source, tasks)
+                case Closing(lane, grace_seconds):
+                    tasks.start_soon(self._close_lane, lane, grace_seconds)
+
+    async def _let_go(self, source: Source) -> WorldError | None:
+        """Closes the source whatever has happened; its last settlement is in here."""
+        for lane in list(self._lanes):
+            self._forget(lane)
+        error: WorldError | None = None
+        with anyio.move_on_after(CLOSE_SECONDS) as deadline:
+            try:
+                await source.close()
+            except WorldError as failed:
+                error = failed
+        if deadline.cancelled_caught:
+            self._tell("degraded", f"did not close within {CLOSE_SECONDS:.0f} s; left behind")
+        return error
+
+    async def _rest(self, error: WorldError, failures: int) -> None:
+        pause = RECONNECT.delay(failures, self._around.jitter())
+        if isinstance(error, Refused):  # a person has to act; do not hammer the door meanwhile
+            pause = max(pause, REFUSED_SECONDS if failures > 1 else pause)
+        self._tell("degraded", f"{error}; next try in {pause:.0f} s")
+        with anyio.CancelScope() as self._reading:
+            if not self.stopping:
+                await anyio.sleep(pause)
+        self._reading = None
+
+    # -- lanes
+
+    def _open_lane(self, lane: Lane, source: Source, tasks: TaskGroup) -> None:
+        assert lane not in self._lanes
+        runner = LaneRunner(lane, source, self.policy, self._around, self._has_room)
+        self._lanes[lane] = runner
+        self._ready.add(lane)
+        tasks.start_soon(self._run_lane, runner, name=f"{self.name}: {lane.name}")
+        self._around.emit(signals.LaneOpened(lane))
+
+    async def _run_lane(self, runner: LaneRunner) -> None:
+        try:
+            with runner.scope:
+                await runner.run()
+        finally:
+            runner.ended.set()
+
+    async def _close_lane(self, lane: Lane, grace_seconds: float) -> None:
+        """Lets the lane end within the grace, cuts it off after, and tells the source."""
+        runner = self._lanes.get(lane)
+        if runner is not None:
+            await _end(runner, grace_seconds)
+            self._forget(lane)
+        if self._source is not None:
+            await self._source.closed(lane)
+
+    async def _close_lanes(self, grace_seconds: float) -> None:
+        for runner in self._lanes.values():
+            runner.close()
+        with anyio.move_on_after(grace_seconds):
+            for runner in list(self._lanes.values()):
+                await runner.ended.wait()
+        for runner in list(self._lanes.values()):
+            runner.scope.cancel()
+        for lane, runner in list(self._lanes.items()):
+            await runner.ended.wait()
+            self._forget(lane)
+
+    def _forget(self, lane: Lane) -> None:
+        runner = self._lanes.pop(lane, None)
+        self._ready.discard(lane)
+        self._full.discard(lane)
+        if runner is None:
+            return
+        for name in self._done:
+            self._done[name] += getattr(runner.status, name)
+        self._around.emit(signals.LaneClosed(lane, runner.unfinished))
+
+    # -- which lanes want more
+
+    def _weigh(self, runner: LaneRunner) -> None:
+        held = runner.held_bytes
+        if runner.full or (held and self._held_bytes() > HELD_BYTES_MAX):
+            self._ready.discard(runner.lane)
+            self._full.add(runner.lane)
+
+    def _has_room(self, lane: Lane) -> None:
+        """A lane has taken a batch out: it, and whoever waited for the common budget, may read."""
+        if not self._full:
+            return
+        within = self._held_bytes() <= HELD_BYTES_MAX
+        changed = False
+        for name in list(self._full) if within else [lane]:
+            runner = self._lanes.get(name)
+            if runner is not None and not runner.full and (within or not runner.held_bytes):
+                self._full.discard(name)
+                self._ready.add(name)
+                changed = True
+        if changed and self._source is not None:
+            self._source.wake()
+
+    def _held_bytes(self) -> int:
+        return sum(runner.held_bytes for runner in self._lanes.values())
+
+    # -- for people
+
+    def _tell(self, state: str, reason: str) -> None:
+        changed = (state, reason) != (self._state, self._reason)
+        self._state, self._reason = state, reason
+        if changed:
+            self._around.emit(signals.SourceChanged(self.name, state, reason))
+
+    def view(self, now: Instant) -> dict[str, Any]:
+        """The trigger as `status` shows it."""
+        source = self._source.view() if self._source is not None else None
+        blocked = {} if source is None else dict(source.blocked)
+        lanes = []
+        for lane, runner in sorted(self._lanes.items()):
+            status = runner.status
+            seen = None if source is None else source.lanes.get(lane)
+            reason = blocked.get(lane) or status.reason
+            wait = None if status.again_at is None else max(0.0, status.again_at - now)
+            lanes.append(
+                {
+                    "name": lane.name,
+                    "state": "blocked" if lane in blocked else status.state,
+                    "position": status.position if seen is None else seen.position,
+                    "lag": None if seen is None else seen.lag,
+                    "held_records": runner.held_records,
+                    "held_bytes": runner.held_bytes,
+                    "in_flight": status.in_flight,
+                    "attempt": status.attempt,
+                    "reason": reason,
+                    "next_in_seconds": wait,
+                }
+            )
+        state, reason = self._state, self._reason
+        if state == "running" and source is not None and source.state != "running":
+            state, reason = source.state, source.reason
+        if state == "running":
+            states = {lane["state"] for lane in lanes}
+            state = next((s for s in ("blocked", "retrying") if s in states), state)
+        totals = {
+            name: count + sum(getattr(r.status, name) for r in self._lanes.values())
+            for name, count in self._done.items()
+        }
+        kind = self._source.kind if self._source is not None else ""
+        return {"kind": kind, "state": state, "reason": reason, "lanes": lanes, **totals}
+
+
+async def _end(runner: LaneRunner, grace_seconds: float) -> None:
+    runner.close()
+    with anyio.move_on_after(grace_seconds):
+        await runner.ended.wait()
+    runner.scope.cancel()
+    await runner.ended.wait()
+
+
+def _first(group: BaseExceptionGroup[WorldError]) -> WorldError:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, WorldError)
+    return error
