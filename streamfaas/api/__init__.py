@@ -1,1 +1,1 @@
-"""api"""
+"""The doors: HTTP words to our words."""

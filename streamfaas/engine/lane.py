@@ -53,9 +53,11 @@ class Surroundings:
 
 @dataclass(slots=True)
 class LaneStatus:
-    """How the lane stands, for people to look at."""
+    """How the lane stands, for people to look at. `blocked` outlives `state`, which tells of the
+    moment (a blocked batch that is being tried again runs)."""
 
     state: str = "idle"  # idle, running, retrying, blocked, closing
+    blocked: bool = False
     position: int | None = None
     attempt: int = 0
     in_flight: int = 0
@@ -179,7 +181,7 @@ class LaneRunner:
         around, status = self._around, self.status
         self._request_id = around.request_id()
         status.in_flight, status.again_at = batch.count, None
-        if status.state != "blocked":
+        if not status.blocked:
             status.state = "retrying" if batch.attempt else "running"
         try:
             event = self._source.shape(batch)
@@ -235,9 +237,11 @@ class LaneRunner:
         status = self.status
         status.position, status.attempt = batch.last, 0
         status.records += batch.count
-        if status.state == "blocked":
+        if status.blocked:
+            status.blocked = False
             self._around.emit(signals.LaneHealed(self.lane))
-        status.state, status.reason = "running", ""
+        if not self._closing:
+            status.state, status.reason = "running", ""
 
     async def _give_back(
         self, batch: Batch, at: Instant | None, outcome: Outcome, *, blocked: bool
@@ -247,6 +251,8 @@ class LaneRunner:
         settlement = self._ledger.release(batch, at)
         if settlement is not None:
             await self._source.settle(settlement)
+        # the lane goes on with others: it is the source that holds what failed
+        self.status.blocked = False
         self.status.state = "running"
         if at is None:  # aborted or throttled: the queue may hand it out at once, we need not
             await self._wait(Instant(self._around.clock() + self._policy.retry.backoff_seconds))
@@ -276,6 +282,7 @@ class LaneRunner:
                     signals.DestinationFailed(self.lane, policy.set_aside.name, str(error), pause)
                 )
                 self.status.state, self.status.reason = "blocked", f"destination: {error}"
+                self.status.blocked = True
                 await self._wait_until(Instant(self._around.clock() + pause))
             else:
                 self.status.set_aside += batch.count
@@ -321,6 +328,7 @@ class LaneRunner:
         reason = f"{outcome.type}: {outcome.message}"
         if not self._closing:
             self.status.state = "blocked" if blocked else "retrying"
+        self.status.blocked = blocked
         self.status.attempt, self.status.reason = batch.attempt, reason
         wait = max(0.0, at - self._around.clock())
         self._around.emit(

@@ -48,6 +48,8 @@ class Mapping:
         self._reading: anyio.CancelScope | None = None
         self._stopped = anyio.Event()
         self._done = {"records": 0, "batches": 0, "failures": 0, "set_aside": 0}
+        self._checkpoints: dict[str, int] = {}  # of lanes that have been closed
+        self._left_blocked: dict[str, str] = {}
         self.connected = anyio.Event()
         """Set once the source has been opened, or has failed to be for the first time."""
 
@@ -158,6 +160,7 @@ class Mapping:
         assert lane not in self._lanes
         runner = LaneRunner(lane, source, self.policy, self._around, self._has_room)
         self._lanes[lane] = runner
+        self._left_blocked.pop(lane.name, None)
         self._ready.add(lane)
         tasks.start_soon(self._run_lane, runner, name=f"{self.name}: {lane.name}")
         self._around.emit(signals.LaneOpened(lane))
@@ -198,6 +201,10 @@ class Mapping:
             return
         for name in self._done:
             self._done[name] += getattr(runner.status, name)
+        if runner.status.position is not None:
+            self._checkpoints[lane.name] = runner.status.position
+        if runner.status.blocked:
+            self._left_blocked[lane.name] = runner.status.reason
         self._around.emit(signals.LaneClosed(lane, runner.unfinished))
 
     # -- which lanes want more
@@ -269,7 +276,17 @@ class Mapping:
             for name, count in self._done.items()
         }
         kind = self._source.kind if self._source is not None else ""
-        return {"kind": kind, "state": state, "reason": reason, "lanes": lanes, **totals}
+        positions = {lane.name: runner.status.position for lane, runner in self._lanes.items()}
+        return {
+            "kind": kind,
+            "state": state,
+            "reason": reason,
+            "lanes": lanes,
+            **totals,
+            "checkpoints": self._checkpoints
+            | {name: position for name, position in positions.items() if position is not None},
+            "left_blocked": self._left_blocked,
+        }
 
 
 async def _end(runner: LaneRunner, grace_seconds: float) -> None:

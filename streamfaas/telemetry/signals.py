@@ -26,11 +26,15 @@ class InvocationEnded:
 
 @dataclass(frozen=True, slots=True)
 class LaneOpened:
+    """A lane is read from now on."""
+
     lane: Lane
 
 
 @dataclass(frozen=True, slots=True)
 class LaneClosed:
+    """A lane is not read any more; `unfinished` positions of it will come again."""
+
     lane: Lane
     unfinished: int
 
@@ -89,6 +93,8 @@ class SourceChanged:
 
 @dataclass(frozen=True, slots=True)
 class WorkerStarted:
+    """A worker has imported its handler and is ready."""
+
     function: str
     worker: str
     init_seconds: float
@@ -105,7 +111,7 @@ class WorkerEnded:
 
 @dataclass(frozen=True, slots=True)
 class FunctionIsolated:
-    """With which level (`full`, `reduced`, `none`) a function's workers run, and what is missing."""
+    """At which level (`full`, `reduced`, `none`) a function is isolated, and what is missing."""
 
     function: str
     level: str

@@ -1,0 +1,199 @@
+"""Signals as lines for a person, or as JSON lines for a collector of logs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+import orjson
+
+from streamfaas.flow.outcome import Failure, Outcome, Success
+from streamfaas.flow.record import Lane
+from streamfaas.telemetry import signals
+from streamfaas.telemetry.signals import Signal
+
+INVOCATION_LINES_A_SECOND = 20
+"""More than so many successes in a second are summed up in one line; failures are all shown."""
+
+BLOCKED_HELP = (
+    "mend the function: the lane goes on by itself (look: streamfaas status; "
+    "or give the trigger an on_failure destination: streamfaas explain blocked)"
+)
+
+GREEN, RED, YELLOW, DIM, PLAIN = "\x1b[32m", "\x1b[31m", "\x1b[33m", "\x1b[2m", "\x1b[0m"
+
+
+class Console:
+    """Listens to signals; `put` takes the finished line. `quiet` leaves out what goes well."""
+
+    def __init__(
+        self,
+        put: Callable[[str], None],
+        *,
+        json: bool = False,
+        colour: bool = False,
+        quiet: bool = False,
+    ) -> None:
+        self._put = put
+        self._json = json
+        self._colour = colour
+        self._quiet = quiet
+        self._second = 0
+        self._shown = 0
+        self._unshown = 0
+
+    def __call__(self, signal: Signal) -> None:
+        line = _json_line(signal) if self._json else self._text(signal)
+        if line:
+            self._put(line)
+
+    # -- text
+
+    def _text(self, signal: Signal) -> str:  # noqa: C901, PLR0912 - one case a signal
+        match signal:
+            case signals.InvocationEnded():
+                return self._invocation(signal)
+            case signals.LaneRetrying(lane, first, last, attempt, wait, blocked, reason):
+                mark = "BLOCKED" if blocked else "retrying"
+                tail = f": {BLOCKED_HELP}" if blocked else ""
+                text = (
+                    f"{mark} {_place(lane)} @{first}..{last}: failure {attempt}, "
+                    f"again in {wait:.1f} s: {printable(reason)}{tail}"
+                )
+                return self._stamped(text, RED if blocked else YELLOW)
+            case signals.LaneHealed(lane):
+                return self._stamped(f"healed {_place(lane)}: goes on", GREEN)
+            case signals.BatchSetAside(lane, first, last, records, condition, destination):
+                text = (
+                    f"set aside {_place(lane)} @{first}..{last}: {records} records "
+                    f"→ {destination} ({condition})"
+                )
+                return self._stamped(text, YELLOW)
+            case signals.DestinationFailed(lane, destination, reason, wait):
+                text = (
+                    f"BLOCKED {_place(lane)}: {destination} does not take a batch: "
+                    f"{printable(reason)}; again in {wait:.1f} s"
+                )
+                return self._stamped(text, RED)
+            case signals.SourceChanged(source, state, reason):
+                colour = YELLOW if state in {"degraded", "rebuilt"} else DIM
+                because = f": {printable(reason)}" if reason else ""
+                return self._stamped(f"{state} {source}{because}", colour)
+            case signals.FunctionIsolated(function, level, missing):
+                lacks = f", without {', '.join(missing)}" if missing else ""
+                colour = DIM if level == "full" else YELLOW
+                return self._stamped(f"isolation {function}: {level}{lacks}", colour)
+            case signals.LogWritten(_, worker, _, line, platform):
+                if self._quiet:
+                    return ""
+                text = f"{worker} | {line}"
+                return self._painted(text, DIM) if platform else text
+            case signals.WorkerEnded(_, worker, reason):
+                if reason in {"idle", "drained"}:
+                    return ""
+                return self._stamped(f"worker {worker} ended: {printable(reason)}", YELLOW)
+            case signals.DaemonStepped(step, detail):
+                return self._stamped(f"{step} {detail}".rstrip(), "")
+            case _:
+                return ""
+
+    def _invocation(self, signal: signals.InvocationEnded) -> str:
+        failed = isinstance(signal.outcome, Failure)
+        if not failed and (self._quiet or self._too_many()):
+            return ""
+        place = signal.function if signal.lane is None else _place(signal.lane)
+        span = "" if signal.lane is None else f" @{signal.first}..{signal.last}"
+        report = signal.outcome.report
+        init = "" if report.init_seconds is None else f" (init {_ms(report.init_seconds)})"
+        text = (
+            f"{'✗' if failed else '✓'} {place}{span}  {_records(signal.records)}  "
+            f"{_ms(report.duration_seconds)}{init}  {report.worker}"
+        )
+        if isinstance(signal.outcome, Failure):
+            text += f"  {printable(signal.outcome.type)}: {printable(signal.outcome.message)}"
+        return self._stamped(text, RED if failed else GREEN)
+
+    def _too_many(self) -> bool:
+        second = int(time.monotonic())
+        if second != self._second:
+            self._second, self._shown = second, 0
+            if self._unshown:
+                self._put(self._painted(f"  … and {self._unshown} more invocations", DIM))
+                self._unshown = 0
+        self._shown += 1
+        if self._shown > INVOCATION_LINES_A_SECOND:
+            self._unshown += 1
+            return True
+        return False
+
+    def _stamped(self, text: str, colour: str) -> str:
+        stamp = time.strftime("%H:%M:%S")
+        return f"{self._painted(stamp, DIM)} {self._painted(text, colour)}"
+
+    def _painted(self, text: str, colour: str) -> str:
+        return f"{colour}{text}{PLAIN}" if self._colour and colour else text
+
+
+def printable(text: str, limit: int = 400) -> str:
+    """One line, no control characters, not endless: what a function says cannot forge a line."""
+    cut = text if len(text) <= limit else text[:limit] + "…"
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in cut)
+
+
+def _place(lane: Lane) -> str:
+    return f"{lane.source} {printable(lane.name)}"
+
+
+def _records(count: int) -> str:
+    return f"{count} record" + ("s" if count != 1 else "")
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1000:.1f} ms"
+
+
+def _json_line(signal: Signal) -> str:
+    moment = time.time()  # noqa: TID251 - for display
+    body = {"time": _iso(moment), "event": type(signal).__name__, **_plain(signal)}
+    return orjson.dumps(body).decode()
+
+
+def _plain(value: Any) -> dict[str, Any]:
+    assert is_dataclass(value)
+    return {field.name: _field(getattr(value, field.name)) for field in fields(value)}
+
+
+def _field(value: Any) -> Any:
+    match value:
+        case Lane(source, name):
+            return f"{source} {name}"
+        case Success() | Failure():
+            return _outcome(value)
+        case bytes():
+            return value.decode("utf-8", "replace")
+        case str():  # lone surrogates would not be JSON
+            return value.encode("utf-8", "backslashreplace").decode()
+        case _:
+            return value
+
+
+def _outcome(outcome: Outcome) -> dict[str, Any]:
+    report = outcome.report
+    body: dict[str, Any] = {
+        "ok": isinstance(outcome, Success),
+        "worker": report.worker,
+        "duration_seconds": round(report.duration_seconds, 6),
+    }
+    if report.init_seconds is not None:
+        body["init_seconds"] = round(report.init_seconds, 6)
+    if isinstance(outcome, Failure):
+        body["error_type"] = _field(outcome.type)
+        body["error_message"] = _field(outcome.message[:4096])
+    return body
+
+
+def _iso(moment: float) -> str:
+    milliseconds = int(moment * 1000) % 1000
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(moment)) + f".{milliseconds:03d}Z"
