@@ -1,0 +1,213 @@
+import http.client
+import os
+import socket
+import stat
+import threading
+
+import anyio
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streamfaas.api.server import BODY_BYTES_MAX, Request, Response, Server
+from streamfaas.flow.errors import StoreError
+
+
+class UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path):
+        super().__init__("localhost", timeout=10)
+        self.path = str(path)
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(10)
+        self.sock.connect(self.path)
+
+
+async def echo(request: Request) -> Response:
+    return Response.json(
+        200, {"method": request.method, "path": request.path, "size": len(request.body)}
+    )
+
+
+def serving(path, client):
+    """Runs `client()` in a thread while a server answers at `path`; gives back its result."""
+
+    async def main():
+        server = Server(path, echo)
+        server.open()
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(server.serve)
+                result = await anyio.to_thread.run_sync(client)
+                tasks.cancel_scope.cancel()
+        finally:
+            server.close()
+        return result
+
+    return anyio.run(main)
+
+
+def test_it_answers_several_requests_on_one_connection(tmp_path):
+    path = tmp_path / "s.sock"
+
+    def client():
+        connection = UnixConnection(path)
+        answers = []
+        for body in (b"", b"x" * 100_000):
+            connection.request("POST", "/echo?a=1", body)
+            response = connection.getresponse()
+            answers.append((response.status, response.read()))
+        connection.close()
+        return answers
+
+    assert serving(path, client) == [
+        (200, b'{"method":"POST","path":"/echo?a=1","size":0}'),
+        (200, b'{"method":"POST","path":"/echo?a=1","size":100000}'),
+    ]
+
+
+def test_only_the_owner_can_open_the_socket(tmp_path):
+    path = tmp_path / "s.sock"
+    mode = serving(path, lambda: path.stat().st_mode)
+    assert stat.S_ISSOCK(mode)
+    assert stat.S_IMODE(mode) == 0o600
+    assert not path.exists()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
+def test_another_user_is_sent_away_even_where_the_mode_would_let_him_in(tmp_path):
+    path = tmp_path / "s.sock"
+
+    def client():
+        path.chmod(0o777)
+        for parent in (tmp_path, *tmp_path.parents):
+            if parent.stat().st_uid == 0 and parent != parent.parent:
+                parent.chmod(parent.stat().st_mode | 0o011)
+        reader, writer = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.setresuid(65534, 65534, 65534)
+            try:
+                connection = UnixConnection(path)
+                connection.request("GET", "/status")
+                connection.getresponse()
+                os.write(writer, b"answered")
+            except (OSError, http.client.HTTPException):
+                os.write(writer, b"refused")
+            os._exit(0)
+        os.close(writer)
+        os.waitpid(child, 0)
+        answer = os.read(reader, 100)
+        os.close(reader)
+        return answer
+
+    assert serving(path, client) == b"refused"
+
+
+def test_a_body_that_is_too_large_is_refused_before_it_is_read_whole(tmp_path):
+    path = tmp_path / "s.sock"
+
+    def client():
+        connection = UnixConnection(path)
+        connection.putrequest("POST", "/x")
+        connection.putheader("content-length", str(BODY_BYTES_MAX * 10))
+        connection.endheaders()
+        try:
+            for _ in range(BODY_BYTES_MAX // 65536 + 2):
+                connection.sock.sendall(b"x" * 65536)
+        except OSError:
+            pass
+        status = connection.getresponse().status
+        connection.close()
+        return status
+
+    assert serving(path, client) == 413
+
+
+def test_a_second_daemon_is_told_of_the_first(tmp_path):
+    path = tmp_path / "s.sock"
+
+    def client():
+        with pytest.raises(StoreError, match="another daemon answers"):
+            Server(path, echo).open()
+
+    serving(path, client)
+
+
+def test_the_socket_of_a_daemon_that_died_is_taken_over(tmp_path):
+    path = tmp_path / "s.sock"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as left_behind:
+        left_behind.bind(str(path))
+    assert path.exists()
+    server = Server(path, echo)
+    server.open()
+    server.close()
+
+
+def test_a_file_in_the_way_is_not_removed(tmp_path):
+    path = tmp_path / "s.sock"
+    path.write_text("precious")
+    with pytest.raises(StoreError, match="is no socket"):
+        Server(path, echo).open()
+    assert path.read_text() == "precious"
+
+
+def test_a_path_that_is_too_long_is_told(tmp_path):
+    with pytest.raises(StoreError, match="cannot listen"):
+        Server(tmp_path / ("x" * 120), echo).open()
+
+
+@settings(max_examples=60)
+@given(st.lists(st.binary(max_size=300), max_size=5))
+def test_any_bytes_end_in_an_answer_or_a_closed_connection(chunks):
+    import tempfile
+    from pathlib import Path
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "s.sock"
+
+        def client():
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as garbage:
+                garbage.settimeout(5)
+                garbage.connect(str(path))
+                try:
+                    for chunk in chunks:
+                        garbage.sendall(chunk)
+                    garbage.shutdown(socket.SHUT_WR)
+                    while garbage.recv(65536):
+                        pass
+                except OSError:
+                    pass
+            connection = UnixConnection(path)
+            connection.request("GET", "/after")
+            status = connection.getresponse().status
+            connection.close()
+            return status
+
+        assert serving(path, client) == 200
+
+
+def test_more_connections_than_places_wait_their_turn(tmp_path):
+    path = tmp_path / "s.sock"
+
+    def client():
+        idle = [socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) for _ in range(64)]
+        for each in idle:
+            each.connect(str(path))
+        answers = []
+
+        def late():
+            connection = UnixConnection(path)
+            connection.request("GET", "/late")
+            answers.append(connection.getresponse().status)
+            connection.close()
+
+        thread = threading.Thread(target=late)
+        thread.start()
+        for each in idle:
+            each.close()
+        thread.join(10)
+        return answers
+
+    assert serving(path, client) == [200]

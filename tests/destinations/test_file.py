@@ -1,0 +1,85 @@
+import resource
+
+import anyio
+import pytest
+
+from streamfaas.destinations.file import File
+from streamfaas.flow.errors import Unreachable
+
+
+def test_each_document_is_one_whole_line(tmp_path):
+    path = tmp_path / "new" / "dead.jsonl"
+
+    async def main():
+        file = File(path)
+        await file.open()
+        for number in range(3):
+            await file.send(b'{"n":%d}' % number)
+        await file.close()
+
+    anyio.run(main)
+    assert path.read_bytes() == b'{"n":0}\n{"n":1}\n{"n":2}\n'
+
+
+def test_a_torn_line_is_closed_off_so_that_the_next_document_stands_alone(tmp_path):
+    path = tmp_path / "dead.jsonl"
+    path.write_bytes(b'{"n":0}\n{"n":')
+    anyio.run(File(path).send, b'{"n":1}')
+    assert path.read_bytes().splitlines() == [b'{"n":0}', b'{"n":', b'{"n":1}']
+
+
+def test_documents_sent_at_once_do_not_mix(tmp_path):
+    path = tmp_path / "dead.jsonl"
+    documents = [b'{"n":"%s"}' % (str(n).encode() * 5000) for n in range(10)]
+
+    async def main():
+        file = File(path)
+        async with anyio.create_task_group() as tasks:
+            for document in documents:
+                tasks.start_soon(file.send, document)
+
+    anyio.run(main)
+    assert sorted(path.read_bytes().splitlines()) == sorted(documents)
+
+
+def test_a_file_that_was_rotated_away_is_made_anew(tmp_path):
+    path = tmp_path / "dead.jsonl"
+
+    async def main():
+        file = File(path)
+        await file.send(b"1")
+        path.rename(tmp_path / "dead.jsonl.1")
+        await file.send(b"2")
+
+    anyio.run(main)
+    assert path.read_bytes() == b"2\n"
+
+
+def test_a_place_that_cannot_be_written_is_unreachable_and_says_which(tmp_path):
+    blocker = tmp_path / "blocker"
+    blocker.write_text("a file where a directory should be")
+    with pytest.raises(Unreachable, match=r"cannot write .*dead\.jsonl"):
+        anyio.run(File(blocker / "dead.jsonl").send, b"{}")
+
+
+def test_a_disk_that_is_full_is_unreachable_and_the_next_line_is_whole(tmp_path):
+    path = tmp_path / "dead.jsonl"
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    import signal
+
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(Unreachable):
+            anyio.run(File(path).send, b"x" * 2000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    anyio.run(File(path).send, b'{"n":1}')
+    assert path.read_bytes().splitlines()[-1] == b'{"n":1}'
+
+
+def test_the_file_is_not_for_everybody(tmp_path):
+    path = tmp_path / "dead.jsonl"
+    anyio.run(File(path).send, b"{}")
+    assert path.stat().st_mode & 0o007 == 0
