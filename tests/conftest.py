@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -19,7 +18,7 @@ from hypothesis import HealthCheck, settings
 
 import parts
 
-pytest_plugins = ["kafka_broker"] if find_spec("kafka_broker") else []
+pytest_plugins = ["kafka_broker"]
 
 settings.register_profile(
     "streamfaas",
@@ -110,11 +109,15 @@ def _tasks() -> set[str]:
 
 
 def _children() -> set[str]:
-    """Children of this process, dead ones not waited for included."""
+    """Children of this process, dead ones not waited for included; not the shared brokers, which
+    a test may have started anew."""
+    from kafka_broker import SHARED  # a plugin is imported by pytest, and not before
+
+    shared = {str(broker.pid) for broker in SHARED}
     found = set()
     for thread in Path("/proc/self/task").iterdir():
         with suppress(FileNotFoundError):
-            for pid in (thread / "children").read_text().split():
+            for pid in set((thread / "children").read_text().split()) - shared:
                 found.add(f"{pid} {_command(pid)}")
     return found
 
