@@ -1,13 +1,15 @@
-"""The self-managed Kafka event as AWS Lambda hands it to a handler, out of records looked at."""
+"""What Lambda says of self-managed Kafka records: the event, and the account of a lost batch."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 import pybase64
 
+from streamfaas.flow.batch import Batch
 from streamfaas.flow.record import Record
 
 TIMESTAMP_TYPES = ("CREATE_TIME", "LOG_APPEND_TIME")
@@ -25,6 +27,28 @@ def kafka_event(topic: str, partition: int, servers: str, records: Iterable[Reco
             },
         }
     )
+
+
+def kafka_batch_info(batch: Batch, servers: str, records: Sequence[Record]) -> dict[str, Any]:
+    """The `KafkaBatchInfo` of an on-failure document. `records` are the batch's, looked at; where
+    there are none (their bytes are damaged) the batch itself says what it knows. Offsets are
+    strings, as Lambda documents them; there is no ARN of a cluster of one's own."""
+    oldest, newest = batch.oldest * 1000, batch.newest * 1000
+    return {
+        "KafkaBatchInfo": {
+            "batchSize": batch.count,
+            "bootstrapServers": servers,
+            "payloadSize": batch.size_bytes,
+            "recordsInfo": {
+                batch.lane.name: {
+                    "firstRecordOffset": str(records[0].position if records else batch.first),
+                    "lastRecordOffset": str(records[-1].position if records else batch.last),
+                    "firstRecordTimestamp": _iso(records[0].timestamp_ms if records else oldest),
+                    "lastRecordTimestamp": _iso(records[-1].timestamp_ms if records else newest),
+                }
+            },
+        }
+    }
 
 
 def _record(topic: str, partition: int, record: Record) -> dict[str, Any]:
@@ -46,3 +70,13 @@ def _base64(data: bytes | None) -> str | None:
 
 def _signed(value: bytes) -> list[int]:
     return memoryview(value).cast("b").tolist()
+
+
+def _iso(milliseconds: float) -> str | None:
+    if not 0 <= milliseconds < _YEAR_10000:  # a producer may write any number
+        return None
+    moment = datetime.fromtimestamp(milliseconds / 1000, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+_YEAR_10000 = 253_402_300_800_000
