@@ -1,0 +1,222 @@
+import asyncio
+
+import anyio
+import orjson
+
+from listed import LANE, Listed
+from streamfaas.engine.lane import LanePolicy, Surroundings
+from streamfaas.engine.mapping import Mapping
+from streamfaas.engine.requests import RequestIds
+from streamfaas.flow.batch import BatchPolicy
+from streamfaas.flow.errors import Refused, Unreachable
+from streamfaas.flow.outcome import Success
+from streamfaas.flow.record import Instant, Lane
+from streamfaas.flow.verdict import RetryPolicy
+from streamfaas.sources import Closing, Opened
+from streamfaas.telemetry import signals
+from streamfaas.testing.simulation import simulate
+
+OTHER = Lane("f/t", "topic-1")
+
+
+class Nowhere:
+    kind = name = "nowhere"
+
+    async def open(self): ...
+    async def close(self): ...
+    async def send(self, document): ...
+
+
+class Scene:
+    """A mapping over listed sources (one after the other, as the supervisor makes them anew)."""
+
+    def __init__(self, *sources, seconds=0.0):
+        self.sources, self.made, self.calls, self.signals = list(sources), 0, [], []
+        self.cut_off, self.seconds = [], seconds
+        around = Surroundings(
+            dispatch=self.dispatch,
+            clock=asyncio.get_running_loop().time,
+            wall=lambda: 0.0,
+            jitter=lambda: 0.0,
+            request_id=RequestIds(),
+            emit=self.signals.append,
+        )
+        policy = LanePolicy("f", "arn", BatchPolicy(10), RetryPolicy(), Nowhere())
+        self.mapping = Mapping("f/t", self.make, policy, around)
+
+    def make(self):
+        self.made += 1
+        return self.sources[min(self.made, len(self.sources)) - 1]
+
+    async def dispatch(self, invocation):
+        values = orjson.loads(b"".join(invocation.event.parts))
+        try:
+            await anyio.sleep(self.seconds)
+        except asyncio.CancelledError:
+            self.cut_off.append(values)
+            raise
+        self.calls.append(values)
+        return Success(b"")
+
+    def view(self):
+        return self.mapping.view(Instant(asyncio.get_running_loop().time()))
+
+
+def scene(body, *sources, **options):
+    async def main():
+        made = Scene(*sources, **options)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(made.mapping.run)
+            await body(made)
+            await made.mapping.stop(5.0)
+        return made
+
+    return simulate(main)[0]
+
+
+def opened(source, *lanes):
+    for lane in lanes:
+        source.arrivals.put_nowait(Opened(lane))
+
+
+def test_lanes_open_run_and_settle_and_the_source_is_closed_at_the_end():
+    source = Listed()
+    opened(source, LANE, OTHER)
+    source.put(25)
+    source.put(5, lane=OTHER)
+
+    async def body(s):
+        await anyio.sleep(1)
+        view = s.view()
+        assert view["state"] == "running"
+        assert view["records"] == 30
+        assert view["checkpoints"] == {"topic-0": 24, "topic-1": 4}
+
+    scene(body, source)
+    assert source.is_closed
+    assert max(s.position for s in source.settled if s.lane == LANE) == 24
+
+
+def test_a_source_that_is_unreachable_is_tried_again_with_one_line_each_time():
+    source = Listed(failing={"open": [Unreachable("cannot reach k1:9092")] * 3})
+    opened(source, LANE)
+
+    async def body(s):
+        await anyio.sleep(0.5)
+        assert s.view()["state"] == "degraded"
+        assert "cannot reach k1:9092" in s.view()["reason"]
+        await anyio.sleep(20)
+        assert s.view()["state"] == "running"
+
+    done = scene(body, source)
+    told = [s for s in done.signals if isinstance(s, signals.SourceChanged)]
+    assert sum(s.state == "degraded" for s in told) == 3
+    assert done.made == 4
+
+
+def test_refused_credentials_are_not_hammered():
+    source = Listed(failing={"open": [Refused("SASL: wrong password")] * 100})
+
+    async def body(s):
+        await anyio.sleep(600)
+
+    done = scene(body, source)
+    assert done.made <= 12
+
+
+def test_a_source_that_breaks_is_made_anew_and_its_unsettled_work_may_end():
+    first, second = Listed(), Listed()
+    opened(first, LANE)
+    first.put(5)
+    opened(second, LANE)
+    second.put(5, start=5)
+
+    async def body(s):
+        await anyio.sleep(0.5)
+        first.arrivals.put_nowait(Unreachable("connection reset"))
+        await anyio.sleep(30)
+
+    done = scene(body, first, second, seconds=2.0)
+    assert done.calls == [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]]
+    assert done.cut_off == []
+    assert first.is_closed
+    assert first.settled[-1].position == 4
+
+
+def test_a_lane_that_is_given_away_ends_within_its_grace():
+    source = Listed()
+    opened(source, LANE, OTHER)
+    source.put(5)
+
+    async def body(s):
+        await anyio.sleep(0.5)
+        source.arrivals.put_nowait(Closing(LANE, 3.0))
+        source.put(5, lane=OTHER)
+        await anyio.sleep(10)
+        assert source.closed_lanes == [LANE]
+
+    done = scene(body, source, seconds=2.0)
+    assert done.calls == [list(range(5))] * 2
+    assert done.cut_off == []
+
+
+def test_what_outlasts_the_grace_is_cut_off_and_never_settled():
+    source = Listed()
+    opened(source, LANE)
+    source.put(5)
+
+    async def body(s):
+        await anyio.sleep(0.5)
+        source.arrivals.put_nowait(Closing(LANE, 3.0))
+        await anyio.sleep(10)
+        assert source.closed_lanes == [LANE]
+
+    done = scene(body, source, seconds=60.0)
+    assert done.cut_off == [list(range(5))]
+    assert source.settled == []
+
+
+def test_stopping_lets_what_is_in_flight_end_and_starts_nothing_new():
+    source = Listed()
+    opened(source, LANE)
+    source.put(30)
+
+    async def body(s):
+        await anyio.sleep(0.5)
+
+    done = scene(body, source, seconds=2.0)
+    assert done.calls == [list(range(10))]
+    assert source.settled[-1].position == 9
+    assert source.is_closed
+
+
+def test_stopping_while_the_source_is_away_ends_at_once():
+    source = Listed(failing={"open": [Unreachable("down")] * 1000})
+
+    async def body(s):
+        await anyio.sleep(100)
+        before = asyncio.get_running_loop().time()
+        await s.mapping.stop(5.0)
+        assert asyncio.get_running_loop().time() - before < 0.1
+
+    scene(body, source)
+
+
+def test_a_lane_with_a_whole_batch_waiting_is_not_ready_and_others_go_on():
+    class Careful(Listed):
+        async def next(self, ready):
+            self.ready = ready
+            return await super().next(ready)
+
+    source = Careful()
+    opened(source, LANE, OTHER)
+    source.put(30)
+
+    async def body(s):
+        await anyio.sleep(0.5)
+        assert set(source.ready) == {OTHER}
+        await anyio.sleep(100)
+        assert set(source.ready) == {LANE, OTHER}
+        assert source.woken
+
+    scene(body, source, seconds=1.0)
