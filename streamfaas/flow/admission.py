@@ -24,40 +24,64 @@ class Share:
         assert self.memory_bytes > 0
 
 
+@dataclass(slots=True)
+class _Account:
+    maximum: int
+    reserved: int
+    busy: int = 0
+
+
 class Admission:
     """Counts invocations in flight. Never over a function's maximum, never over the limit, and
     what is reserved for one function is never used by another."""
 
-    __slots__ = ("_busy", "_common", "_common_busy", "_shares", "limit")
+    __slots__ = ("_accounts", "common_free", "limit")
 
     def __init__(self, limit: int, shares: Mapping[str, Share]) -> None:
         reserved = sum(share.reserved for share in shares.values())
         assert limit >= 1
         assert reserved <= limit, "more is reserved than there is"
         self.limit = limit
-        self._shares = dict(shares)
-        self._busy = dict.fromkeys(shares, 0)
-        self._common = limit - reserved
-        self._common_busy = 0
+        self.common_free = limit - reserved
+        """How many more may start beyond what is reserved for anybody."""
+        self._accounts = {
+            name: _Account(limit if share.maximum is None else share.maximum, share.reserved)
+            for name, share in shares.items()
+        }
 
     def busy(self, function: str) -> int:
-        return self._busy[function]
+        return self._accounts[function].busy
+
+    def free(self, function: str) -> int:
+        """How many more invocations of the function may start, if no other function's do."""
+        account = self._accounts[function]
+        own = max(0, account.reserved - account.busy)
+        return min(account.maximum - account.busy, own + self.common_free)
 
     def room(self, function: str) -> bool:
         """Whether one more invocation of the function may start."""
-        share, busy = self._shares[function], self._busy[function]
-        if share.maximum is not None and busy >= share.maximum:
+        return self.free(function) > 0
+
+    def admit(self, function: str) -> bool:
+        """Enters if there is room."""
+        account = self._accounts[function]
+        busy = account.busy
+        if busy >= account.maximum:
             return False
-        return busy < share.reserved or self._common_busy < self._common
+        if busy >= account.reserved:
+            if not self.common_free:
+                return False
+            self.common_free -= 1
+        account.busy = busy + 1
+        return True
 
     def enter(self, function: str) -> None:
-        assert self.room(function)
-        if self._busy[function] >= self._shares[function].reserved:
-            self._common_busy += 1
-        self._busy[function] += 1
+        admitted = self.admit(function)
+        assert admitted, f"no room for {function}"
 
     def leave(self, function: str) -> None:
-        assert self._busy[function] > 0
-        self._busy[function] -= 1
-        if self._busy[function] >= self._shares[function].reserved:
-            self._common_busy -= 1
+        account = self._accounts[function]
+        assert account.busy > 0
+        account.busy -= 1
+        if account.busy >= account.reserved:
+            self.common_free += 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from itertools import pairwise
 
 from streamfaas.flow.event import EVENT_BYTES_MAX
 from streamfaas.flow.record import Instant, Lane, Run
@@ -25,9 +26,10 @@ class BatchPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What one invocation is given: non-empty runs of one lane, in rising positions.
+    """What one invocation is given: one run or more of one lane, in rising positions.
 
-    `attempt` counts the invocations that failed before, 0 at first.
+    `attempt` counts the invocations that failed before, 0 at first. A batch of no records (`count`
+    0: gaps and markers only) is not for the function: it is only to be finished with.
     """
 
     runs: tuple[Run, ...]
@@ -38,7 +40,7 @@ class Batch:
         if len(self.runs) > 1:
             lane = self.runs[0].lane
             assert all(run.lane == lane for run in self.runs)
-            assert all(a.last < b.first for a, b in zip(self.runs, self.runs[1:], strict=False))
+            assert all(a.last < b.first for a, b in pairwise(self.runs))
 
     @property
     def lane(self) -> Lane:
@@ -66,7 +68,8 @@ class Batch:
 
     @property
     def oldest(self) -> float:
-        return min(run.oldest for run in self.runs)
+        """The earliest timestamp, 0 where no record has one."""
+        return min((run.oldest for run in self.runs if run.oldest), default=0.0)
 
     @property
     def newest(self) -> float:
@@ -113,15 +116,17 @@ _UNBOUNDED = 1 << 62
 class Batcher:
     """Gathers one lane: offered runs, it gives back batches when asked. The caller brings the time.
 
-    Everything offered comes out again, in order, in exactly one batch. What is held is bounded by
-    the caller, who stops offering (see `held_bytes`).
+    Everything offered comes out again, in order, in exactly one batch. The window opens with the
+    first record; runs of no records go out with the records before them, or at once where there
+    are none. What is held is bounded by the caller, who stops offering (see `held_bytes`).
     """
 
-    __slots__ = ("_held", "_policy", "held_bytes", "held_event_bytes", "held_records")
+    __slots__ = ("_held", "_opened", "_policy", "held_bytes", "held_event_bytes", "held_records")
 
     def __init__(self, policy: BatchPolicy) -> None:
         self._policy = policy
         self._held: deque[tuple[Run, Instant]] = deque()
+        self._opened: Instant | None = None  # when the first record held arrived
         self.held_records = 0
         self.held_bytes = 0
         self.held_event_bytes = 0
@@ -131,14 +136,16 @@ class Batcher:
 
     @property
     def deadline(self) -> Instant | None:
-        """When `take` gives a batch that is not full, or None while nothing is held."""
-        if not self._held:
-            return None
-        return Instant(self._held[0][1] + self._policy.window_seconds)
+        """From when on `take` gives a batch even if it is not full; None while nothing is held."""
+        if self._opened is not None:
+            return Instant(self._opened + self._policy.window_seconds)
+        return self._held[0][1] if self._held else None
 
     def offer(self, run: Run, now: Instant) -> None:
         self._held.append((run, now))
         self._count(run, 1)
+        if self._opened is None and run.count:
+            self._opened = now
 
     def take(self, now: Instant) -> Batch | None:
         """A full batch, or what there is once the window of its first record has closed."""
@@ -158,24 +165,30 @@ class Batcher:
     def drop(self) -> None:
         """Forgets everything held (the lane is read again from elsewhere, or given away)."""
         self._held.clear()
+        self._opened = None
         self.held_records = self.held_bytes = self.held_event_bytes = 0
 
     def _close(self) -> Batch:
-        records, room = self._policy.records_max, self._policy.event_bytes_max
+        records_max, room = self._policy.records_max, self._policy.event_bytes_max
         chosen: list[Run] = []
-        while self._held and records > 0:
+        records = 0
+        while self._held:
             run, arrived = self._held[0]
-            head, tail = _fitting(run, records, room)
-            if chosen and head.event_bytes > room:
+            if run.count and (records == records_max or room == 0):
+                break
+            head, tail = _fitting(run, records_max - records, room)
+            if records and head.event_bytes > room:
                 break
             self._held.popleft()
             self._count(run, -1)
+            chosen.append(head)
             if tail is not None:
                 self._held.appendleft((tail, arrived))
                 self._count(tail, 1)
-            chosen.append(head)
-            records -= head.count
-            room -= head.event_bytes
+                break
+            records += head.count
+            room = max(0, room - head.event_bytes)
+        self._opened = next((arrived for run, arrived in self._held if run.count), None)
         return Batch(tuple(chosen))
 
     def _count(self, run: Run, sign: int) -> None:
@@ -186,7 +199,7 @@ class Batcher:
 
 def _fitting(run: Run, records: int, room: int) -> tuple[Run, Run | None]:
     """What of the run fits, one record at least, and the rest of it."""
-    if run.count <= records and run.event_bytes <= room:
+    if not run.count or (run.count <= records and run.event_bytes <= room):
         return run, None
     at = run.payload.fit(run.first, run.last, records, max(room, 1))
     return run.cut(at) if at <= run.last else (run, None)

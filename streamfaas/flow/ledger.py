@@ -47,35 +47,38 @@ class Ledger(Protocol):
 
 
 class LogLedger:
-    """For logs: a checkpoint rises only past an unbroken stretch of finished positions."""
+    """For logs: a checkpoint rises only past an unbroken stretch of finished positions.
 
-    __slots__ = ("_firsts", "_given", "_lane", "_lasts", "_taken")
+    Positions between the runs of a log hold no records, so what is not taken holds nothing back.
+    """
+
+    __slots__ = ("_given", "_lane", "_open", "_taken")
 
     def __init__(self, lane: Lane) -> None:
         self._lane = lane
-        # open stretches, disjoint and rising: parallel lists, so that bisect needs no key
-        self._firsts: list[int] = []
-        self._lasts: list[int] = []
-        self._taken = -1
-        self._given = -1
+        self._open = _Stretches()
+        self._taken = -1  # everything up to here has been taken, or was a gap
+        self._given = -1  # the last checkpoint
 
     @property
     def unfinished(self) -> int:
         """How many positions hold the checkpoint back."""
-        return sum(b - a + 1 for a, b in zip(self._firsts, self._lasts, strict=True))
+        return self._open.positions
 
     def take(self, run: Run) -> None:
         assert run.lane == self._lane
         assert run.first > self._taken, (run.first, self._taken)
+        if self._taken < 0:  # where reading begins there is nothing yet to tell of
+            self._given = run.first - 1
         self._taken = run.last
-        self._firsts.append(run.first)
-        self._lasts.append(run.last)
+        self._open.add(run.first, run.last)
 
     def finish(self, batch: Batch) -> Checkpoint | None:
         assert batch.lane == self._lane
         for run in batch.runs:
-            self._close(run.first, run.last)
-        risen = self._firsts[0] - 1 if self._firsts else self._taken
+            self._open.remove(run.first, run.last)
+        lowest = self._open.lowest
+        risen = self._taken if lowest is None else lowest - 1
         if risen <= self._given:
             return None
         self._given = risen
@@ -87,30 +90,8 @@ class LogLedger:
     def rewind(self, position: int) -> None:
         """Everything from `position` on is not taken any more: it will be read again."""
         assert position > self._given
-        while self._firsts and self._lasts[-1] >= position:
-            last = self._lasts.pop()
-            first = self._firsts.pop()
-            if first < position:
-                self._firsts.append(first)
-                self._lasts.append(min(last, position - 1))
+        self._open.truncate(position)
         self._taken = min(self._taken, position - 1)
-
-    def _close(self, first: int, last: int) -> None:
-        index = bisect_left(self._lasts, first)
-        assert index < len(self._firsts), "finished twice, or never taken"
-        start, stop = self._firsts[index], self._lasts[index]
-        assert start <= first, "finished twice, or never taken"
-        assert last <= stop, "finished twice, or never taken"
-        if start == first and stop == last:
-            del self._firsts[index], self._lasts[index]
-        elif start == first:
-            self._firsts[index] = last + 1
-        elif stop == last:
-            self._lasts[index] = first - 1
-        else:
-            self._lasts[index] = first - 1
-            self._firsts.insert(index + 1, last + 1)
-            self._lasts.insert(index + 1, stop)
 
 
 class QueueLedger:
@@ -120,17 +101,16 @@ class QueueLedger:
 
     def __init__(self, lane: Lane) -> None:
         self._lane = lane
-        self._open: set[tuple[int, int]] = set()
+        self._open = _Stretches()
 
     @property
     def unfinished(self) -> int:
         """How many positions have neither been finished nor given back."""
-        return sum(last - first + 1 for first, last in self._open)
+        return self._open.positions
 
     def take(self, run: Run) -> None:
         assert run.lane == self._lane
-        assert (run.first, run.last) not in self._open
-        self._open.add((run.first, run.last))
+        self._open.add(run.first, run.last)
 
     def finish(self, batch: Batch) -> Receipts:
         return Receipts(self._lane, finished=self._close(batch))
@@ -142,14 +122,54 @@ class QueueLedger:
         raise AssertionError("a queue is not read again from a position")
 
     def _close(self, batch: Batch) -> tuple[tuple[int, int], ...]:
-        """Takes the batch out of the open ranges; a part leaves its remainder open."""
-        closed = []
+        assert batch.lane == self._lane
         for run in batch.runs:
-            whole = next((f, l) for f, l in self._open if f <= run.first and run.last <= l)
-            self._open.remove(whole)
-            if whole[0] < run.first:
-                self._open.add((whole[0], run.first - 1))
-            if run.last < whole[1]:
-                self._open.add((run.last + 1, whole[1]))
-            closed.append((run.first, run.last))
-        return tuple(closed)
+            self._open.remove(run.first, run.last)
+        return tuple((run.first, run.last) for run in batch.runs)
+
+
+class _Stretches:
+    """Stretches of positions, disjoint and rising: parallel lists, so that bisect needs no key."""
+
+    __slots__ = ("_firsts", "_lasts", "positions")
+
+    def __init__(self) -> None:
+        self._firsts: list[int] = []
+        self._lasts: list[int] = []
+        self.positions = 0
+
+    @property
+    def lowest(self) -> int | None:
+        return self._firsts[0] if self._firsts else None
+
+    def add(self, first: int, last: int) -> None:
+        index = bisect_left(self._lasts, first)
+        assert index == len(self._firsts) or last < self._firsts[index], "taken twice"
+        self._firsts.insert(index, first)
+        self._lasts.insert(index, last)
+        self.positions += last - first + 1
+
+    def remove(self, first: int, last: int) -> None:
+        """Takes out a stretch that lies within one of these; what is left of that one stays."""
+        index = bisect_left(self._lasts, first)
+        assert index < len(self._firsts), "finished twice, or never taken"
+        start, stop = self._firsts[index], self._lasts[index]
+        assert start <= first <= last <= stop, "finished twice, or never taken"
+        self.positions -= last - first + 1
+        if start == first and last == stop:
+            del self._firsts[index], self._lasts[index]
+        elif start == first:
+            self._firsts[index] = last + 1
+        elif last == stop:
+            self._lasts[index] = first - 1
+        else:
+            self._firsts.insert(index + 1, last + 1)
+            self._lasts.insert(index, first - 1)
+
+    def truncate(self, position: int) -> None:
+        """Takes out everything from `position` on."""
+        while self._lasts and self._lasts[-1] >= position:
+            first, last = self._firsts.pop(), self._lasts.pop()
+            self.positions -= last - first + 1
+            if first < position:
+                self.add(first, position - 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NewType, Protocol
 
 Instant = NewType("Instant", float)
@@ -69,7 +70,7 @@ class Payload(Protocol):
     """What a run carries. Opaque to the path, but for these two questions."""
 
     def extent(self, first: int, last: int) -> Extent:
-        """What lies at positions `first`..`last`, both included."""
+        """What lies at positions `first`..`last`, both included; all 0 where nothing does."""
 
     def fit(self, first: int, last: int, records_max: int, event_bytes_max: int) -> int:
         """The position up to which (exclusive) records from `first` on fit into both limits: at
@@ -165,4 +166,5 @@ def run_of_records(records: tuple[Record, ...], deliveries: int = 0) -> Run:
     assert records
     lane = records[0].lane
     assert all(record.lane == lane for record in records)
+    assert all(a.position < b.position for a, b in pairwise(records))
     return run_of(lane, records[0].position, records[-1].position, Records(records), deliveries)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from streamfaas.flow.admission import Admission, Share
+from streamfaas.flow.handshake import State
 from streamfaas.flow.record import Instant
 
 IDLE_SECONDS = 60.0
@@ -14,6 +16,14 @@ IDLE_SECONDS = 60.0
 
 INIT_BACKOFF_SECONDS = 1.0
 INIT_BACKOFF_SECONDS_MAX = 60.0
+
+STARVED_SECONDS = 1.0
+"""How long a function without a single worker waits for memory before even workers that are in
+demand elsewhere are stopped for it. Shorter, and two functions that do not fit beside each other
+would do nothing but start."""
+
+_STARTING, _IDLE, _BUSY, _DRAINING = State.STARTING, State.IDLE, State.BUSY, State.DRAINING
+_NEVER = Instant(math.inf)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,204 +38,324 @@ class Plan:
     wake: Instant | None = None
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
+class _Worker:
+    number: int
+    crew: _Crew
+    state: State = _STARTING
+    fresh: bool = True  # it has not been given an invocation yet
+    since: Instant = Instant(0.0)  # idle from then on
+
+
+@dataclass(slots=True, eq=False)
 class _Crew:
     """The workers of one function."""
 
+    name: str
     share: Share
-    idle: list[tuple[int, Instant]] = field(default_factory=list)  # last used on top
+    idle: list[_Worker] = field(default_factory=list)  # last used on top
     waiting: deque[int] = field(default_factory=deque)  # tickets, oldest first
-    starting: int = 0
+    unnumbered: int = 0  # planned starts that the pool has not numbered yet
+    starting: int = 0  # these included
     alive: int = 0  # starting, idle and busy; not those told to leave
     failures: int = 0  # starts that failed in a row
-    not_before: Instant = Instant(0.0)
+    not_before: Instant = Instant(0.0)  # the next start
+    used: Instant = Instant(-math.inf)  # when an invocation last ended
+    short: Instant = _NEVER  # since when there is no memory for its first worker
 
 
 class Roster:
     """Workers by state: STARTING, IDLE, BUSY, DRAINING (told to leave) and gone.
 
-    A ticket is one invocation that wants a worker. Tickets of a function are served in order, and
-    over all functions the oldest that may run goes first. One spare beyond the busy workers is
-    kept where `spare` is set, so that a crash costs no start.
+    A ticket is one invocation that wants a worker; the numbers rise. Tickets of a function are
+    served in order, and over all functions the oldest that may run goes first. A worker is BUSY
+    from the moment it is assigned, before the invocation is handed over: it cannot be stopped or
+    assigned again in between, and if nothing is handed over after all, it is `freed`.
+
+    One spare beyond the busy workers is kept where `spare` is set, so that a crash costs no start:
+    a function may have one worker more than it may have invocations.
+
+    Memory is counted from the planned start to the exit. Where it is short, functions that have no
+    worker at all come first; idle workers make room for a ticket at once, the longest idle first;
+    the warm minimum and the spares have to wait.
     """
 
     def __init__(
         self, limit: int, memory_bytes: int, shares: Mapping[str, Share], *, spare: bool = True
     ) -> None:
+        assert all(share.memory_bytes <= memory_bytes for share in shares.values())
         self.admission = Admission(limit, shares)
-        self._crews = {name: _Crew(share) for name, share in shares.items()}
-        self._function_of: dict[int, str] = {}
-        self._busy: set[int] = set()
-        self._draining: set[int] = set()
+        self._crews = {name: _Crew(name, share) for name, share in shares.items()}
+        self._workers: dict[int, _Worker] = {}
         self._memory_free = memory_bytes
-        self._spare = spare
+        self._memory_coming = 0  # held by workers told to leave
+        self._spare = int(spare)
+        # the only ones a plan looks at: who waits, or may have fewer workers than it should
+        self._restless = dict(self._crews)
+        self._reap_at = _NEVER
+        self._contended = False  # somebody with an idle worker waits for the common limit
 
     # -- the fast road: no plan is needed where a worker stands idle and nobody waits
 
     def claim(self, function: str) -> int | None:
         """An idle worker, now busy, if one may run at once and nobody is before; else None."""
         crew = self._crews[function]
-        if crew.waiting or not crew.idle or not self.admission.room(function):
+        if crew.waiting or not crew.idle or self._contended:
             return None
-        self.admission.enter(function)
-        worker, _ = crew.idle.pop()
-        self._busy.add(worker)
-        return worker
+        if not self.admission.admit(function):
+            return None
+        worker = crew.idle.pop()
+        worker.state, worker.fresh = _BUSY, False
+        if not crew.idle:
+            self._restless[function] = crew
+        return worker.number
 
     # -- events
 
     def ask(self, ticket: int, function: str) -> None:
-        self._crews[function].waiting.append(ticket)
+        crew = self._crews[function]
+        assert not crew.waiting or crew.waiting[-1] < ticket
+        crew.waiting.append(ticket)
+        self._restless[function] = crew
 
     def withdraw(self, ticket: int, function: str) -> None:
         """The ticket's owner no longer waits (and was not served yet)."""
-        self._crews[function].waiting.remove(ticket)
+        crew = self._crews[function]
+        crew.waiting.remove(ticket)
+        if not crew.waiting:
+            crew.short = _NEVER
 
     def starting(self, worker: int, function: str) -> None:
-        """The pool has given a planned start its number."""
-        assert worker not in self._function_of
-        self._function_of[worker] = function
+        """The pool has given a planned start its number; every planned start is given one."""
+        crew = self._crews[function]
+        assert worker not in self._workers
+        assert crew.unnumbered, "a start that was not planned"
+        crew.unnumbered -= 1
+        self._workers[worker] = _Worker(worker, crew)
 
     def started(self, worker: int, now: Instant) -> None:
         """Ready for the first invocation."""
-        crew = self._crews[self._function_of[worker]]
+        it = self._workers[worker]
+        assert it.state is _STARTING
+        crew = it.crew
         crew.starting -= 1
         crew.failures = 0
-        if worker not in self._draining:
-            crew.idle.append((worker, now))
+        it.state, it.since = _IDLE, now
+        crew.idle.append(it)
 
     def freed(self, worker: int, now: Instant) -> None:
         """Its invocation has ended and it is fit for the next."""
-        function = self._function_of[worker]
-        self._busy.remove(worker)
-        self.admission.leave(function)
-        if worker not in self._draining:
-            self._crews[function].idle.append((worker, now))
+        it = self._workers[worker]
+        assert it.state is _BUSY
+        crew = it.crew
+        self.admission.leave(crew.name)
+        crew.used = it.since = now
+        it.state = _IDLE
+        crew.idle.append(it)
 
     def exited(self, worker: int, now: Instant) -> None:
-        """Gone, for whatever reason and in whatever state. A start that failed is backed off."""
-        function = self._function_of.pop(worker)
-        crew = self._crews[function]
+        """Gone, for whatever reason and in whatever state. One that was never of use is not
+        replaced at once: the next start waits, longer each time in a row that none gets ready."""
+        it = self._workers.pop(worker)
+        crew = it.crew
         self._memory_free += crew.share.memory_bytes
-        if worker in self._draining:
-            self._draining.remove(worker)
+        if it.state is _DRAINING:
+            self._memory_coming -= crew.share.memory_bytes
             return
         crew.alive -= 1
-        if worker in self._busy:
-            self._busy.remove(worker)
-            self.admission.leave(function)
+        self._restless[crew.name] = crew
+        if it.state is _BUSY:
+            self.admission.leave(crew.name)
+            crew.used = now
+        elif it.state is _IDLE:
+            crew.idle.remove(it)
         else:
-            crew.idle = [(w, since) for w, since in crew.idle if w != worker]
+            crew.starting -= 1
+        if it.fresh:
+            pause = INIT_BACKOFF_SECONDS * 2.0 ** min(crew.failures, 16)
+            crew.not_before = Instant(now + min(pause, INIT_BACKOFF_SECONDS_MAX))
+            crew.failures += 1
 
     def start_failed(self, worker: int, now: Instant) -> None:
-        """It never became ready: it is gone, and the next start waits longer each time."""
-        crew = self._crews[self._function_of[worker]]
-        crew.starting -= 1
-        crew.failures += 1
-        pause = INIT_BACKOFF_SECONDS * 2.0 ** min(crew.failures - 1, 16)
-        crew.not_before = Instant(now + min(pause, INIT_BACKOFF_SECONDS_MAX))
+        """It never became ready, and is gone: `exited` by the name of its reason."""
+        assert self._workers[worker].state is _STARTING
         self.exited(worker, now)
 
     # -- what follows
 
     def plan(self, now: Instant) -> Plan:
+        """Due at the beginning, after `ask`, `started` and `exited`, after `freed` where anybody
+        waits for whatever function, and at the `wake` of the plan before."""
+        stop = self._relieve(now)
         assign = self._assign()
-        stop = self._reap(now)
-        start = self._start(now)
-        return Plan(tuple(assign), tuple(start), tuple(stop), self._next_wake(now))
+        start, short = self._start(now)
+        for crew, missing in short:
+            stop += self._evict(crew, missing)
+        if now >= self._reap_at:
+            stop += self._reap(now)
+        return Plan(tuple(assign), tuple(start), tuple(stop), self._settle(now))
 
     def states(self, function: str) -> dict[str, int]:
         """How many workers of the function are in which state, for people to look at."""
         crew = self._crews[function]
-        mine = [w for w, f in self._function_of.items() if f == function]
+        mine = [worker.state for worker in self._workers.values() if worker.crew is crew]
         return {
             "starting": crew.starting,
             "idle": len(crew.idle),
-            "busy": sum(w in self._busy for w in mine),
-            "draining": sum(w in self._draining for w in mine),
+            "busy": mine.count(_BUSY),
+            "draining": mine.count(_DRAINING),
             "waiting": len(crew.waiting),
         }
 
+    def _relieve(self, now: Instant) -> list[int]:
+        """Stops workers, in demand or not, for a function that has had none for too long."""
+        starved = [c for c in self._restless.values() if c.waiting and not c.alive]
+        overdue = [c for c in starved if now >= c.short + STARVED_SECONDS]
+        if not overdue:
+            return []
+        return self._evict(min(overdue, key=_oldest), 1, overdue=True)
+
     def _assign(self) -> list[tuple[int, int]]:
         assigned: list[tuple[int, int]] = []
-        while True:
-            able = [
-                (crew.waiting[0], name)
-                for name, crew in self._crews.items()
-                if crew.waiting and crew.idle and self.admission.room(name)
-            ]
-            if not able:
-                return assigned
-            ticket, name = min(able)
-            crew = self._crews[name]
-            crew.waiting.popleft()
-            worker, _ = crew.idle.pop()
-            self.admission.enter(name)
-            self._busy.add(worker)
-            assigned.append((ticket, worker))
-
-    def _wanted(self, crew: _Crew, name: str) -> int:
-        """How many workers should be alive, memory aside."""
-        busy = self.admission.busy(name)
-        wanted = max(crew.share.warm, busy + len(crew.waiting))
-        if self._spare and (crew.share.warm or busy or crew.waiting):
-            wanted = max(wanted, busy + len(crew.waiting) + 1)
-        ceiling = self.admission.limit if crew.share.maximum is None else crew.share.maximum
-        return min(wanted, ceiling + (1 if self._spare else 0))
-
-    def _start(self, now: Instant) -> list[str]:
-        started = []
-        # whoever waits longest is served first when memory is short; spares come last
-        order = sorted(
-            self._crews.items(), key=lambda c: c[1].waiting[0] if c[1].waiting else 1 << 62
-        )
-        for name, crew in order:
-            if now < crew.not_before:
+        able = [crew for crew in self._restless.values() if crew.waiting and crew.idle]
+        while able:
+            crew = min(able, key=_oldest)
+            if not self.admission.admit(crew.name):
+                able.remove(crew)
                 continue
-            wanted = self._wanted(crew, name)
-            if crew.failures:
-                wanted = min(wanted, crew.alive + 1)  # one try at a time until one succeeds
-            while crew.alive < wanted and crew.share.memory_bytes <= self._memory_free:
-                if crew.failures and crew.starting:
-                    break
-                self._memory_free -= crew.share.memory_bytes
-                crew.alive += 1
-                crew.starting += 1
-                started.append(name)
-        return started
+            worker = crew.idle.pop()
+            worker.state, worker.fresh = _BUSY, False
+            assigned.append((crew.waiting.popleft(), worker.number))
+            if not crew.waiting or not crew.idle:
+                able.remove(crew)
+        return assigned
 
-    def _reap(self, now: Instant) -> list[int]:
+    def _start(self, now: Instant) -> tuple[list[str], list[tuple[_Crew, int]]]:
+        """Starts what is wanted and fits; gives back whose tickets lack how many workers."""
+        started: list[str] = []
+        short: list[tuple[_Crew, int]] = []
+        able = [crew for crew in self._restless.values() if now >= crew.not_before]
+        for crew in sorted((c for c in able if c.waiting), key=_neediest):
+            missing = self._fill(crew, self._needed(crew), now, started)
+            if missing:
+                short.append((crew, missing))
+            if missing and not crew.alive:
+                # what is free is kept for it, or smaller ones would always come before
+                crew.short = min(crew.short, now)
+                break
+            crew.short = _NEVER
+        if not short:
+            for crew in able:
+                self._fill(crew, self._wanted(crew), now, started)
+        return started, short
+
+    def _fill(self, crew: _Crew, wanted: int, now: Instant, started: list[str]) -> int:
+        """Starts workers up to a number, and gives back how many more there is no memory for."""
+        missing = wanted - crew.alive
+        if crew.failures:
+            missing = min(missing, 1 - crew.starting)  # one try at a time until one succeeds
+        while missing > 0 and crew.share.memory_bytes <= self._memory_free:
+            self._memory_free -= crew.share.memory_bytes
+            crew.alive += 1
+            crew.starting += 1
+            crew.unnumbered += 1
+            started.append(crew.name)
+            missing -= 1
+            if crew.alive > crew.share.warm:
+                self._reap_at = min(self._reap_at, Instant(now + IDLE_SECONDS))
+        return max(0, missing)
+
+    def _needed(self, crew: _Crew) -> int:
+        """How many workers are busy or would be at once, and one at least for who waits: its turn
+        comes only if it has a worker to take it."""
+        at_once = min(len(crew.waiting), self.admission.free(crew.name))
+        return max(self.admission.busy(crew.name) + at_once, 1 if crew.waiting else 0)
+
+    def _wanted(self, crew: _Crew) -> int:
+        """How many workers there should be, where memory is no matter."""
+        needed = self._needed(crew)
+        return max(crew.share.warm, needed + self._spare if needed else 0)
+
+    def _evict(self, crew: _Crew, missing: int, *, overdue: bool = False) -> list[int]:
+        """Stops idle workers of others until so many of a crew fit, or soon will.
+
+        Nobody is stopped down to less than the warm minimum, nor to nothing, but for the first
+        worker of a crew that has none; nor where tickets wait, but if that crew is overdue.
+        """
+        idle: list[tuple[bool, bool, Instant, int]] = []
+        held_bytes = 0
+        for other in self._crews.values():
+            if other.waiting and not overdue:
+                continue
+            surplus = max(0, other.alive - max(1, other.share.warm))
+            for rank, worker in enumerate(other.idle):
+                if rank < surplus or not crew.alive:
+                    held_bytes += other.share.memory_bytes
+                    idle.append((bool(other.waiting), rank >= surplus, worker.since, worker.number))
+        unit = crew.share.memory_bytes
+        room = self._memory_free + self._memory_coming
+        # what is free is kept for a crew that has none; for another, less than enough is a waste
+        missing = min(missing, (room + held_bytes) // unit) if crew.alive else 1
         stopped: list[int] = []
-        short = any(
-            crew.waiting and not crew.idle and crew.share.memory_bytes > self._memory_free
-            for crew in self._crews.values()
-        )
-        for crew in self._crews.values():
-            # under memory pressure an idle worker of somebody else makes room at once
-            patience = 0.0 if short else IDLE_SECONDS
-            while (
-                crew.idle
-                and not crew.waiting
-                and crew.alive > crew.share.warm
-                and now - crew.idle[0][1] >= patience
-            ):
-                worker, _ = crew.idle.pop(0)
-                crew.alive -= 1
-                self._draining.add(worker)
-                stopped.append(worker)
-                if short:
-                    return stopped
+        for *_, number in sorted(idle):
+            if room >= missing * unit:
+                break
+            worker = self._workers[number]
+            room += worker.crew.share.memory_bytes
+            stopped.append(self._stop(worker))
         return stopped
 
-    def _next_wake(self, now: Instant) -> Instant | None:
-        times = [
-            crew.not_before
-            for crew in self._crews.values()
-            if crew.not_before > now and (crew.waiting or crew.alive < crew.share.warm)
+    def _reap(self, now: Instant) -> list[int]:
+        """Stops what has not been used for long, and finds out when to look again."""
+        stopped: list[int] = []
+        self._reap_at = _NEVER
+        for crew in self._crews.values():
+            if crew.alive <= crew.share.warm:
+                continue
+            unused = crew.idle and not crew.waiting and not self.admission.busy(crew.name)
+            used = crew.used if unused else now
+            # a function in use keeps one that has long been idle: its spare
+            keep = self._spare if now < used + IDLE_SECONDS else 0
+            while (
+                crew.alive > crew.share.warm
+                and len(crew.idle) > keep
+                and now >= crew.idle[keep].since + IDLE_SECONDS
+            ):
+                stopped.append(self._stop(crew.idle[0]))
+            if crew.alive > crew.share.warm:
+                last = crew.idle[keep].since if len(crew.idle) > keep else used
+                self._reap_at = min(self._reap_at, Instant(last + IDLE_SECONDS))
+        return stopped
+
+    def _stop(self, worker: _Worker) -> int:
+        crew = worker.crew
+        crew.idle.remove(worker)
+        crew.alive -= 1
+        worker.state = _DRAINING
+        self._restless[crew.name] = crew
+        self._memory_coming += crew.share.memory_bytes
+        return worker.number
+
+    def _settle(self, now: Instant) -> Instant | None:
+        """Forgets who has come to rest, and says when to look again."""
+        restless = [
+            crew
+            for crew in self._restless.values()
+            if crew.waiting or crew.alive < self._wanted(crew)
         ]
-        times += [
-            Instant(crew.idle[0][1] + IDLE_SECONDS)
-            for crew in self._crews.values()
-            if crew.idle and crew.alive > crew.share.warm
-        ]
-        return min(times, default=None)
+        self._restless = {crew.name: crew for crew in restless}
+        self._contended = not self.admission.common_free and any(
+            crew.waiting and crew.idle for crew in restless
+        )
+        times = [self._reap_at]
+        times += [crew.not_before for crew in restless]
+        times += [Instant(crew.short + STARVED_SECONDS) for crew in restless]
+        return min((at for at in times if now < at < _NEVER), default=None)
+
+
+def _oldest(crew: _Crew) -> int:
+    return crew.waiting[0]
+
+
+def _neediest(crew: _Crew) -> tuple[bool, int]:
+    return crew.alive > 0, crew.waiting[0]

@@ -25,6 +25,11 @@ class RetryPolicy:
     backoff_seconds: float = 1.0
     backoff_seconds_max: float = 60.0
 
+    def __post_init__(self) -> None:
+        assert self.retries_max is None or self.retries_max >= 0
+        assert self.backoff_seconds >= 0
+        assert self.backoff_seconds_max >= 0
+
     def delay(self, failures: int, jitter: float) -> float:
         """Seconds to wait after `failures` failures in a row (1 or more): doubling from the
         first to the longest, and up to a quarter less by `jitter` (0 ≤ jitter < 1)."""
@@ -66,7 +71,8 @@ class Again:
 
 @dataclass(frozen=True, slots=True)
 class Reread:
-    """The batch's bytes are damaged: the source is to read them again at `at`."""
+    """The batch's bytes are damaged: the source is to read them again at `at`. Whoever carries
+    this out hands `batch.attempt` on to the batch that is then found damaged at the same place."""
 
     batch: Batch
     at: Instant
@@ -108,7 +114,7 @@ def judge_log(batch: Batch, outcome: Outcome, policy: RetryPolicy, moment: Momen
             return Again(batch, _later(policy, 1, moment))
         case Failure(fault=Fault.CORRUPT):
             return _reread(batch, policy, moment)
-        case Failure(fault=Fault.OVERSIZE) as failure if batch.count <= 1:
+        case Failure(fault=Fault.OVERSIZE) as failure if _alone(batch, failure):
             return GiveUp(batch, Condition.TOO_LARGE, failure)
         case Failure() as failure:
             failures = batch.attempt + 1
@@ -120,13 +126,14 @@ def judge_log(batch: Batch, outcome: Outcome, policy: RetryPolicy, moment: Momen
 
 
 def judge_queue(batch: Batch, outcome: Outcome, policy: RetryPolicy, moment: Moment) -> Verdict:
-    """A queue gets back what failed and counts for itself: `Run.deliveries` are its attempts."""
+    """A queue gets back what failed and counts for itself: `Run.deliveries` are its attempts, and
+    a batch has had as many as the run in it that was delivered most often."""
     match outcome:
         case Success():
             return Done(batch)
         case Failure(fault=fault) if fault in NOT_COUNTED:
             return Release(batch, None)
-        case Failure(fault=Fault.OVERSIZE) as failure if batch.count <= 1:
+        case Failure(fault=Fault.OVERSIZE) as failure if _alone(batch, failure):
             return GiveUp(batch, Condition.TOO_LARGE, failure)
         case Failure() as failure:
             failures = max(run.deliveries for run in batch.runs) + 1
@@ -143,6 +150,12 @@ def judge_request(batch: Batch, outcome: Outcome, policy: RetryPolicy, moment: M
             return Done(batch)
         case Failure() as failure:
             return GiveUp(batch, Condition.EXHAUSTED, failure)
+
+
+def _alone(batch: Batch, failure: Failure) -> bool:
+    """Whether the one record that is too large is the whole batch. A count may be an estimate;
+    `until` is not: a worker that gives one has left everything after the record out."""
+    return batch.count <= 1 or failure.until is not None
 
 
 def _reread(batch: Batch, policy: RetryPolicy, moment: Moment) -> Verdict:
