@@ -1,1 +1,1 @@
-"""config"""
+"""What is asked: text to frozen models, with a place for every word of it."""

@@ -1,0 +1,368 @@
+"""The forms a single value may take: what is accepted, how it is shown, what its schema says."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, LiteralString, NoReturn
+
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, SecretStr
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+
+from streamfaas.config import units
+
+MASK = "***"
+
+NAME_PATTERN = "[A-Za-z0-9][A-Za-z0-9_-]{0,62}"
+TOPIC_PATTERN = r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,249}"
+BUCKET_PATTERN = "[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"
+HANDLER_PATTERN = r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)+"
+BROKER_PATTERN = r"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9]([A-Za-z0-9._-]{0,252}))(:[0-9]{1,5})"
+URL_PATTERN = r"https?://[^\s/?#@]+(/[^\s]*)?"
+
+_TEXT_MAX = 4_096
+_INTEGER = re.compile("[0-9]{1,19}", re.ASCII)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_TIME = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?"
+    r"([Zz]|[+-][0-9]{2}:[0-9]{2})",
+    re.ASCII,
+)
+
+
+class Hidden(str):
+    """A text that came from a credential or a file: it prints as `***` wherever it is shown by
+    `repr`, and so in every model's."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return MASK
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How one value is read (`check` gets the value and the directory that relative paths start
+    from), told of (`says`), shown, and described to an editor."""
+
+    says: str
+    check: Callable[[Any, Path], Any]
+    schema: Mapping[str, Any]
+    show: Callable[[Any], str] = str
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        return core_schema.with_info_plain_validator_function(
+            lambda value, info: self.check(value, info.context)
+        )
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return dict(self.schema)
+
+
+def fail(code: LiteralString, message: str, hint: str = "", shown: Any = None) -> NoReturn:
+    """Ends a check. `shown` is what was found: it opens the message, or is masked there."""
+    raise PydanticCustomError(code, "{message}", {"message": message, "hint": hint, "shown": shown})
+
+
+def duration(low: str, high: str) -> Form:
+    """A length of time, as float seconds."""
+    least, most = units.parse_duration(low), units.parse_duration(high)
+
+    def check(value: Any, _base: Path) -> float:
+        seconds: float = _unit("SF1045", value, "duration", units.parse_duration)
+        _within(seconds, least, most, value, (low, high))
+        return seconds
+
+    return Form(
+        f"a duration from {low} to {high}",
+        check,
+        _pattern(units.DURATION_PATTERN),
+        units.format_duration,
+    )
+
+
+def size(low: str, high: str, *, step: str = "1B") -> Form:
+    """A number of bytes."""
+    least, most, unit = units.parse_size(low), units.parse_size(high), units.parse_size(step)
+
+    def check(value: Any, _base: Path) -> int:
+        found: int = _unit("SF1046", value, "size", units.parse_size)
+        _within(found, least, most, value, (low, high))
+        if found % unit:
+            fail("SF1046", f"is not a multiple of {step}", shown=value)
+        return found
+
+    return Form(
+        f"a size from {low} to {high}", check, _pattern(units.SIZE_PATTERN), units.format_size
+    )
+
+
+def span(low: str, high: str) -> Form:
+    """A range of durations, as a pair of float seconds."""
+    least, most = units.parse_duration(low), units.parse_duration(high)
+
+    def check(value: Any, _base: Path) -> tuple[float, float]:
+        ends: tuple[float, float] = _unit("SF1049", value, "range", units.parse_range)
+        for seconds in ends:
+            _within(seconds, least, most, value, (low, high))
+        return ends
+
+    one = units.DURATION_PATTERN
+    return Form(
+        f"a range of durations between {low} and {high}",
+        check,
+        _pattern(rf"{one}\.\.{one}"),
+        lambda ends: units.format_range(*ends),
+    )
+
+
+def whole(low: int, high: int, *, word: LiteralString = "") -> Form:
+    """A whole number; where `word` is given, that word too, which stands for None."""
+
+    def check(value: Any, _base: Path) -> int | None:
+        if word and value == word:
+            return None
+        if isinstance(value, str) and _INTEGER.fullmatch(value):
+            value = int(value)
+        if isinstance(value, bool) or not isinstance(value, int):
+            fail("SF1044", f"is not {says}", shown=value)
+        _within(value, low, high, value, (f"{low:,}", f"{high:,}"))
+        return int(value)
+
+    says = f"a whole number from {low:,} to {high:,}" + (f", or {word}" if word else "")
+    number: dict[str, Any] = {"type": "integer", "minimum": low, "maximum": high}
+    either = [number, {"const": word}] if word else [number]
+    return Form(
+        says,
+        check,
+        {"anyOf": [*either, _INTERPOLATED]},
+        lambda value: word if value is None else str(value),
+    )
+
+
+def number(low: float, high: float) -> Form:
+    """A number, as float."""
+
+    def check(value: Any, _base: Path) -> float:
+        if isinstance(value, str) and re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,6})?", value, re.ASCII):
+            value = float(value)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            fail("SF1044", f"is not {says}", shown=value)
+        _within(value, low, high, value, (f"{low:,g}", f"{high:,g}"))
+        return float(value)
+
+    says = f"a number from {low:,g} to {high:,g}"
+    own = {"type": "number", "minimum": low, "maximum": high}
+    return Form(says, check, {"anyOf": [own, _INTERPOLATED]}, lambda value: f"{value:g}")
+
+
+def flag() -> Form:
+    """True or false."""
+
+    def check(value: Any, _base: Path) -> bool:
+        if value in ("true", "false"):
+            return bool(value == "true")
+        if not isinstance(value, bool):
+            fail("SF1044", "is neither true nor false", shown=value)
+        return value
+
+    own = {"type": "boolean"}
+    return Form(
+        "true or false", check, {"anyOf": [own, _INTERPOLATED]}, lambda value: str(value).lower()
+    )
+
+
+def choice(*words: str, later: Mapping[str, str] | None = None) -> Form:
+    """One of a few words. `later` are words that have a meaning, but not in this version."""
+
+    def check(value: Any, _base: Path) -> str:
+        if isinstance(value, str) and value in words:
+            return str(value)
+        if isinstance(value, str) and later and value in later:
+            fail("SF1041", f"{later[value]} is not in this version", says_now, shown=value)
+        fail("SF1047", f"is not one of {', '.join(words)}", _nearest(value, words), shown=value)
+
+    says_now = f"use {' or '.join(words)}"
+    own = {"type": "string", "enum": list(words)}
+    return Form(f"one of {', '.join(words)}", check, {"anyOf": [own, _INTERPOLATED]})
+
+
+def text(says: str, pattern: str = "", *, code: LiteralString = "SF1044", hint: str = "") -> Form:
+    """Text without control characters, that matches a pattern as a whole."""
+    compiled = re.compile(pattern, re.ASCII) if pattern else None
+
+    def check(value: Any, _base: Path) -> str:
+        found = _line(value, says)
+        if compiled is not None and not compiled.fullmatch(found):
+            fail(code, f"is not {says}", hint, shown=value)
+        return found
+
+    schema = _pattern(pattern) if pattern else {"type": "string", "minLength": 1}
+    return Form(says, check, schema)
+
+
+def free_text(says: str, length_max: int) -> Form:
+    """Any text, empty too, without NUL."""
+
+    def check(value: Any, _base: Path) -> str:
+        if not isinstance(value, str):
+            _not_text(value)
+        if "\0" in value:
+            fail("SF1044", "has a NUL character in it")
+        if len(value) > length_max:
+            fail("SF1042", f"has {len(value):,} characters, over the limit of {length_max:,}")
+        return value
+
+    return Form(says, check, {"type": "string", "maxLength": length_max})
+
+
+def name(of: str) -> Form:
+    """The name that somebody gives to a thing."""
+    return text(
+        f"a {of} name",
+        NAME_PATTERN,
+        code="SF1048",
+        hint="use 1 to 63 letters, digits, - and _, with a letter or digit first",
+    )
+
+
+def broker() -> Form:
+    """The address of a Kafka broker."""
+
+    def check(value: Any, _base: Path) -> str:
+        found = _line(value, says)
+        if not matching.fullmatch(found):
+            hint = f'write "{found}:9092"' if matching.fullmatch(f"{found}:9092") else ""
+            fail("SF1052", f"is not {says}", hint, shown=value)
+        if not 1 <= int(found.rpartition(":")[2]) <= 65_535:
+            fail("SF1052", "has a port that is not from 1 to 65,535", shown=value)
+        return found
+
+    says = "a host and port, as in k1:9092"
+    matching = re.compile(BROKER_PATTERN, re.ASCII)
+    return Form(says, check, _pattern(BROKER_PATTERN))
+
+
+def regex() -> Form:
+    """A regular expression, as text that compiles."""
+
+    def check(value: Any, _base: Path) -> str:
+        found = _line(value, says)
+        if len(found) > 255:
+            fail("SF1042", f"has {len(found)} characters, over the limit of 255")
+        try:
+            re.compile(found)
+        except (re.error, OverflowError, RecursionError) as cause:
+            fail("SF1054", f"is not {says}: {cause}", shown=value)
+        return found
+
+    says = "a regular expression"
+    return Form(says, check, {"type": "string", "minLength": 1, "maxLength": 255})
+
+
+def start() -> Form:
+    """Where to begin: a word, or a time with its zone."""
+
+    def check(value: Any, _base: Path) -> str | datetime:
+        found = _line(value, says)
+        if found in ("earliest", "latest"):
+            return str(found)
+        if not _TIME.fullmatch(found):
+            fail("SF1050", f"is not {says}", _nearest(value, ("earliest", "latest")), shown=value)
+        try:
+            return datetime.fromisoformat(found.upper()).astimezone(UTC)
+        except (ValueError, OverflowError) as cause:
+            fail("SF1050", f"is not a time: {cause}", shown=value)
+
+    says = "earliest, latest or a time like 2026-01-01T00:00:00Z"
+    words = {"type": "string", "enum": ["earliest", "latest"]}
+    return Form(
+        says,
+        check,
+        {"anyOf": [words, {"type": "string", "format": "date-time"}, _INTERPOLATED]},
+        lambda value: value.isoformat() if isinstance(value, datetime) else str(value),
+    )
+
+
+def location(says: str) -> Form:
+    """A path; a relative one starts at the configuration's directory."""
+
+    def check(value: Any, base: Path) -> Path:
+        found = _line(value, says)
+        if len(found) > 4_095:
+            fail("SF1042", f"has {len(found):,} characters, over the limit of 4,095")
+        if found.startswith("~"):
+            fail("SF1044", "begins with ~, which only a shell knows", "write the whole path", value)
+        return base / found
+
+    return Form(says, check, {"type": "string", "minLength": 1})
+
+
+def secret() -> Form:
+    """A text that no output ever shows."""
+
+    def check(value: Any, _base: Path) -> SecretStr:
+        if not isinstance(value, str):
+            fail("SF1044", "is not text: put it in quotes", shown=MASK)
+        if not value or _CONTROL.search(value) or len(value) > _TEXT_MAX:
+            fail("SF1044", "is empty, too long, or has control characters in it", shown=MASK)
+        return SecretStr(value)
+
+    schema = {"type": "string", "minLength": 1, "writeOnly": True}
+    return Form("a secret; best from ${credential:name} or ${file:path}", check, schema)
+
+
+_INTERPOLATED: Mapping[str, Any] = {"type": "string", "pattern": r"\$\{"}
+
+
+def _pattern(pattern: str) -> dict[str, Any]:
+    return {"anyOf": [{"type": "string", "pattern": f"^(?:{pattern})$"}, dict(_INTERPOLATED)]}
+
+
+def _unit(code: LiteralString, value: Any, kind: str, parse: Callable[[str], Any]) -> Any:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        fail("SF1044", f"is not a {kind}", shown=value)
+    try:
+        return parse(str(value))
+    except units.UnitError as cause:
+        fail(code, str(cause), cause.hint, shown=value)
+
+
+def _within(found: float, low: float, high: float, value: Any, said: tuple[str, str]) -> None:
+    if not found >= low:  # so that NaN is refused too
+        fail("SF1042", f"is under the least of {said[0]}", shown=value)
+    if found > high:
+        fail("SF1042", f"is over the limit of {said[1]}", shown=value)
+
+
+def _line(value: Any, says: str) -> str:
+    """One line of text."""
+    if not isinstance(value, str):
+        _not_text(value)
+    if not value:
+        fail("SF1044", f"is empty; it has to be {says}")
+    if len(value) > _TEXT_MAX:
+        fail("SF1042", f"has {len(value):,} characters, over the limit of {_TEXT_MAX:,}")
+    if _CONTROL.search(value):
+        fail("SF1044", "has control characters in it", shown=value)
+    return value
+
+
+def _not_text(value: Any) -> NoReturn:
+    if isinstance(value, bool | int | float):
+        fail("SF1044", "is not text", "put it in quotes", shown=value)
+    fail("SF1044", "is not text", shown=value)
+
+
+def _nearest(value: Any, words: tuple[str, ...]) -> str:
+    from difflib import get_close_matches
+
+    near = get_close_matches(str(value).lower(), words, 1) if isinstance(value, str) else []
+    return f"did you mean {near[0]}?" if near else ""
