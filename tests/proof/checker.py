@@ -1,0 +1,372 @@
+"""Judges a run by its five ledgers, and by nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+from bisect import bisect_left, bisect_right
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import accumulate, groupby, pairwise
+from math import inf
+
+from proof.ledgers import CRASHES, Executed, Harmed, Ledgers, Place, SetAside
+
+WHAT_MUST_HOLD = {
+    "ledgers": "the ledgers are sound: no record twice, no time running backwards",
+    "effect": "enough records were produced, and enough faults took effect",
+    "I-01": "no loss: every record has succeeded, was set aside, or was not wanted",
+    "I-02": "no invention: what ran is, byte for byte, what was produced",
+    "I-03": "a commit never passes unfinished work",
+    "I-04": "a commit never goes back",
+    "I-05": "a crash runs again no more than its bound, and that once",
+    "I-06": "without a crash nothing runs twice",
+    "I-07": "a record has one ending",
+    "I-08": "a commit never passes a batch that its destination does not have yet",
+    "I-09": "a failure document tells exactly which records it is about",
+    "I-20": "within a partition, in order and one after the other",
+    "I-30": "in the end nothing is left over",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a run must have gone through to prove anything. `replay_max` is how many records one
+    crash of a kind may run again (no entry: any number); `cut` is how many executions must have
+    been cut off in their midst; `filtered` are ids that the mapping does not want."""
+
+    records: int = 1
+    faults: Mapping[str, int] = field(default_factory=dict)
+    cut: int = 0
+    replay_max: Mapping[str, int] = field(default_factory=dict)
+    filtered: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """An invariant, and the rows that break it."""
+
+    invariant: str
+    detail: str
+
+    def __str__(self) -> str:
+        return f"{self.invariant} ({WHAT_MUST_HOLD[self.invariant]}): {self.detail}"
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The judgement. Without violations the run proves what its counts say."""
+
+    violations: tuple[Violation, ...]
+    counts: Mapping[str, int]
+
+    @property
+    def broken(self) -> frozenset[str]:
+        """The invariants that do not hold."""
+        return frozenset(violation.invariant for violation in self.violations)
+
+
+def check(ledgers: Ledgers, wanted: Wanted) -> Report:
+    """Every violation of every invariant, and what there was of each thing."""
+    lanes = _lanes(ledgers, wanted)
+    crashes = _Crashes(ledgers.harmed)
+    replays = _replays(lanes.values(), crashes)
+    violations = (
+        *_soundness(ledgers),
+        *_effect(ledgers, wanted),
+        *_loss(lanes.values()),
+        *_invention(ledgers, lanes),
+        *_early_commits(ledgers, lanes),
+        *_commits_back(ledgers),
+        *_replayed(replays, wanted),
+        *_endings(lanes.values(), crashes),
+        *_documents(ledgers.set_aside, lanes),
+        *_order(lanes.values()),
+        *_left_over(ledgers, lanes.values()),
+    )
+    return Report(violations, _counts(ledgers, lanes.values(), replays))
+
+
+class _Lane:
+    """One partition: its records by offset, and what became of each. Lists run in parallel."""
+
+    def __init__(self, place: Place, rows: list[tuple[int, str, bool]]) -> None:
+        self.name = f"{place[0]}-{place[1]}"
+        self.offsets = [offset for offset, _, _ in rows]
+        self.prints = [bytes.fromhex(fingerprint) for _, fingerprint, _ in rows]
+        self.filtered = [unwanted for _, _, unwanted in rows]
+        self.executed: list[Executed] = []
+        self.successes: list[list[Executed]] = [[] for _ in rows]
+        self.documents: list[list[SetAside]] = [[] for _ in rows]
+        self.tried = [-inf] * len(rows)  # when the last attempt without success was over
+
+    def between(self, first: int, last: int) -> range:
+        """The indexes of the records at these offsets, both included."""
+        return range(bisect_left(self.offsets, first), bisect_right(self.offsets, last))
+
+    def of(self, execution: Executed) -> Iterator[int]:
+        for first, last in execution.stretches:
+            yield from self.between(first, last)
+
+    def succeeded(self, index: int) -> float:
+        """When the record first succeeded."""
+        return min((e.end for e in self.successes[index] if e.end is not None), default=inf)
+
+    def finished(self, index: int) -> float:
+        """From when on a commit may pass the record."""
+        if self.filtered[index]:
+            return -inf
+        documents = min((d.at for d in self.documents[index]), default=inf)
+        return min(self.succeeded(index), documents)
+
+    def left(self, index: int) -> float:
+        """From when on a later record may begin. A document is seen a little after it was written;
+        the last attempt at its records was over before. A record that is lost holds nobody up."""
+        given_up = self.tried[index] if self.documents[index] else inf
+        left = min(self.succeeded(index), given_up)
+        return -inf if left == inf or self.filtered[index] else left
+
+
+def _lanes(ledgers: Ledgers, wanted: Wanted) -> dict[Place, _Lane]:
+    rows: dict[Place, list[tuple[int, str, bool]]] = defaultdict(list)
+    for row in ledgers.produced:
+        unwanted = row.id in wanted.filtered
+        rows[row.topic, row.partition].append((row.offset, row.fingerprint, unwanted))
+    lanes = {place: _Lane(place, sorted(found)) for place, found in rows.items()}
+    for document in ledgers.set_aside:
+        if lane := lanes.get(document.place):
+            for index in lane.between(document.first, document.last):
+                lane.documents[index].append(document)
+    for execution in ledgers.executed:
+        if lane := lanes.get(execution.place):
+            _enter(lane, execution)
+    return lanes
+
+
+def _enter(lane: _Lane, execution: Executed) -> None:
+    lane.executed.append(execution)
+    over = execution.start if execution.end is None else execution.end
+    for index in lane.of(execution):
+        if execution.succeeded:
+            lane.successes[index].append(execution)
+        elif all(execution.start <= document.at for document in lane.documents[index]):
+            lane.tried[index] = max(lane.tried[index], over)
+
+
+class _Crashes:
+    """The crashes of a run, by time."""
+
+    def __init__(self, harmed: Iterable[Harmed]) -> None:
+        effective = [h for h in harmed if h.kind in CRASHES and h.end is not None]
+        self._rows = sorted(effective, key=lambda h: h.start)
+        self._starts = [h.start for h in self._rows]
+
+    def between(self, since: float, until: float) -> Harmed | None:
+        """The last crash that began before `until` and was not over at `since`."""
+        for index in range(bisect_right(self._starts, until) - 1, -1, -1):
+            harmed = self._rows[index]
+            if harmed.end is not None and harmed.end >= since:
+                return harmed
+            if harmed.start < since - _CRASH_SECONDS_MAX:
+                return None
+        return None
+
+
+_CRASH_SECONDS_MAX = 60.0
+
+
+def _soundness(ledgers: Ledgers) -> Iterator[Violation]:
+    for row, times in Counter((p.topic, p.partition, p.offset) for p in ledgers.produced).items():
+        if times > 1:
+            yield Violation("ledgers", f"P has {times} records at {row}")
+    for id_, times in Counter(p.id for p in ledgers.produced).items():
+        if times > 1:
+            yield Violation("ledgers", f"P has {times} records of the id {id_}")
+    for e in ledgers.executed:
+        if e.end is not None and e.end < e.start:
+            yield Violation("ledgers", f"X has an execution that ends before it starts: {e}")
+
+
+def _effect(ledgers: Ledgers, wanted: Wanted) -> Iterator[Violation]:
+    if len(ledgers.produced) < wanted.records:
+        yield Violation("effect", f"{len(ledgers.produced)} records of {wanted.records}")
+    effective = Counter(h.kind for h in ledgers.harmed if h.end is not None)
+    for kind, count in wanted.faults.items():
+        if effective[kind] < count:
+            yield Violation("effect", f"{effective[kind]} times {kind}, of {count}")
+    cut = sum(e.end is None for e in ledgers.executed)
+    if cut < wanted.cut:
+        yield Violation("effect", f"{cut} executions were cut off, of {wanted.cut}")
+
+
+def _loss(lanes: Iterable[_Lane]) -> Iterator[Violation]:
+    for lane in lanes:
+        lost = [i for i in range(len(lane.offsets)) if lane.finished(i) == inf]
+        for first, last in _stretches(lost):
+            offsets = f"{lane.offsets[first]}..{lane.offsets[last]}"
+            yield Violation("I-01", f"{last - first + 1} lost: {lane.name} {offsets}")
+
+
+def _stretches(indexes: Iterable[int]) -> Iterator[tuple[int, int]]:
+    for _, group in groupby(enumerate(indexes), key=lambda pair: pair[1] - pair[0]):
+        found = [index for _, index in group]
+        yield found[0], found[-1]
+
+
+def _invention(ledgers: Ledgers, lanes: Mapping[Place, _Lane]) -> Iterator[Violation]:
+    for e in ledgers.executed:
+        lane = lanes.get(e.place)
+        indexes = [] if lane is None else list(lane.of(e))
+        size = sum(last - first + 1 for first, last in e.stretches)
+        if lane is None or len(indexes) != size or indexes != sorted(set(indexes)):
+            yield Violation("I-02", f"not what was produced: {e}")
+        elif _digest(lane.prints[i] for i in indexes) != e.digest:
+            yield Violation("I-02", f"other bytes than were produced: {e}")
+    for d in ledgers.set_aside:
+        lane = lanes.get(d.place)
+        for offset, fingerprint in d.fingerprints or ():
+            at = lane.between(offset, offset) if lane else range(0)
+            if lane is None or not at or lane.prints[at[0]].hex() != fingerprint:
+                yield Violation("I-02", f"set aside as never produced: {d.place} {offset}")
+
+
+def _digest(prints: Iterable[bytes]) -> str:
+    return hashlib.sha256(b"".join(prints)).hexdigest()
+
+
+def _early_commits(ledgers: Ledgers, lanes: Mapping[Place, _Lane]) -> Iterator[Violation]:
+    finished = {
+        place: [lane.finished(i) for i in range(len(lane.offsets))] for place, lane in lanes.items()
+    }
+    latest = {place: list(accumulate(times, max)) for place, times in finished.items()}
+    for c in _first_samples(ledgers):
+        lane = lanes.get(c.place)
+        if lane is None:
+            continue
+        passed = bisect_left(lane.offsets, c.offset)
+        if passed and latest[c.place][passed - 1] > c.at:
+            index = next(i for i in range(passed) if finished[c.place][i] > c.at)
+            waits = bool(lane.documents[index]) and lane.succeeded(index) == inf
+            detail = f"{lane.name} committed at {c.offset}, with {lane.offsets[index]} unfinished"
+            yield Violation("I-08" if waits else "I-03", f"{detail}, at {c.at:.6f}")
+
+
+def _first_samples(ledgers: Ledgers) -> Iterator:
+    """The first sample of each commit: the later ones of the same offset say less."""
+    seen = set()
+    for c in sorted(ledgers.committed, key=lambda c: c.at):
+        if (c.group, c.place, c.offset) not in seen:
+            seen.add((c.group, c.place, c.offset))
+            yield c
+
+
+def _commits_back(ledgers: Ledgers) -> Iterator[Violation]:
+    resets = [h.start for h in ledgers.harmed if h.kind == "reset"]
+    by_lane = defaultdict(list)
+    for c in sorted(ledgers.committed, key=lambda c: c.at):
+        by_lane[c.group, c.place].append(c)
+    for samples in by_lane.values():
+        for before, after in pairwise(samples):
+            reset = any(before.at <= at <= after.at for at in resets)
+            if after.offset < before.offset and not reset:
+                yield Violation("I-04", f"from {before} back to {after}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Replay:
+    """A record that succeeded twice, and the crash between, if there was one."""
+
+    where: str
+    crash: Harmed | None
+
+
+def _replays(lanes: Iterable[_Lane], crashes: _Crashes) -> list[_Replay]:
+    return [
+        _Replay(f"{lane.name} {lane.offsets[index]}", crashes.between(one.start, two.start))
+        for lane in lanes
+        for index, successes in enumerate(lane.successes)
+        if len(successes) > 1
+        for one, two in pairwise(sorted(successes, key=lambda e: e.start))
+    ]
+
+
+def _replayed(replays: Iterable[_Replay], wanted: Wanted) -> Iterator[Violation]:
+    by_crash: dict[Harmed, Counter[str]] = defaultdict(Counter)
+    for replay in replays:
+        if replay.crash is None:
+            yield Violation("I-06", f"{replay.where} succeeded twice, and nothing had crashed")
+        else:
+            by_crash[replay.crash][replay.where] += 1
+    for crash, records in by_crash.items():
+        for where, times in records.items():
+            if times > 1:
+                yield Violation("I-05", f"{where} ran {times + 1} times by one crash: {crash}")
+        if len(records) > wanted.replay_max.get(crash.kind, inf):
+            bound = wanted.replay_max[crash.kind]
+            yield Violation("I-05", f"{len(records)} ran again, of at most {bound}, by {crash}")
+
+
+def _endings(lanes: Iterable[_Lane], crashes: _Crashes) -> Iterator[Violation]:
+    for lane in lanes:
+        for index, documents in enumerate(lane.documents):
+            if not documents:
+                continue
+            times = [d.at for d in documents] + [e.start for e in lane.successes[index]]
+            for one, two in pairwise(sorted(times)):
+                if crashes.between(one, two) is None:
+                    where = f"{lane.name} {lane.offsets[index]}"
+                    yield Violation("I-07", f"{where} ended at {one:.6f} and again at {two:.6f}")
+
+
+def _documents(set_aside: Iterable[SetAside], lanes: Mapping[Place, _Lane]) -> Iterator[Violation]:
+    for d in set_aside:
+        lane = lanes.get(d.place)
+        offsets = [lane.offsets[i] for i in lane.between(d.first, d.last)] if lane else []
+        told = offsets[:1] + offsets[-1:] == [d.first, d.last] and len(offsets) == d.size
+        carried = d.fingerprints is None or [o for o, _ in d.fingerprints] == offsets
+        if not (told and carried):
+            yield Violation("I-09", f"the document {d.id}: {d.place} {d.first}..{d.last}, {d.size}")
+
+
+def _order(lanes: Iterable[_Lane]) -> Iterator[Violation]:
+    for lane in lanes:
+        latest = list(accumulate((lane.left(i) for i in range(len(lane.offsets))), max))
+        busy_until = -inf
+        for e in sorted(lane.executed, key=lambda e: e.start):
+            if e.start < busy_until:
+                yield Violation("I-20", f"{lane.name}: two at once, from {e.start:.6f}: {e}")
+            busy_until = max(busy_until, e.start if e.end is None else e.end)
+            below = bisect_left(lane.offsets, e.stretches[0][0])
+            if below and latest[below - 1] > e.start:
+                yield Violation("I-20", f"{lane.name}: began before a lower one had ended: {e}")
+
+
+def _left_over(ledgers: Ledgers, lanes: Iterable[_Lane]) -> Iterator[Violation]:
+    last: dict[str, int] = {}
+    for c in sorted(ledgers.committed, key=lambda c: c.at):
+        last[f"{c.topic}-{c.partition}"] = c.offset
+    for lane in lanes:
+        end = lane.offsets[-1] + 1
+        if last.get(lane.name, -1) < end:
+            yield Violation("I-30", f"{lane.name} is committed at {last.get(lane.name)} of {end}")
+
+
+def _counts(ledgers: Ledgers, lanes: Iterable[_Lane], replays: Iterable[_Replay]) -> dict[str, int]:
+    outcomes = Counter(e.outcome or "cut off" for e in ledgers.executed)
+    harmed = Counter(h.kind for h in ledgers.harmed if h.end is not None)
+    again = Counter((r.crash.kind, r.crash.start) for r in replays if r.crash)
+    most = Counter[str]()
+    for (kind, _), records in again.items():
+        most[kind] = max(most[kind], records)
+    set_aside = sum(bool(documents) for lane in lanes for documents in lane.documents)
+    return {
+        "records produced": len(ledgers.produced),
+        "records run again": sum(again.values()),
+        "records set aside": set_aside,
+        "executions": len(ledgers.executed),
+        **{f"executions: {outcome}": count for outcome, count in sorted(outcomes.items())},
+        "commits sampled": len(ledgers.committed),
+        "documents": len(ledgers.set_aside),
+        **{f"faults: {kind}": count for kind, count in sorted(harmed.items())},
+        **{f"most run again by one {kind}": count for kind, count in sorted(most.items())},
+    }

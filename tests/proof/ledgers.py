@@ -1,0 +1,201 @@
+"""The five ledgers of a run: what was produced, executed, committed, set aside, and harmed.
+
+Each is a file of JSON lines, written while the run goes on, by somebody who knows nothing of the
+others. Times are seconds of the machine's monotonic clock, the same in every process.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+from proof.recorder.handler import record_print
+
+Place = tuple[str, int]
+"""A topic and a partition: the lane of a record."""
+
+
+class Produced(NamedTuple):
+    """P: a record that the broker has acknowledged. `fingerprint` covers all that it carries."""
+
+    id: str
+    topic: str
+    partition: int
+    offset: int
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Executed:
+    """X: one run of the function over the records of one invocation, in the order given. `end`
+    and `outcome` are None where the process was ended before the function was."""
+
+    execution: str
+    invocation: str
+    worker: str
+    topic: str
+    partition: int
+    stretches: tuple[tuple[int, int], ...]
+    digest: str
+    start: float
+    end: float | None = None
+    outcome: str | None = None
+
+    @property
+    def place(self) -> Place:
+        return self.topic, self.partition
+
+    @property
+    def succeeded(self) -> bool:
+        return self.outcome == "success"
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """C: what the broker said at `at`: everything before `offset` is finished with."""
+
+    at: float
+    group: str
+    topic: str
+    partition: int
+    offset: int
+
+    @property
+    def place(self) -> Place:
+        return self.topic, self.partition
+
+
+@dataclass(frozen=True, slots=True)
+class SetAside:
+    """D: a document of the failure destination, seen at `at`. `fingerprints` are those of the
+    records in its payload, by offset, None where it carries none."""
+
+    at: float
+    id: str
+    topic: str
+    partition: int
+    first: int
+    last: int
+    size: int
+    condition: str
+    fingerprints: tuple[tuple[int, str], ...] | None
+
+    @property
+    def place(self) -> Place:
+        return self.topic, self.partition
+
+
+@dataclass(frozen=True, slots=True)
+class Harmed:
+    """K: something done to a component. `end` is when it had taken effect, None: it never did."""
+
+    kind: str
+    component: str
+    start: float
+    end: float | None
+
+
+CRASHES = frozenset({"worker-kill", "daemon-kill", "broker-kill"})
+"""Faults after which records may run again. A clean stop (`daemon-stop`) is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ledgers:
+    """All five, of one run."""
+
+    produced: tuple[Produced, ...]
+    executed: tuple[Executed, ...]
+    committed: tuple[Committed, ...]
+    set_aside: tuple[SetAside, ...] = ()
+    harmed: tuple[Harmed, ...] = ()
+
+
+class Writer:
+    """Appends rows to one ledger."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("a", encoding="utf-8")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+    def write(self, row: Produced | Committed | Harmed | dict[str, Any]) -> None:
+        """One line, handed to the system at once."""
+        if isinstance(row, Produced):
+            row = row._asdict()
+        content = row if isinstance(row, dict) else asdict(row)
+        self._file.write(json.dumps(content) + "\n")
+        if "fingerprint" not in content:  # a million rows of P are flushed by the buffer
+            self._file.flush()
+
+
+def paths(folder: Path) -> dict[str, Path]:
+    """Where each ledger of a run lies."""
+    names = ("produced", "executed", "committed", "set_aside", "harmed")
+    return {name: folder / f"{name}.jsonl" for name in names}
+
+
+def read(folder: Path, executed: Path | None = None) -> Ledgers:
+    """All five, from the files of a run; X may lie elsewhere, where the function could write."""
+    where = paths(folder)
+    return Ledgers(
+        produced=tuple(Produced(**row) for row in _rows(where["produced"])),
+        executed=read_executed(executed or where["executed"]),
+        committed=tuple(Committed(**row) for row in _rows(where["committed"])),
+        set_aside=tuple(set_aside(r["at"], r["document"]) for r in _rows(where["set_aside"])),
+        harmed=tuple(Harmed(**row) for row in _rows(where["harmed"])),
+    )
+
+
+def read_executed(path: Path) -> tuple[Executed, ...]:
+    """The beginnings, each with its end where it has one, in the order of their beginning."""
+    begun: dict[str, dict[str, Any]] = {}
+    for row in _rows(path):
+        if "start" in row:
+            row["stretches"] = tuple((first, last) for first, last in row["stretches"])
+            begun[row["execution"]] = row
+        else:
+            begun[row["execution"]].update(row)
+    return tuple(Executed(**row) for row in begun.values())
+
+
+def set_aside(at: float, document: dict[str, Any]) -> SetAside:
+    """A document of Lambda's on-failure form, as a row of D."""
+    info = document["KafkaBatchInfo"]
+    ((lane, positions),) = info["recordsInfo"].items()
+    topic, _, partition = lane.rpartition("-")
+    payload = document["payload"]
+    prints = None
+    if payload is not None:
+        records = payload["records"][lane]
+        prints = tuple((record["offset"], record_print(record).hex()) for record in records)
+    return SetAside(
+        at=at,
+        id=document["streamfaas"]["id"],
+        topic=topic,
+        partition=int(partition),
+        first=int(positions["firstRecordOffset"]),
+        last=int(positions["lastRecordOffset"]),
+        size=info["batchSize"],
+        condition=document["requestContext"]["condition"],
+        fingerprints=prints,
+    )
+
+
+def _rows(path: Path) -> Iterator[dict[str, Any]]:
+    """Every whole line. A last one without its end was being written when its writer was killed."""
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        for line in file:
+            if line.endswith(b"\n"):
+                yield json.loads(line)
