@@ -1,0 +1,169 @@
+"""A worker's stdout and stderr: lines out of a pipe, however much is poured into it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from collections.abc import Callable
+
+LINE_BYTES_MAX = 64 * 1024
+"""A longer line is cut here, and marked."""
+
+LINE_COST_BYTES = 26
+"""What a line counts for beside its own bytes, as in CloudWatch: empty lines cost too."""
+
+PIPE_BYTES = 64 * 1024
+"""What the kernel holds of a pipe: all that a worker can have written before it answered."""
+
+_READ_BYTES = 4096  # so that even a read of nothing but newlines is done within a few ms
+_PAUSE_SECONDS = 0.01  # between two looks at a pipe of which nothing is kept any more
+_NOTHING = -1  # the pipe is empty, but not at its end
+_CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+class LogPipe:
+    """The reading end of one worker's pipe. Up to `bytes_max` of an invocation's output become
+    lines; the rest is read and dropped so slowly that the pipe itself holds the function back."""
+
+    __slots__ = (
+        "_begun",
+        "_buffer",
+        "_bytes_max",
+        "_dropped",
+        "_fd",
+        "_long",
+        "_loop",
+        "_pause",
+        "_wanted",
+        "_write",
+        "taken",
+    )
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        fd: int,
+        buffer: bytearray,
+        bytes_max: int,
+        *,
+        write: Callable[[str], None],
+        wanted: Callable[[], bool],
+    ) -> None:
+        """`write` is given each line; where nobody has `wanted` them they are not even split."""
+        self.taken = 0  # since the last drain
+        self._loop = loop
+        self._fd = fd
+        self._buffer = memoryview(buffer)[:PIPE_BYTES]
+        self._bytes_max = bytes_max
+        self._write = write
+        self._wanted = wanted
+        self._begun = bytearray()  # a line whose end has not come
+        self._long = False  # it is longer than a line may be
+        self._dropped = 0
+        self._pause: asyncio.TimerHandle | None = None
+        os.set_blocking(fd, False)
+        loop.add_reader(fd, self._readable)
+
+    def drain(self, done: Callable[[], None]) -> None:
+        """Reads what was written so far, calls `done`, and counts anew. At once where there is
+        little; else in steps, between which the loop goes on."""
+        self._drain(PIPE_BYTES, done)
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            self._loop.remove_reader(self._fd)
+            if self._pause is not None:
+                self._pause.cancel()
+            os.close(self._fd)
+            self._fd = -1
+
+    @property
+    def _full(self) -> bool:
+        return self.taken >= self._bytes_max
+
+    def _drain(self, budget: int, done: Callable[[], None]) -> None:
+        asked, got = self._read()
+        if got < asked or got >= budget:  # empty, or as much as there can have been at first
+            self._turn()
+            done()
+        else:
+            self._loop.call_soon(self._drain, budget - got, done)
+
+    def _turn(self) -> None:
+        """One invocation's output has ended."""
+        if self._begun:
+            self._end_line()
+        if self._dropped and self._wanted():
+            self._write(
+                f"… output cut after {self._bytes_max} bytes ({self._dropped} bytes dropped)"
+            )
+        self.taken = self._dropped = 0
+
+    def _readable(self) -> None:
+        _, got = self._read()
+        if got == 0:
+            self._loop.remove_reader(self._fd)
+        elif self._full and self._pause is None:
+            self._loop.remove_reader(self._fd)
+            self._pause = self._loop.call_later(_PAUSE_SECONDS, self._resume)
+
+    def _resume(self) -> None:
+        self._pause = None
+        self._loop.add_reader(self._fd, self._readable)
+
+    def _read(self) -> tuple[int, int]:
+        """One read: how many bytes were asked for and how many came; 0 is the end."""
+        keep = not self._full and self._wanted()
+        target = self._buffer[:_READ_BYTES] if keep else self._buffer
+        try:
+            got = os.readv(self._fd, [target]) if self._fd >= 0 else 0
+        except (BlockingIOError, InterruptedError):
+            return len(target), _NOTHING
+        if keep:
+            self._take(bytes(target[:got]))
+        elif self._full:
+            self._dropped += got
+        else:
+            self.taken += got
+        return len(target), got
+
+    def _take(self, data: bytes) -> None:
+        start = 0
+        while start < len(data):
+            if self._full:
+                self._dropped += len(data) - start
+                return
+            end = data.find(b"\n", start)
+            stop = len(data) if end < 0 else end
+            self._grow(data[start:stop])
+            if end < 0:
+                return
+            self._end_line()
+            start = end + 1
+
+    def _grow(self, piece: bytes) -> None:
+        counted = min(len(piece), self._bytes_max - self.taken)
+        room = LINE_BYTES_MAX - len(self._begun)
+        self._begun += piece[: min(counted, room)]
+        self._long = self._long or counted > room
+        self.taken += counted
+        self._dropped += len(piece) - counted
+
+    def _end_line(self) -> None:
+        line = printable(bytes(self._begun).removesuffix(b"\r"))
+        self._write(line + " … line cut" if self._long else line)
+        self.taken += LINE_COST_BYTES
+        self._begun.clear()
+        self._long = False
+
+
+def printable(line: bytes) -> str:
+    """Text without a way to forge another line or to steer a terminal: whatever is not UTF-8 and
+    every control character but the tab is written out."""
+    text = line.decode("utf-8", "backslashreplace")
+    return _CONTROL.sub(_escape, text)
+
+
+def _escape(found: re.Match[str]) -> str:
+    return found[0].encode("unicode_escape").decode("ascii")
