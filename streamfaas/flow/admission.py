@@ -44,6 +44,7 @@ class Admission:
         self.limit = limit
         self.common_free = limit - reserved
         """How many more may start beyond what is reserved for anybody."""
+        assert self.common_free or all(s.reserved for s in shares.values()), "no room for some"
         self._accounts = {
             name: _Account(limit if share.maximum is None else share.maximum, share.reserved)
             for name, share in shares.items()

@@ -73,9 +73,12 @@ class Problem:
 
 
 class ConfigError(Exception):
-    """The operator's configuration is wrong: everything found, at once."""
+    """The operator's configuration is wrong: everything found, at once. `name` is the file's, and
+    `text` what it holds, without its secrets, for showing the lines that the problems are in."""
 
-    def __init__(self, problems: tuple[Problem, ...]) -> None:
+    def __init__(self, problems: tuple[Problem, ...], name: str = "", text: str = "") -> None:
         assert problems
         super().__init__(f"{len(problems)} problem(s) in the configuration")
         self.problems = problems
+        self.name = name
+        self.text = text

@@ -185,7 +185,8 @@ class Roster:
 
     def plan(self, now: Instant) -> Plan:
         """Due at the beginning, after `ask`, `started` and `exited`, after `freed` where anybody
-        waits for whatever function, and at the `wake` of the plan before."""
+        waits for whatever function, and at the `wake` of the plan before; after a `claim` there
+        is no hurry, but it may have taken the spare."""
         stop = self._relieve(now)
         assign = self._assign()
         start, short = self._start(now)
@@ -280,12 +281,13 @@ class Roster:
         """Stops idle workers of others until so many of a crew fit, or soon will.
 
         Nobody is stopped down to less than the warm minimum, nor to nothing, but for the first
-        worker of a crew that has none; nor where tickets wait, but if that crew is overdue.
+        worker of a crew that has none; nor where tickets wait, but if that crew is overdue and
+        its ticket is older.
         """
         idle: list[tuple[bool, bool, Instant, int]] = []
         held_bytes = 0
         for other in self._crews.values():
-            if other.waiting and not overdue:
+            if other.waiting and not (overdue and _oldest(crew) < _oldest(other)):
                 continue
             surplus = max(0, other.alive - max(1, other.share.warm))
             for rank, worker in enumerate(other.idle):
@@ -323,7 +325,9 @@ class Roster:
             ):
                 stopped.append(self._stop(crew.idle[0]))
             if crew.alive > crew.share.warm:
-                last = crew.idle[keep].since if len(crew.idle) > keep else used
+                last = used if keep else now
+                if len(crew.idle) > keep:
+                    last = crew.idle[keep].since
                 self._reap_at = min(self._reap_at, Instant(last + IDLE_SECONDS))
         return stopped
 

@@ -1,0 +1,674 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
+
+from streamfaas.flow.admission import Share
+from streamfaas.flow.roster import IDLE_SECONDS, STARVED_SECONDS, Plan, Roster
+from streamfaas.testing.clock import ManualClock
+
+NAMES = ("a", "b", "c")
+ROOMY = 1 << 40
+EVENT_COUNT_MAX = 2_000
+"""More than any simulated pool here needs to come to rest."""
+
+
+class Pool:
+    """Carries plans out on workers that are only numbers, and checks each of them."""
+
+    def __init__(self, limit, memory, shares, *, spare=True) -> None:
+        self.limit, self.memory, self.shares, self.spare = limit, memory, shares, spare
+        self.clock = ManualClock()
+        self.roster = Roster(limit, memory, shares, spare=spare)
+        self.function: dict[int, str] = {}
+        self.states: dict[int, str] = {}  # of every worker that is not gone
+        self.waiting: dict[str, list[int]] = {name: [] for name in shares}
+        self.served: dict[int, int] = {}
+        self.asked = self.numbered = 0
+        self.wake = None
+        self.plan()
+
+    def __repr__(self) -> str:
+        return f"Pool({self.limit}, {self.memory}, {self.shares}, spare={self.spare})"
+
+    # -- what may happen
+
+    def ask(self, name) -> int:
+        ticket, self.asked = self.asked, self.asked + 1
+        self.waiting[name].append(ticket)
+        self.roster.ask(ticket, name)
+        self.plan()
+        return ticket
+
+    def call(self, name) -> int | None:
+        """As the pool does it: the fast road first. The worker, where one is free at once."""
+        idle, room = self.of(name, "idle"), self.roster.admission.room(name)
+        worker = self.roster.claim(name)
+        if worker is not None:
+            assert worker in idle
+            assert room
+            assert not self.waiting[name], "it went before those who wait"
+            self.states[worker] = "busy"
+            return worker
+        contended = any(self.waiting[o] and self.of(o, "idle") for o in self.shares)
+        assert self.waiting[name] or not idle or not room or contended
+        return self.served.get(self.ask(name))
+
+    def withdraw(self, name) -> None:
+        ticket = self.waiting[name].pop()
+        self.roster.withdraw(ticket, name)
+        self.plan()
+
+    def started(self, worker) -> None:
+        assert self.states[worker] == "starting"
+        self.states[worker] = "idle"
+        self.roster.started(worker, self.clock())
+        self.plan()
+
+    def freed(self, worker) -> None:
+        assert self.states[worker] == "busy"
+        self.states[worker] = "idle"
+        self.roster.freed(worker, self.clock())
+        if any(self.waiting.values()):
+            self.plan()
+
+    def exited(self, worker) -> None:
+        self.states.pop(worker)
+        self.roster.exited(worker, self.clock())
+        self.plan()
+
+    def start_failed(self, worker) -> None:
+        assert self.states.pop(worker) == "starting"
+        self.roster.start_failed(worker, self.clock())
+        self.plan()
+
+    def advance(self, seconds) -> None:
+        self.clock.advance(seconds)
+        if self.wake is not None and self.clock() >= self.wake:
+            self.plan()
+
+    # -- what follows
+
+    def plan(self) -> Plan:
+        plan = self.roster.plan(self.clock())
+        for ticket, worker in plan.assign:
+            name = self.function[worker]
+            assert self.states[worker] == "idle", "assigned twice, or not ready"
+            assert ticket == self.waiting[name].pop(0), "out of turn"
+            self.states[worker] = "busy"
+            self.served[ticket] = worker
+        for worker in plan.stop:
+            assert self.states[worker] == "idle", "stopped at work"
+            self.states[worker] = "draining"
+        for name in plan.start:
+            worker, self.numbered = self.numbered, self.numbered + 1
+            self.function[worker], self.states[worker] = name, "starting"
+            self.roster.starting(worker, name)
+        self.wake = plan.wake
+        assert self.wake is None or self.wake > self.clock(), "it would spin"
+        again = self.roster.plan(self.clock())
+        assert again == Plan(wake=plan.wake), "a plan says everything that is to be done"
+        self.check()
+        self.check_nobody_starves()
+        return plan
+
+    def of(self, name, *states) -> list[int]:
+        wanted = states or ("starting", "idle", "busy", "draining")
+        return [w for w, s in self.states.items() if self.function[w] == name and s in wanted]
+
+    def alive(self, name) -> list[int]:
+        return self.of(name, "starting", "idle", "busy")
+
+    @property
+    def memory_free(self) -> int:
+        return self.memory - sum(self.shares[self.function[w]].memory_bytes for w in self.states)
+
+    def check(self) -> None:
+        """Never over a share, the limit or the memory; and the roster counts as we do."""
+        assert self.memory_free >= 0
+        assert self.roster._memory_free == self.memory_free
+        busy = {name: len(self.of(name, "busy")) for name in self.shares}
+        assert sum(busy.values()) <= self.limit
+        reserved = sum(share.reserved for share in self.shares.values())
+        beyond = sum(max(0, busy[name] - share.reserved) for name, share in self.shares.items())
+        assert beyond <= self.limit - reserved, "somebody's reserve is used by another"
+        for name, share in self.shares.items():
+            ceiling = self.limit if share.maximum is None else share.maximum
+            assert busy[name] <= ceiling
+            assert len(self.alive(name)) <= max(share.warm, ceiling + self.spare)
+            assert self.roster.states(name) == {
+                "starting": len(self.of(name, "starting")),
+                "idle": len(self.of(name, "idle")),
+                "busy": busy[name],
+                "draining": len(self.of(name, "draining")),
+                "waiting": len(self.waiting[name]),
+            }
+
+    def check_nobody_starves(self) -> None:
+        """After a plan, whoever waits has a reason to."""
+        ready = {n: self.clock() >= self.roster._crews[n].not_before for n in self.shares}
+        hungry = [n for n in self.shares if self.waiting[n] and not self.alive(n) and ready[n]]
+        for name in self.shares:
+            if self.waiting[name] and self.of(name, "idle"):
+                assert not self.roster.admission.room(name)
+        for name in hungry:
+            share = self.shares[name]
+            if self.memory_free >= share.memory_bytes:
+                # kept for one that has waited longer
+                assert any(self.waiting[o][0] < self.waiting[name][0] for o in hungry if o != name)
+        if hungry:
+            first = min(hungry, key=lambda name: self.waiting[name][0])
+            coming = sum(
+                self.shares[self.function[w]].memory_bytes
+                for w, state in self.states.items()
+                if state == "draining"
+            )
+            enough = self.memory_free + coming >= self.shares[first].memory_bytes
+            others = [n for n in self.shares if not self.waiting[n]]
+            assert enough or not any(self.of(n, "idle") for n in others), "room could be made"
+
+
+@st.composite
+def pools(draw):
+    shares = {}
+    for name in NAMES[: draw(st.integers(1, 3))]:
+        reserved, warm = draw(st.integers(0, 1)), draw(st.integers(0, 2))
+        maximum = draw(st.none() | st.integers(max(1, reserved, warm), 3))
+        shares[name] = Share(maximum, reserved, warm, draw(st.integers(1, 4)))
+    reserved = sum(share.reserved for share in shares.values())
+    least = 0 if all(share.reserved for share in shares.values()) else 1
+    largest = max(share.memory_bytes for share in shares.values())
+    return Pool(
+        draw(st.integers(reserved + least, reserved + 3)),
+        draw(st.integers(largest, largest + 12)),
+        shares,
+        spare=draw(st.booleans()),
+    )
+
+
+class Machine(RuleBasedStateMachine):
+    """Starts that succeed and fail, ends in any state, owners that go away, and time."""
+
+    @initialize(pool=pools())
+    def open(self, pool):
+        self.pool = pool
+
+    def any_of(self, data, *states):
+        return data.draw(st.sampled_from(sorted(self.all_of(*states))))
+
+    def all_of(self, *states):
+        return [w for w, state in self.pool.states.items() if state in states]
+
+    @rule(data=st.data())
+    def call(self, data):
+        self.pool.call(data.draw(st.sampled_from(sorted(self.pool.shares))))
+
+    @rule(data=st.data(), count=st.integers(1, 4))
+    def ask(self, data, count):
+        for _ in range(count):
+            self.pool.ask(data.draw(st.sampled_from(sorted(self.pool.shares))))
+
+    @precondition(lambda self: any(self.pool.waiting.values()))
+    @rule(data=st.data())
+    def withdraw(self, data):
+        self.pool.withdraw(
+            data.draw(st.sampled_from([n for n, held in self.pool.waiting.items() if held]))
+        )
+
+    @precondition(lambda self: self.all_of("starting"))
+    @rule(data=st.data())
+    def started(self, data):
+        self.pool.started(self.any_of(data, "starting"))
+
+    @precondition(lambda self: self.all_of("starting"))
+    @rule(data=st.data())
+    def start_failed(self, data):
+        self.pool.start_failed(self.any_of(data, "starting"))
+
+    @precondition(lambda self: self.all_of("busy"))
+    @rule(data=st.data())
+    def freed(self, data):
+        self.pool.freed(self.any_of(data, "busy"))
+
+    @precondition(lambda self: self.pool.states)
+    @rule(data=st.data())
+    def exited(self, data):
+        self.pool.exited(self.any_of(data, "starting", "idle", "busy", "draining"))
+
+    @precondition(lambda self: self.all_of("draining"))
+    @rule(data=st.data())
+    def left(self, data):
+        self.pool.exited(self.any_of(data, "draining"))
+
+    @rule()
+    def look(self):
+        self.pool.plan()
+
+    @rule(seconds=st.sampled_from([0.3, 1.0, 5.0, IDLE_SECONDS]))
+    def advance(self, seconds):
+        self.pool.advance(seconds)
+
+    @precondition(lambda self: self.pool.wake is not None)
+    @rule()
+    def advance_to_the_wake(self):
+        self.pool.advance(self.pool.wake - self.pool.clock())
+
+    @invariant()
+    def holds(self):
+        if hasattr(self, "pool"):
+            self.pool.check()
+
+    def teardown(self):
+        if hasattr(self, "pool"):
+            come_to_rest(self.pool)
+
+
+def come_to_rest(pool: Pool) -> None:
+    """From any state, where starts succeed: all is served, all is given back."""
+    asked = {ticket for tickets in pool.waiting.values() for ticket in tickets}
+    for _ in range(EVENT_COUNT_MAX):
+        if not step(pool):
+            break
+    assert asked <= pool.served.keys(), "a ticket was never served"
+    assert not any(pool.waiting.values())
+    assert pool.wake is None, "nothing is left to wake for"
+    assert set(pool.states.values()) <= {"idle"}
+    for name, share in pool.shares.items():
+        alive = len(pool.alive(name))
+        assert alive <= share.warm, "an idle worker was never stopped"
+        assert alive == share.warm or pool.memory_free < share.memory_bytes
+    assert pool.roster.admission.common_free == pool.limit - sum(
+        share.reserved for share in pool.shares.values()
+    )
+    shut_down(pool)
+
+
+def step(pool: Pool) -> bool:
+    """The next thing that happens in a world where all goes well, if anything does."""
+    for event, state in (
+        (pool.exited, "draining"),
+        (pool.started, "starting"),
+        (pool.freed, "busy"),
+    ):
+        if ready := [w for w, s in pool.states.items() if s == state]:
+            event(ready[0])
+            return True
+    if pool.wake is None:
+        return False
+    pool.advance(pool.wake - pool.clock())
+    return True
+
+
+def shut_down(pool: Pool) -> None:
+    for worker in list(pool.states):
+        pool.states.pop(worker)
+        pool.roster.exited(worker, pool.clock())
+    assert pool.roster._memory_free == pool.memory
+    assert pool.roster._memory_coming == 0
+
+
+Machine.TestCase.settings = settings(
+    max_examples=250,
+    stateful_step_count=30,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+TestMachine = pytest.mark.slow(Machine.TestCase)
+
+
+# -- named examples
+
+
+def settled(pool: Pool) -> Pool:
+    """Lets every start succeed and everyone who was told to leave go."""
+    while moving := [w for w, s in pool.states.items() if s in {"starting", "draining"}]:
+        for worker in moving:
+            (pool.started if pool.states[worker] == "starting" else pool.exited)(worker)
+    return pool
+
+
+def test_a_first_call_starts_a_worker_and_a_spare():
+    pool = Pool(10, ROOMY, {"a": Share()})
+    ticket = pool.ask("a")
+    assert len(pool.of("a", "starting")) == 2
+
+    settled(pool)
+
+    assert pool.served[ticket] in pool.of("a", "busy")
+    assert len(pool.of("a", "idle")) == 1
+
+
+def test_without_a_spare_there_are_as_many_workers_as_calls():
+    pool = Pool(10, ROOMY, {"a": Share()}, spare=False)
+    pool.ask("a")
+    pool.ask("a")
+
+    assert len(pool.of("a", "starting")) == 2
+
+
+def test_the_warm_minimum_is_started_before_anybody_asks_and_replaced_when_it_dies():
+    pool = settled(Pool(10, ROOMY, {"a": Share(warm=2), "b": Share()}))
+    assert len(pool.of("a", "idle")) == 2
+    assert not pool.of("b")
+
+    first = pool.call("a")
+    pool.freed(first)
+    pool.exited(first)
+
+    assert len(pool.of("a", "starting")) == 1
+
+
+def test_the_worker_used_last_is_used_again():
+    pool = settled(Pool(10, ROOMY, {"a": Share(warm=2)}))
+    first, second = pool.call("a"), pool.call("a")
+    pool.freed(second)
+    pool.freed(first)
+
+    assert pool.call("a") == first
+
+
+def test_a_crash_at_work_costs_no_start():
+    pool = settled(Pool(10, ROOMY, {"a": Share()}))
+    pool.ask("a")
+    settled(pool)
+    (busy,) = pool.of("a", "busy")
+
+    pool.exited(busy)
+
+    assert pool.call("a") is not None, "the spare was there"
+    pool.plan()
+    assert pool.of("a", "starting"), "and another is coming"
+
+
+def test_a_function_never_has_more_calls_than_its_maximum_nor_more_than_a_spare_beside():
+    pool = Pool(10, ROOMY, {"a": Share(maximum=2)})
+    for _ in range(5):
+        pool.ask("a")
+    settled(pool)
+
+    assert len(pool.of("a", "busy")) == 2
+    assert len(pool.of("a", "idle")) == 1
+    assert len(pool.waiting["a"]) == 3
+
+
+def test_failed_starts_wait_longer_each_time_and_go_one_at_a_time():
+    pool = Pool(10, ROOMY, {"a": Share()}, spare=False)
+    pool.ask("a")
+    pauses = []
+    for _ in range(8):
+        (only,) = pool.of("a", "starting")
+        pool.start_failed(only)
+        failed_at = pool.clock()
+        pool.ask("a")
+        while not pool.of("a"):
+            pool.advance(pool.wake - pool.clock())
+        pauses.append(pool.clock() - failed_at)
+
+    assert pauses == [1, 2, 4, 8, 16, 32, 60, 60]
+    pool.started(*pool.of("a", "starting"))
+    assert len(pool.of("a", "starting")) == 8, "one has succeeded: now all who wait"
+
+
+def test_a_worker_that_dies_before_it_was_ever_used_is_not_replaced_at_once():
+    pool = settled(Pool(10, ROOMY, {"a": Share(warm=1)}))
+    (fresh,) = pool.of("a", "idle")
+
+    pool.exited(fresh)
+
+    assert not pool.of("a")
+    assert pool.wake == pool.clock() + 1
+    pool.advance(1)
+    assert pool.of("a", "starting")
+
+
+def test_a_start_that_ends_by_an_exit_counts_as_failed():
+    pool = Pool(10, ROOMY, {"a": Share(warm=1)})
+    (starting,) = pool.of("a", "starting")
+
+    pool.exited(starting)
+
+    assert not pool.of("a")
+    assert pool.wake == pool.clock() + 1
+
+
+def test_an_idle_worker_is_stopped_after_a_minute_and_the_warm_one_is_kept():
+    pool = settled(Pool(10, ROOMY, {"a": Share(warm=1)}))
+    calls = [pool.call("a"), pool.call("a"), pool.call("a")]
+    settled(pool)
+    for worker in pool.of("a", "busy"):
+        pool.freed(worker)
+    assert len(calls) == 3
+    assert len(pool.of("a", "idle")) == 4
+
+    pool.advance(IDLE_SECONDS - 1)
+    assert len(pool.of("a", "idle")) == 4
+    pool.advance(1)
+
+    assert len(pool.of("a", "idle")) == 1
+    settled(pool)
+    pool.advance(1_000)
+    assert len(pool.of("a", "idle")) == 1
+
+
+def test_a_spare_is_not_stopped_and_started_over_and_over_while_its_function_is_in_use():
+    pool = Pool(10, ROOMY, {"a": Share()})
+    pool.ask("a")
+    settled(pool)
+    before = set(pool.states)
+    for _ in range(20):
+        for worker in pool.of("a", "busy"):
+            pool.freed(worker)
+        pool.advance(IDLE_SECONDS / 4)
+        assert pool.call("a") is not None
+
+    assert set(pool.states) == before
+    assert pool.numbered == 2
+
+
+def test_a_spare_goes_when_its_function_is_no_longer_in_use():
+    pool = Pool(10, ROOMY, {"a": Share()})
+    pool.ask("a")
+    settled(pool)
+    pool.freed(*pool.of("a", "busy"))
+
+    pool.advance(IDLE_SECONDS)
+    settled(pool)
+
+    assert not pool.of("a")
+    assert pool.wake is None
+
+
+def test_where_memory_is_short_the_longest_idle_worker_makes_room_at_once():
+    pool = Pool(10, 3, {n: Share(memory_bytes=1) for n in NAMES}, spare=False)
+    for name in ("a", "b"):
+        pool.ask(name)
+        pool.ask(name) if name == "b" else None
+        settled(pool)
+        pool.advance(1)
+    for worker in [*pool.of("b", "busy"), *pool.of("a", "busy")]:
+        pool.freed(worker)
+        pool.advance(1)
+    longest = pool.of("b", "idle")[0]
+
+    pool.ask("c")
+
+    assert [w for w, s in pool.states.items() if s == "draining"] == [longest]
+    assert not pool.of("c"), "memory is free when it has left, not before"
+    pool.exited(longest)
+    assert pool.of("c", "starting")
+
+
+def test_a_function_that_grows_takes_neither_the_warm_minimum_nor_the_last_of_another():
+    shares = {"a": Share(memory_bytes=1), "b": Share(warm=1, memory_bytes=1)}
+    shares["c"] = Share(memory_bytes=1)
+    pool = settled(Pool(10, 3, shares, spare=False))
+    pool.ask("c")
+    pool.ask("a")
+    settled(pool)
+    pool.freed(*pool.of("c", "busy"))
+
+    pool.ask("a")
+
+    assert not [w for w, s in pool.states.items() if s == "draining"]
+    pool.freed(*pool.of("a", "busy"))
+    assert not pool.waiting["a"], "it had its turn all the same"
+
+
+def test_a_function_without_any_worker_takes_even_a_warm_one():
+    shares = {"a": Share(memory_bytes=2, warm=1), "b": Share(memory_bytes=2)}
+    pool = settled(Pool(10, 3, shares))
+
+    ticket = pool.ask("b")
+    assert len(pool.of("a", "draining")) == 1
+    settled(pool)
+
+    assert ticket in pool.served
+    come_to_rest(pool)
+
+
+def test_a_function_in_constant_demand_does_not_keep_the_only_memory_for_ever():
+    pool = Pool(10, 1, {"a": Share(memory_bytes=1), "b": Share(memory_bytes=1)})
+    pool.ask("a")
+    settled(pool)
+    pool.ask("a")
+    ticket, since = pool.ask("b"), pool.clock()
+    while ticket not in pool.served:
+        pool.ask("a")
+        pool.advance(0.1)
+        if busy := pool.of("a", "busy"):
+            pool.freed(*busy)
+        settled(pool)
+        assert pool.clock() - since < 3 * STARVED_SECONDS
+
+    assert pool.clock() - since >= STARVED_SECONDS, "not so soon that starting is all they do"
+
+
+def test_memory_is_kept_for_a_large_worker_that_has_waited_longer():
+    shares = {"a": Share(memory_bytes=1), "b": Share(memory_bytes=3), "c": Share(memory_bytes=1)}
+    pool = Pool(10, 3, shares, spare=False)
+    pool.ask("a")
+    pool.ask("a")
+    settled(pool)
+    large = pool.ask("b")
+    small = pool.ask("c")
+    assert pool.memory_free == 1
+    assert not pool.of("c"), "or small ones would always come before"
+
+    for worker in pool.of("a", "busy"):
+        pool.freed(worker)
+    settled(pool)
+
+    assert large in pool.served
+    assert small not in pool.served
+    pool.freed(*pool.of("b", "busy"))
+    settled(pool)
+    assert small in pool.served
+
+
+def test_idle_workers_are_not_stopped_in_vain():
+    shares = {"a": Share(memory_bytes=3), "b": Share(memory_bytes=1)}
+    pool = Pool(10, 6, shares, spare=False)
+    pool.ask("a")
+    for _ in range(3):
+        pool.ask("b")
+    settled(pool)
+    for worker in pool.of("b", "busy"):
+        pool.freed(worker)
+    assert pool.memory_free == 0
+
+    pool.ask("a")
+
+    assert not [w for w, s in pool.states.items() if s == "draining"], "two would not be enough"
+
+
+def test_over_all_functions_the_oldest_ticket_goes_first():
+    pool = settled(Pool(1, ROOMY, {"a": Share(warm=1), "b": Share(warm=1)}))
+    running = pool.call("a")
+    assert pool.call("b") is None
+    assert pool.call("a") is None
+
+    pool.freed(running)
+
+    assert pool.waiting == {"a": [1], "b": []}
+
+
+def test_nobody_slips_past_those_who_wait_for_the_common_limit():
+    roster = Roster(1, ROOMY, {"a": Share(warm=1), "b": Share(warm=1)})
+    for number, name in enumerate(roster.plan(ManualClock()()).start):
+        roster.starting(number, name)
+        roster.started(number, ManualClock()())
+    running = roster.claim("a")
+    roster.ask(0, "b")
+    roster.plan(ManualClock()())
+
+    roster.freed(running, ManualClock()())
+
+    assert roster.claim("a") is None
+    assert [ticket for ticket, _ in roster.plan(ManualClock()()).assign] == [0]
+
+
+def test_a_function_at_its_own_maximum_does_not_slow_the_others_down():
+    pool = settled(Pool(10, ROOMY, {"a": Share(maximum=1, warm=1), "b": Share(warm=1)}))
+    pool.call("a")
+    pool.call("a")
+    settled(pool)
+    assert pool.waiting["a"]
+    assert pool.of("a", "idle")
+
+    assert pool.roster.claim("b") is not None
+
+
+def test_what_is_reserved_is_there_though_others_wait():
+    pool = settled(Pool(2, ROOMY, {"a": Share(), "b": Share(reserved=1, warm=1)}))
+    for _ in range(3):
+        pool.ask("a")
+    settled(pool)
+
+    assert pool.call("b") is not None
+
+
+def test_a_withdrawn_ticket_is_never_served():
+    pool = Pool(10, ROOMY, {"a": Share()})
+    gone, kept = pool.ask("a"), pool.ask("a")
+    pool.waiting["a"].remove(gone)
+    pool.roster.withdraw(gone, "a")
+
+    settled(pool)
+
+    assert set(pool.served) == {kept}
+
+
+def test_tickets_rise():
+    roster = Roster(1, ROOMY, {"a": Share()})
+    roster.ask(5, "a")
+
+    with pytest.raises(AssertionError):
+        roster.ask(5, "a")
+
+
+def test_words_out_of_turn_are_refused():
+    pool = Pool(10, ROOMY, {"a": Share(warm=1)})
+    now, roster = pool.clock(), pool.roster
+    with pytest.raises(AssertionError, match="not planned"):
+        roster.starting(7, "a")
+    with pytest.raises(AssertionError):
+        roster.freed(0, now)
+    roster.started(0, now)
+    with pytest.raises(AssertionError):
+        roster.started(0, now)
+    with pytest.raises(AssertionError):
+        roster.start_failed(0, now)
+    with pytest.raises(AssertionError):
+        roster.freed(0, now)
+
+
+def test_a_function_that_could_never_have_a_worker_is_refused():
+    with pytest.raises(AssertionError):
+        Roster(1, 10, {"a": Share(memory_bytes=11)})
