@@ -1,0 +1,121 @@
+"""What a zygote loads for Python functions: preparations on the host, then life as a worker."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib
+import os
+import socket
+import sys
+import time
+from types import ModuleType
+from typing import Any, NoReturn
+
+
+def _open_room() -> None:
+    """Makes the modules beside this file importable under their names: it is loaded by its path
+    in a process where the project is not installed. The zygote takes the names away again."""
+    for name, places in (
+        ("streamfaas", []),
+        ("streamfaas.guest", []),
+        ("streamfaas.guest.python", [os.path.dirname(os.path.abspath(__file__))]),
+    ):
+        if name not in sys.modules:
+            package = ModuleType(name)
+            package.__path__ = places
+            sys.modules[name] = package
+
+
+_open_room()
+
+from streamfaas.guest.python.context import context_class  # noqa: E402  (importable from here on)
+from streamfaas.guest.python.failure import encode, failure  # noqa: E402
+from streamfaas.guest.python.handler import NoHandler, import_handler  # noqa: E402
+from streamfaas.guest.python.invoke import HEADER, INIT_ERROR, Conversation  # noqa: E402
+from streamfaas.guest.python.kafka import EventBuilder  # noqa: E402
+from streamfaas.guest.python.libraries import Libraries, load_libraries  # noqa: E402
+from streamfaas.guest.python.marshalling import make_dumps, make_loads  # noqa: E402
+from streamfaas.guest.python.output import Output  # noqa: E402
+
+# what nearly every handler imports, and what it draws in; shared by all workers of the function.
+# ssl is not among them: OpenSSL knows a fork by the process id, and workers all have number one
+_PRELOADED = ("base64", "datetime", "hashlib", "json", "logging", "random", "re", "typing", "uuid")
+_COLLECTIONS = (50_000, 20, 100)
+
+_prepared: list[Libraries] = []
+
+
+def prepare(packet: dict[str, Any]) -> None:
+    """Loads on the host what workers share. `ImportError` where a library is missing."""
+    _prepared.append(load_libraries(packet["libraries"]))
+    for name in _PRELOADED:
+        importlib.import_module(name)
+
+
+def main(channel: int, packet: dict[str, Any], log_stream: str) -> NoReturn:
+    """A worker's life, from its jail to its end."""
+    began = time.perf_counter_ns()
+    (libraries,) = _prepared
+    output = Output()
+    dumps, loads = make_dumps(libraries.orjson), make_loads(libraries.orjson)
+    conversation = Conversation(
+        socket.socket(fileno=channel),
+        output,
+        loads=loads,
+        dumps=dumps,
+        builder=EventBuilder(libraries, lambda part: len(dumps(part)), packet["event_bytes_max"]),
+        answer_bytes_max=packet["answer_bytes_max"],
+    )
+    status = 1
+    try:
+        _settle_interpreter(packet, log_stream)
+        handler = import_handler(packet["handler"], packet["task"])
+        conversation.say_ready(time.perf_counter_ns() - began)
+        conversation.serve(handler, context_class(packet, log_stream))
+        status = 0
+    except NoHandler as missing:
+        conversation.say_no(missing.failure)
+    except SystemExit as leaving:
+        status = _exit_status(leaving, output)
+    except OSError:
+        pass  # the daemon is gone, or a forked child of the handler came here
+    finally:
+        output.flush()
+        os._exit(status)
+
+
+def tell_failure(channel: int, message: str) -> None:
+    """Says on the channel why there is no worker."""
+    body = encode(failure("Sandbox.Failure", message), make_dumps(None))
+    os.write(channel, HEADER.pack(len(body), INIT_ERROR, 0, 0, 0) + body)
+
+
+def _settle_interpreter(packet: dict[str, Any], log_stream: str) -> None:
+    """The interpreter as a handler expects it: its own code first, then its packages, then the
+    standard library. Lines of .pth files are not run: packages lie where they lie."""
+    gc.enable()
+    gc.set_threshold(*_COLLECTIONS)
+    os.environ["AWS_LAMBDA_LOG_STREAM_NAME"] = log_stream
+    os.environ.setdefault("_X_AMZN_TRACE_ID", "")
+    time.tzset()
+    extra = [path for path in os.environ.get("PYTHONPATH", "").split(":") if path]
+    packages = packet["packages"]
+    sys.path[:0] = [packet["task"], *extra, *([packages] if packages else [])]
+    sys.argv[:] = [packet["handler"]]
+    sys.dont_write_bytecode = True
+    prefix = sys.base_prefix
+    if packages:
+        prefix = os.path.dirname(os.path.dirname(os.path.dirname(packages)))
+        sys.prefix = sys.exec_prefix = prefix
+    sys.executable = f"{prefix}/bin/python{sys.version_info[0]}"
+
+
+def _exit_status(leaving: SystemExit, output: Output) -> int:
+    if isinstance(leaving.code, int):
+        return leaving.code & 0xFF
+    if leaving.code is None:
+        return 0
+    with contextlib.suppress(OSError, ValueError):
+        output.stderr.write(f"{leaving.code}\n")
+    return 1

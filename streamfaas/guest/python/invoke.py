@@ -1,0 +1,196 @@
+"""A worker's conversation with the daemon: one invocation after the other."""
+
+from __future__ import annotations
+
+import os
+import resource
+import socket
+import struct
+import time
+
+from streamfaas.guest.python.context import ClientContext, LambdaContext
+from streamfaas.guest.python.failure import Failure, encode, failure, failure_of
+from streamfaas.guest.python.handler import Handler
+from streamfaas.guest.python.kafka import EventBuilder, Kind, Unbuildable
+from streamfaas.guest.python.marshalling import Dumps, Loads
+from streamfaas.guest.python.output import Output
+
+INVOKE = 1
+EXIT = 2
+READY = 16
+INIT_ERROR = 17
+RESULT = 18
+ERROR = 19
+
+JSON = 1
+WROTE_OUTPUT = 1
+KIND_FUNCTION = 1
+
+HEADER = struct.Struct("<IBBHQ")  # length of the body, type, flags, 0, sequence
+INVOCATION = struct.Struct("<QHHI")  # deadline, lengths of request id, client context, question
+READINESS = struct.Struct("<QI")  # microseconds of init, kilobytes of memory
+ANSWER = struct.Struct("<IBBHQQIqI")  # header; microseconds, kilobytes, until, kind of error
+
+_BUFFER_BYTES = 64 * 1024
+_KEPT_BYTES_MAX = 1024 * 1024
+_ANSWER_BYTES = ANSWER.size - HEADER.size
+_INVOCATION_END = HEADER.size + INVOCATION.size
+_EVENT_FAILURES = {Kind.OVERSIZE: "Event.TooLarge", Kind.CORRUPT: "Event.Corrupt"}
+_MEMORY_AGE_NS = 20_000_000  # asking the kernel for the memory used takes longer than answering
+
+
+class Conversation:
+    """Everything that the loop needs lies in it or in its locals from before the function's
+    code runs: whatever a handler does to modules, the protocol goes on."""
+
+    def __init__(
+        self,
+        channel: socket.socket,
+        output: Output,
+        *,
+        loads: Loads,
+        dumps: Dumps,
+        builder: EventBuilder,
+        answer_bytes_max: int,
+    ) -> None:
+        self._channel = channel
+        self._output = output
+        self._loads = loads
+        self._dumps = dumps
+        self._build = builder.build
+        self._answer_bytes_max = answer_bytes_max
+        self._wrote = output.is_unread
+        # a child that a handler forks must not come back and answer too
+        os.register_at_fork(after_in_child=channel.close)
+
+    def say_ready(self, init_ns: int) -> None:
+        """The handler is imported; it took this long."""
+        self._say(READY, READINESS.pack(init_ns // 1000, memory_kb()))
+
+    def say_no(self, described: Failure) -> None:
+        """The handler could not be had."""
+        self._output.write_error(described)
+        self._say(INIT_ERROR, encode(described, self._dumps))
+
+    def serve(self, handler: Handler, context_class: type[LambdaContext]) -> None:
+        """Answers until the daemon says that the worker shall leave, or is gone."""
+        next_frame, send = Inbox(self._channel).next_frame, self._channel.sendmsg
+        loads, dumps, build, output = self._loads, self._dumps, self._build, self._output
+        flush_stdout, flush_stderr = output.stdout.flush, output.stderr.flush
+        wrote, now, pack_answer = self._wrote, time.perf_counter_ns, ANSWER.pack
+        unpack_header, unpack_invocation = HEADER.unpack_from, INVOCATION.unpack_from
+        answer_bytes_max = self._answer_bytes_max
+        memory, memory_at = memory_kb(), now()
+        while (frame := next_frame()) is not None:
+            _, word, encoding, _, sequence = unpack_header(frame)
+            if word != INVOKE:
+                return
+            began = now()
+            deadline, id_bytes, client_bytes, ask_bytes = unpack_invocation(frame, HEADER.size)
+            client_at = _INVOCATION_END + id_bytes
+            ask_at = client_at + client_bytes
+            payload_at = ask_at + ask_bytes
+            output.request_id = request_id = str(frame[_INVOCATION_END:client_at], "ascii")
+            event = answer = described = None
+            until, kind = -1, 0
+            try:
+                context = context_class(request_id, deadline)
+                if client_bytes:
+                    context.client_context = ClientContext(loads(frame[client_at:ask_at]))
+                if encoding == JSON:
+                    event = loads(frame[payload_at:])
+                else:
+                    event, until = build(frame[payload_at:], loads(frame[ask_at:payload_at]))
+            except Unbuildable as error:
+                kind, until = error.kind, error.until
+                described = failure(_EVENT_FAILURES[kind], str(error), request_id)
+            except Exception as error:
+                message = f"Unable to unmarshal input: {error}"
+                described = failure("Runtime.UnmarshalError", message, request_id)
+            else:
+                try:
+                    # offsets that hold no record need no handler
+                    if event is not None or encoding == JSON:
+                        answer = handler(event, context)
+                except SystemExit:
+                    raise
+                except BaseException as error:
+                    described = failure_of(error, request_id)
+                else:
+                    try:
+                        body = dumps(answer)
+                    except Exception as error:
+                        message = f"Unable to marshal response: {error}"
+                        described = failure("Runtime.MarshalError", message, request_id)
+                    else:
+                        if len(body) > answer_bytes_max:
+                            described = _too_large(answer_bytes_max, request_id)
+            if described is None:
+                word = RESULT
+            else:
+                word = ERROR
+                body = encode(described, dumps)
+                if not kind:
+                    kind = KIND_FUNCTION
+                    output.write_error(described)
+            try:
+                flush_stdout()
+                flush_stderr()
+            except (OSError, ValueError):  # the handler closed them
+                pass
+            ended = now()
+            if ended - memory_at > _MEMORY_AGE_NS:
+                memory, memory_at = memory_kb(), ended
+            micros = (ended - began) // 1000
+            size = _ANSWER_BYTES + len(body)
+            head = pack_answer(size, word, wrote(), 0, sequence, micros, memory, until, kind)
+            sent = send((head, body))
+            if sent < len(head) + len(body):
+                self._channel.sendall((head + body)[sent:])
+
+    def _say(self, word: int, body: bytes) -> None:
+        self._output.flush()
+        self._channel.sendall(HEADER.pack(len(body), word, self._wrote(), 0, 0) + body)
+
+
+class Inbox:
+    """Frames from the channel, each read into one kept buffer: a new one for each payload would
+    cost more than reading it. What is given is good until the next is asked for."""
+
+    def __init__(self, channel: socket.socket) -> None:
+        self._receive = channel.recv_into
+        self._buffer = memoryview(bytearray(_BUFFER_BYTES))
+
+    def next_frame(self) -> memoryview | None:
+        """A whole frame with its header; None at the end of the channel, or at nonsense."""
+        if len(self._buffer) > _KEPT_BYTES_MAX:
+            self._buffer = memoryview(bytearray(_BUFFER_BYTES))
+        buffer = self._buffer
+        have = self._receive(buffer)
+        while have < HEADER.size:
+            got = self._receive(buffer[have:])
+            if not got:
+                return None
+            have += got
+        total = HEADER.size + int.from_bytes(buffer[:4], "little")
+        if have < total:
+            if total > len(buffer):
+                self._buffer = memoryview(bytearray(total))
+                self._buffer[:have] = buffer[:have]
+                buffer = self._buffer
+            while have < total:
+                got = self._receive(buffer[have:total], 0, socket.MSG_WAITALL)
+                if not got:
+                    return None
+                have += got
+        return buffer[:total] if have == total else None
+
+
+def memory_kb() -> int:
+    """The largest resident set of this worker so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def _too_large(most: int, request_id: str) -> Failure:
+    message = f"Response payload size exceeded maximum allowed payload size ({most} bytes)."
+    return failure("Function.ResponseSizeTooLarge", message, request_id)

@@ -1,0 +1,211 @@
+"""From Kafka's record batches to the event that Lambda makes for a self-managed cluster."""
+
+from __future__ import annotations
+
+import enum
+import struct
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from streamfaas.guest.python.libraries import Libraries
+
+Record = dict[str, Any]
+Event = dict[str, Any]
+
+_FRAME = struct.Struct(">qi4xb")  # offset, length of the rest, version: the same in each version
+_FRAME_BYTES = 12  # before what the length counts
+_FRAME_BYTES_MIN = 17
+_LEGACY_BYTES_MIN = 26
+_ATTRIBUTES = struct.Struct(">hi")  # attributes, last offset delta
+_ATTRIBUTES_AT = 21
+_HEADER_BYTES = 61
+_COMPRESSED = 0x07
+_LOG_APPEND_TIME = 0x08
+_CONTROL = 0x20
+_TIME_TYPES = ("CREATE_TIME", "LOG_APPEND_TIME")
+
+_RECORD_BYTES_MAX = 200  # of JSON beside topic and data: names, numbers, the padding of base64
+_GROWTH_MAX = 6  # bytes of JSON that a byte of data or of a header becomes, at most
+
+
+class Kind(enum.IntEnum):
+    """Why there is no event; the numbers are those of an ERROR frame."""
+
+    OVERSIZE = 2
+    CORRUPT = 3
+
+
+class Unbuildable(Exception):
+    """There is no event to run. `until`: the offset where the rest begins, -1 without a rest."""
+
+    def __init__(self, kind: Kind, message: str, until: int = -1) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.until = until
+
+
+class _Broken(Exception):
+    """A batch that cannot be read, and what is wrong with it."""
+
+
+class EventBuilder:
+    """Decodes, checks and cuts, and stops before an event grows too large."""
+
+    def __init__(
+        self, libraries: Libraries, measure: Callable[[Any], int], event_bytes_max: int
+    ) -> None:
+        self._libraries = libraries
+        self._measure = measure
+        self._event_bytes_max = event_bytes_max
+
+    def build(self, payload: memoryview, ask: dict[str, Any]) -> tuple[Event | None, int]:
+        """The event of the records at the offsets that `ask` names (None: there are none), and
+        the offset of the first one that had no room (-1: all had)."""
+        records: list[Record] = []
+        template: Record = {
+            "topic": ask["topic"],
+            "partition": ask["partition"],
+            "offset": 0,
+            "timestamp": 0,
+            "timestampType": _TIME_TYPES[0],
+            "key": None,
+            "value": None,
+            "headers": None,
+        }
+        last = ask["last"]
+        at, end, until, data_bytes = 0, len(payload), -1, 0
+        while end - at >= _FRAME_BYTES_MIN:
+            offset, length, version = _FRAME.unpack_from(payload, at)
+            if version == 2 and offset > last:
+                break
+            size = _FRAME_BYTES + length
+            batch = payload[at : at + max(0, size)]
+            at += size
+            try:
+                data_bytes += self._read(version, batch, size, ask, template, records)
+            except _Broken as broken:
+                message = f"the record batch at offset {offset} {broken}"
+                if not records:
+                    raise Unbuildable(Kind.CORRUPT, message) from broken
+                # an old wrapper carries the offset of its last record, a batch of its first
+                until = offset if version == 2 else records[-1]["offset"] + 1
+                break
+        if not records:
+            return None, until
+        event: Event = {
+            "eventSource": "SelfManagedKafka",
+            "bootstrapServers": ask["servers"],
+            "records": {f"{ask['topic']}-{ask['partition']}": records},
+        }
+        return event, self._cut(event, records, data_bytes, until)
+
+    def _read(
+        self,
+        version: int,
+        batch: memoryview,
+        size: int,
+        ask: Record,
+        template: Record,
+        records: list[Record],
+    ) -> int:
+        """Appends what is asked for of a batch; gives back how many bytes of data it came from."""
+        least = _HEADER_BYTES if version == 2 else _LEGACY_BYTES_MIN
+        if size < least or len(batch) < size:
+            raise _Broken("is cut short")
+        if not 0 <= version <= 2:
+            raise _Broken(f"has the unknown version {version}")
+        known = len(records)
+        try:
+            if version == 2:
+                return self._decode(batch, ask, template, records)
+            return self._decode_legacy(batch, version, ask, template, records)
+        except (_Broken, MemoryError):
+            raise
+        except Exception as error:
+            del records[known:]
+            raise _Broken(f"cannot be decoded: {type(error).__name__}: {error}") from error
+
+    def _decode(
+        self, batch: memoryview, ask: Record, template: Record, records: list[Record]
+    ) -> int:
+        decoded = self._libraries.default_record_batch(batch)
+        # before anything that the header says is believed, or a flipped bit would lose records
+        if not ask["checked"] and not decoded.validate_crc():
+            raise _Broken("does not match its checksum")
+        attributes, delta = _ATTRIBUTES.unpack_from(batch, _ATTRIBUTES_AT)
+        first, last, offset = ask["first"], ask["last"], decoded.base_offset
+        if attributes & _CONTROL or offset + delta < first:
+            return 0
+        template["timestampType"] = _TIME_TYPES[attributes & _LOG_APPEND_TIME != 0]
+        copy, append, encode = template.copy, records.append, self._libraries.encode_base64
+        chosen: Iterable[Any] = decoded
+        if offset < first or offset + delta > last:
+            chosen = [record for record in decoded if first <= record.offset <= last]
+        for record in chosen:  # most of a worker's time for a batch is spent in this loop
+            made = copy()
+            made["offset"] = record.offset
+            made["timestamp"] = record.timestamp
+            if (data := record.key) is not None:
+                made["key"] = encode(data)
+            if (data := record.value) is not None:
+                made["value"] = encode(data)
+            made["headers"] = _signed(headers) if (headers := record.headers) else headers
+            append(made)
+        return self._libraries.codecs.size_bytes if attributes & _COMPRESSED else len(batch)
+
+    def _decode_legacy(
+        self, batch: memoryview, version: int, ask: Record, template: Record, records: list[Record]
+    ) -> int:
+        """The formats before Kafka 0.11: no headers, and at first no timestamps."""
+        decoded = self._libraries.legacy_record_batch(batch, version)
+        if not ask["checked"] and not decoded.validate_crc():
+            raise _Broken("does not match its checksum")
+        encode, codecs = self._libraries.encode_base64, self._libraries.codecs
+        codecs.size_bytes = len(batch)
+        for record in decoded:
+            if ask["first"] <= record.offset <= ask["last"]:
+                timestamp, key, value = record.timestamp, record.key, record.value
+                made = {
+                    "offset": record.offset,
+                    "timestamp": -1 if timestamp is None else timestamp,
+                    "timestampType": _TIME_TYPES[record.timestamp_type or 0],
+                    "key": None if key is None else encode(key),
+                    "value": None if value is None else encode(value),
+                    "headers": [],
+                }
+                records.append(template | made)
+        return codecs.size_bytes
+
+    def _cut(self, event: Event, records: list[Record], data_bytes: int, until: int) -> int:
+        """Takes away the records that have no room. They are measured one by one only where a
+        cheap upper bound says that it may matter."""
+        most = self._event_bytes_max
+        bound = len(records) * (_RECORD_BYTES_MAX + _GROWTH_MAX * len(records[0]["topic"]))
+        if bound + 512 + _GROWTH_MAX * data_bytes <= most:
+            return until
+        if bound + 512 + 4 * data_bytes // 3 <= most and not any(
+            each["headers"] for each in records
+        ):
+            return until
+        (name,) = event["records"]
+        size = self._measure(event | {"records": {name: []}}) - 1  # no comma after the last
+        kept = 0
+        for record in records:
+            size += self._measure(record) + 1
+            if size > most:
+                break
+            kept += 1
+        else:
+            return until
+        left_out: int = records[kept]["offset"]
+        if kept == 0:
+            rest = left_out + 1 if len(records) > 1 or until >= 0 else -1
+            message = f"the record at offset {left_out} alone makes an event of {size} bytes"
+            raise Unbuildable(Kind.OVERSIZE, f"{message}, {most} are allowed", rest)
+        del records[kept:]
+        return left_out
+
+
+def _signed(headers: list[tuple[str, bytes | None]]) -> list[dict[str, list[int]]]:
+    """Header values as Lambda shows them: lists of signed bytes."""
+    return [{name: [*memoryview(value or b"").cast("b")]} for name, value in headers]

@@ -1,0 +1,111 @@
+"""Private copies of the compiled libraries, loaded by path: handlers neither see nor meet them."""
+
+from __future__ import annotations
+
+import binascii
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib.machinery import ExtensionFileLoader, ModuleSpec
+from importlib.util import module_from_spec
+from types import ModuleType
+from typing import Any
+
+from streamfaas.guest.python.compression import Codecs
+
+_RECORDS = "aiokafka.record._crecords"
+_NEEDED = ("aiokafka.cutil", "aiokafka.default_records", "aiokafka.legacy_records", "cramjam")
+
+
+@dataclass(frozen=True, slots=True)
+class Libraries:
+    """What was loaded. `orjson` is None where it is missing; the rest has a substitute or must
+    be there."""
+
+    orjson: ModuleType | None
+    encode_base64: Callable[[bytes], str]
+    default_record_batch: Any
+    legacy_record_batch: Any
+    codecs: Codecs
+
+
+def load_libraries(paths: Mapping[str, str]) -> Libraries:
+    """Loads what `paths` names; `ImportError` where the Kafka decoder is not complete."""
+    for name in _NEEDED:
+        if name not in paths:
+            raise ImportError(f"the compiled library {name} was not found")
+    codecs = Codecs(_load("cramjam", paths["cramjam"]))
+    default, legacy = _load_decoder(paths, codecs)
+    encode_base64 = _encode_base64
+    if "pybase64" in paths:
+        encode_base64 = _load("_pybase64", paths["pybase64"]).b64encode_as_string
+    return Libraries(
+        orjson=_load("orjson", paths["orjson"]) if "orjson" in paths else None,
+        encode_base64=encode_base64,
+        default_record_batch=default.DefaultRecordBatch,
+        legacy_record_batch=legacy.LegacyRecordBatch,
+        codecs=codecs,
+    )
+
+
+def _encode_base64(data: bytes) -> str:
+    return binascii.b2a_base64(data, newline=False).decode("ascii")
+
+
+def _load(name: str, path: str) -> ModuleType:
+    """Loads an extension under a name of ours. The name's last part must be its own: it names
+    the function that makes the module."""
+    loader = ExtensionFileLoader(f"_guest.{name}", path)
+    module = module_from_spec(ModuleSpec(loader.name, loader, origin=path))
+    loader.exec_module(module)
+    return module
+
+
+def _load_decoder(paths: Mapping[str, str], codecs: Codecs) -> tuple[ModuleType, ModuleType]:
+    """Loads aiokafka's record decoder without aiokafka, whose package would bring 181 modules.
+
+    The extensions look for each other, for two error classes and for the codecs under their full
+    names while they are made; so these names exist for that long, and mean ours. The codecs that
+    they take hold of are bounded.
+    """
+    stand_ins = {
+        name: ModuleType(name)
+        for name in ("aiokafka", "aiokafka.record", _RECORDS, "aiokafka.codec", "aiokafka.errors")
+    }
+    for package in ("aiokafka", "aiokafka.record", _RECORDS):
+        stand_ins[package].__path__ = []
+    stand_ins["aiokafka"].__dict__["codec"] = stand_ins["aiokafka.codec"]
+    stand_ins["aiokafka.codec"].__dict__.update(codecs.named())
+    for error in ("CorruptRecordException", "UnsupportedCodecError"):
+        stand_ins["aiokafka.errors"].__dict__[error] = type(error, (ValueError,), {})
+    sys.modules.update(stand_ins)
+    try:
+        with contextlib.ExitStack() as copies:
+            for name in ("cutil", "default_records", "legacy_records"):
+                path = copies.enter_context(_own_copy(paths[f"aiokafka.{name}"]))
+                loader = ExtensionFileLoader(f"{_RECORDS}.{name}", path)
+                module = module_from_spec(ModuleSpec(loader.name, loader, origin=path))
+                sys.modules[loader.name] = stand_ins[loader.name] = module
+                loader.exec_module(module)
+    finally:
+        for name in stand_ins:
+            sys.modules.pop(name, None)
+    return stand_ins[f"{_RECORDS}.default_records"], stand_ins[f"{_RECORDS}.legacy_records"]
+
+
+@contextlib.contextmanager
+def _own_copy(path: str) -> Iterator[str]:
+    """A copy of the file under another inode. The loader knows libraries by inode and by name,
+    and this decoder can be made only once in each: a handler's own may be the same file. All
+    copies stay open while one is loaded, so that no name is used twice."""
+    with open(path, "rb") as file:
+        data = file.read()
+    copy = os.memfd_create("decoder")
+    try:
+        with open(copy, "wb", closefd=False) as file:
+            file.write(data)
+        yield f"/proc/self/fd/{copy}"
+    finally:
+        os.close(copy)

@@ -1,0 +1,186 @@
+"""Where workers are born and their deaths are told: the loop of a zygote that is ready."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import resource
+import select
+import signal
+import socket
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from streamfaas.sandbox import kernel
+from streamfaas.sandbox.controls import Controls, Refused, explain
+from streamfaas.sandbox.jail import Jail
+
+PACKET_BYTES_MAX = 128 * 1024
+EXIT_NOT_JAILED = 4
+
+_CHANNEL_SPREAD = 64  # a worker's channel lies at most this far below its descriptor limit
+
+BeWorker = Callable[[int, str], NoReturn]
+TellFailure = Callable[[int, str], None]
+
+
+class Nursery:
+    """Forks a jailed worker for each request, and reaps it.
+
+    `be_worker` is what a worker does in its jail, with its channel and its log stream's name;
+    `tell_failure` says on the channel why there is no worker.
+    """
+
+    def __init__(
+        self,
+        control: socket.socket,
+        jail: Jail,
+        controls: Controls,
+        *,
+        be_worker: BeWorker,
+        tell_failure: TellFailure,
+    ) -> None:
+        self._control = control
+        self._jail = jail
+        self._controls = controls
+        self._be_worker = be_worker
+        self._tell_failure = tell_failure
+        self._workers: dict[int, int] = {}  # process id in this pid namespace → worker
+        self._pid_namespace: int | None = None
+        if controls.has("pid"):
+            self._pid_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+
+    def probe(self) -> None:
+        """Jails a throw-away worker and counts which of the steps work."""
+        reader, writer = os.pipe()
+        process = self._fork()
+        if process == 0:
+            with contextlib.suppress(OSError):
+                os.write(writer, json.dumps(self._jail.probe()).encode())
+            os._exit(0)
+        os.close(writer)
+        with open(reader, "rb") as file:
+            answer = file.read()
+        os.waitpid(process, 0)
+        if not answer:
+            raise Refused("user", "a worker ended while it was being isolated")
+        failures = json.loads(answer)
+        for control in self._jail.controls():
+            if control not in failures:
+                self._controls.holds(control)
+        for control, reason in failures.items():
+            self._controls.lacks(control, reason)
+        if self._pid_namespace is None:
+            self._controls.is_soft("tree")
+        else:
+            self._controls.holds("tree")
+
+    def serve(self) -> None:
+        """Until the daemon closes its end of the control socket."""
+        wake, waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(waker)
+        poll = select.poll()
+        poll.register(self._control, select.POLLIN)
+        poll.register(wake, select.POLLIN)
+        while True:
+            for descriptor, _ in poll.poll():
+                if descriptor == wake:
+                    os.read(wake, 4096)
+                    self._reap()
+                elif not self._obey():
+                    return
+
+    def end_all(self) -> None:
+        """Ends workers that no pid namespace takes along, with their process groups."""
+        for process in self._workers:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process, signal.SIGKILL)
+
+    def _obey(self) -> bool:
+        flags = socket.MSG_CMSG_CLOEXEC
+        data, descriptors, *_ = socket.recv_fds(self._control, PACKET_BYTES_MAX, 2, flags)
+        if not data:
+            return False
+        try:
+            packet = json.loads(data)
+            channel, log = descriptors
+            self._spawn(packet["worker"], packet["log_stream"], channel, log)
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+        return True
+
+    def _spawn(self, worker: int, log_stream: str, channel: int, log: int) -> None:
+        try:
+            process = self._fork()
+        except OSError as error:
+            self._send({"type": "spawn-failed", "worker": worker, "reason": explain(error)})
+            return
+        if process == 0:
+            self._grow_up(worker, log_stream, channel, log)
+        self._workers[process] = worker
+        pidfd = os.pidfd_open(process)
+        try:
+            self._send({"type": "spawned", "worker": worker}, pidfd)
+        finally:
+            os.close(pidfd)
+
+    def _fork(self) -> int:
+        """The child is the first process of a pid namespace of its own, so that its end is the
+        end of all that it started. Then the next one must not be made inside that one."""
+        if self._pid_namespace is None:
+            return os.fork()
+        kernel.unshare(kernel.NEW_NAMESPACE_PID)
+        process = -1
+        try:
+            process = os.fork()
+        finally:
+            if process != 0:
+                kernel.enter_namespace(self._pid_namespace, kernel.NEW_NAMESPACE_PID)
+        return process
+
+    def _grow_up(self, worker: int, log_stream: str, channel: int, log: int) -> NoReturn:
+        try:
+            signal.set_wakeup_fd(-1)
+            os.dup2(log, 1)
+            os.dup2(log, 2)
+            self._jail.enter()
+            most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+            place = max(3, most - 1 - worker % _CHANNEL_SPREAD)
+            channel = fcntl.fcntl(channel, fcntl.F_DUPFD_CLOEXEC, place)
+            kernel.close_range(3, channel - 1)
+            kernel.close_range(channel + 1)
+        except OSError as error:
+            self._tell_failure(channel, f"the worker could not be isolated: {explain(error)}")
+            os._exit(EXIT_NOT_JAILED)
+        self._be_worker(channel, log_stream)
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                process, status, usage = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if process == 0:
+                return
+            worker = self._workers.pop(process, None)
+            if worker is None:
+                continue
+            if self._pid_namespace is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process, signal.SIGKILL)
+            self._send(
+                {
+                    "type": "exited",
+                    "worker": worker,
+                    "status": status,
+                    "max_rss_kb": usage.ru_maxrss,
+                    "cpu_seconds": usage.ru_utime + usage.ru_stime,
+                }
+            )
+
+    def _send(self, packet: dict[str, Any], *descriptors: int) -> None:
+        socket.send_fds(self._control, [json.dumps(packet).encode()], descriptors)
