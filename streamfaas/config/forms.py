@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,15 +14,21 @@ from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, SecretStr
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from streamfaas.config import units
-
-MASK = "***"
+from streamfaas.config.document import MASK
 
 NAME_PATTERN = "[A-Za-z0-9][A-Za-z0-9_-]{0,62}"
 TOPIC_PATTERN = r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,249}"
 BUCKET_PATTERN = "[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"
 HANDLER_PATTERN = r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)+"
 BROKER_PATTERN = r"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9]([A-Za-z0-9._-]{0,252}))(:[0-9]{1,5})"
+VARIABLE_PATTERN = "[A-Za-z][A-Za-z0-9_]+"
 URL_PATTERN = r"https?://[^\s/?#@]+(/[^\s]*)?"
+
+RESERVED = frozenset(
+    {"AWS_EXECUTION_ENV", "LAMBDA_TASK_ROOT", "LAMBDA_RUNTIME_DIR", "LD_PRELOAD", "LD_AUDIT"}
+)
+"""Names that a function may not set, beside all that begin with AWS_LAMBDA_: those of the runtime,
+and those by which foreign code would enter every process."""
 
 _TEXT_MAX = 4_096
 _INTEGER = re.compile("[0-9]{1,19}", re.ASCII)
@@ -31,16 +38,6 @@ _TIME = re.compile(
     r"([Zz]|[+-][0-9]{2}:[0-9]{2})",
     re.ASCII,
 )
-
-
-class Hidden(str):
-    """A text that came from a credential or a file: it prints as `***` wherever it is shown by
-    `repr`, and so in every model's."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return MASK
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +230,23 @@ def name(of: str) -> Form:
     )
 
 
+def variable() -> Form:
+    """The name of an environment variable that a function may set."""
+
+    def check(value: Any, _base: Path) -> str:
+        found = _line(value, says)
+        if not matching.fullmatch(found):
+            hint = "use at least two letters, digits and _, with a letter first"
+            fail("SF1056", f"is not {says}", hint, shown=value)
+        if found in RESERVED or found.startswith("AWS_LAMBDA_"):
+            fail("SF1058", "is reserved: the runtime sets it itself", "use another name", value)
+        return found
+
+    says = "a name of an environment variable"
+    matching = re.compile(VARIABLE_PATTERN, re.ASCII)
+    return Form(says, check, {"type": "string", "pattern": f"^{VARIABLE_PATTERN}$"})
+
+
 def broker() -> Form:
     """The address of a Kafka broker."""
 
@@ -258,8 +272,9 @@ def regex() -> Form:
         if len(found) > 255:
             fail("SF1042", f"has {len(found)} characters, over the limit of 255")
         try:
-            re.compile(found)
-        except (re.error, OverflowError, RecursionError) as cause:
+            with warnings.catch_warnings(action="error"):
+                re.compile(found)
+        except (re.error, OverflowError, RecursionError, Warning) as cause:
             fail("SF1054", f"is not {says}: {cause}", shown=value)
         return found
 

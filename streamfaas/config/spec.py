@@ -20,6 +20,7 @@ from pydantic import (
 )
 
 from streamfaas.config import forms
+from streamfaas.flow.errors import Problem
 
 RUNTIME = f"python{sys.version_info.major}.{sys.version_info.minor}"
 """The one runtime there is: the Python that runs the daemon."""
@@ -261,13 +262,10 @@ class KafkaTrigger(Model):
         description="In place of topics: a regular expression that matches whole topic names.",
         examples=[r"orders\..*"],
     )
-    group: Annotated[str | None, forms.text("a group id of 1 to 200 characters", ".{1,200}")] = (
-        Field(
-            default=None, description="Consumer group. Without it: streamfaas.<function>.<trigger>."
-        )
+    group: Annotated[str, forms.text("a group id of 1 to 200 characters", ".{1,200}")] = Field(
+        default="", description="Consumer group. Without it: streamfaas.<function>.<trigger>."
     )
-    start: Annotated[Literal["earliest", "latest"] | datetime | None, forms.start()] = Field(
-        default=None,
+    start: Annotated[Literal["earliest", "latest"] | datetime, forms.start()] = Field(
         description="Where a partition begins that the group has no position for. There is no "
         "default: earliest may replay years, latest may skip what was just written.",
         examples=["latest", "2026-01-01T00:00:00Z"],
@@ -434,7 +432,7 @@ class Function(Model):
     memory: Memory = Field(default=128 << 20, description="Memory of one worker.")
     timeout: Timeout = Field(default=3.0, description="The longest that one invocation may take.")
     env: Annotated[
-        Mapping[str, Annotated[str, forms.free_text("text", 4_096)]],
+        Mapping[Annotated[str, forms.variable()], Annotated[str, forms.free_text("text", 4_096)]],
         AfterValidator(MappingProxyType),
     ] = Field(
         default_factory=_none,
@@ -478,6 +476,7 @@ class Config(Model):
 
     _file: Path = PrivateAttr(default=Path())
     _origins: Mapping[str, str] = PrivateAttr(default_factory=_none)
+    _warnings: tuple[Problem, ...] = PrivateAttr(default=())
 
     @property
     def file(self) -> Path:
@@ -489,6 +488,11 @@ class Config(Model):
         """Where interpolated values came from: dotted path to `environment X`, `credential x` or
         `file x`."""
         return self._origins
+
+    @property
+    def warnings(self) -> tuple[Problem, ...]:
+        """What is allowed, but should be looked at."""
+        return self._warnings
 
     def mappings(
         self,

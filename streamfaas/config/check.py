@@ -1,0 +1,151 @@
+"""Text to a checked configuration, or to everything that is wrong with it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from pydantic import ValidationError
+
+from streamfaas.config import complaints, document, keys, rules
+from streamfaas.config.document import Table
+from streamfaas.config.interpolate import interpolate
+from streamfaas.config.spec import Config, Function, Retries
+from streamfaas.flow.errors import Problem
+from streamfaas.flow.verdict import ATTEMPTS_WITH_DESTINATION
+
+
+def check(
+    text: str, *, name: str, base_dir: Path, environ: Mapping[str, str]
+) -> tuple[Config | None, tuple[Problem, ...]]:
+    """The configuration, if nothing but warnings was found, and all that was found, in the order
+    of the file. Relative paths start at `base_dir`; `name` is the file's, for the record."""
+    try:
+        root, problems = document.parse(text)
+    except document.Unreadable as cause:
+        return None, (cause.problem,)
+    base = base_dir.absolute()
+    problems += interpolate(root, base, environ)
+    config, found = _modelled(root, base, environ)
+    places = {(problem.line, problem.column) for problem in problems}
+    problems += [problem for problem in found if (problem.line, problem.column) not in places]
+    problems.sort(key=lambda problem: (problem.line, problem.column, problem.warning))
+    if config is None or not all(problem.warning for problem in problems):
+        return None, tuple(problems)
+    config._file = base_dir / name  # noqa: SLF001 - private to the package, not to the file
+    config._warnings = tuple(problems)  # noqa: SLF001
+    return config, tuple(problems)
+
+
+def redacted(text: str) -> str:
+    """The text with each secret in it blotted out, every other character in its place."""
+    try:
+        root, _ = document.parse(text)
+    except document.Unreadable:
+        return _by_eye(text)
+    return document.blotted(text, [scalar for _, scalar in rules.plain_secrets(root)])
+
+
+def _by_eye(text: str) -> str:
+    """As `redacted`, for what is not YAML: whatever stands after the name of a secret."""
+    names = "|".join(sorted(keys.secrets()))
+    after = re.compile(rf"""(?<=[{{\s,"'])((?:{names})["']?\s*:)([^\r\n]*)""", re.ASCII)
+    return after.sub(lambda found: found[1] + re.sub(r"\S", "*", found[2]), text)
+
+
+def _modelled(
+    root: Table, base: Path, environ: Mapping[str, str]
+) -> tuple[Config | None, list[Problem]]:
+    """The models, and what is wrong. What has the wrong form is left out for the rules, so that
+    one look at a file finds all that is wrong with it."""
+    data = document.plain(root)
+    problems: list[Problem] = []
+    lost: set[str] = set()
+    sound = True
+    while True:
+        try:
+            config = Config.model_validate(data, context=base)
+            break
+        except ValidationError as cause:
+            errors = cause.errors(include_url=False)
+        if sound:
+            problems = complaints.complaints(root, errors)
+            sound = False
+        for path in {complaints.where(error) for error in errors}:
+            lost.update(_left_out(data, path))
+    config = _filled(config, base, environ)
+    config._origins = MappingProxyType(_origins(root))  # noqa: SLF001
+    problems += rules.judge(rules.Case(config, root, environ, frozenset(lost)))
+    return (config if sound else None), problems
+
+
+def _left_out(data: dict[str, Any], path: document.Path) -> Iterable[str]:
+    """Takes the smallest whole thing around a path out of the data; gives the connection's name
+    if it was one."""
+    match path:
+        case ("functions", str() as function, "triggers", str() as trigger, *_):
+            _table(_table(data, "functions", function), "triggers").pop(trigger, None)
+        case ("functions" | "connections" as section, str() as name, *_):
+            _table(data, section).pop(name, None)
+            if section == "connections":
+                return (name,)
+        case ("functions",):
+            data["functions"] = {}
+        case ("version",):
+            data["version"] = 1
+        case (key, *_):
+            data.pop(str(key), None)
+    return ()
+
+
+def _table(data: Any, *path: str) -> dict[str, Any]:
+    for part in path:
+        data = data.get(part) if isinstance(data, dict) else None
+    return data if isinstance(data, dict) else {}
+
+
+def _filled(config: Config, base: Path, environ: Mapping[str, str]) -> Config:
+    """The configuration with every default that depends on something else."""
+    state = config.state
+    if "path" not in state.model_fields_set:
+        # systemd gives a list where a unit asks for several; ours is the first
+        given = environ.get("STATE_DIRECTORY", "").split(":")[0]
+        state = state.model_copy(update={"path": base / (given or "state")})
+    functions = {
+        name: _filled_function(name, function, config)
+        for name, function in config.functions.items()
+    }
+    return config.model_copy(update={"state": state, "functions": MappingProxyType(functions)})
+
+
+def _filled_function(name: str, function: Function, config: Config) -> Function:
+    update: dict[str, Any] = {
+        key: getattr(config.defaults, key)
+        for key in ("memory", "timeout", "isolation")
+        if key not in function.model_fields_set
+    }
+    triggers = {
+        key: trigger.model_copy(update=_trigger_defaults(f"{name}.{key}", trigger))
+        for key, trigger in function.triggers.items()
+    }
+    return function.model_copy(update={**update, "triggers": MappingProxyType(triggers)})
+
+
+def _trigger_defaults(name: str, trigger: Any) -> dict[str, Any]:
+    update: dict[str, Any] = {}
+    if trigger.on_failure is not None and "max" not in trigger.retries.model_fields_set:
+        update["retries"] = Retries(max=ATTEMPTS_WITH_DESTINATION, backoff=trigger.retries.backoff)
+    if trigger.type == "kafka" and not trigger.group:
+        update["group"] = f"streamfaas.{name}"
+    return update
+
+
+def _origins(root: Table) -> dict[str, str]:
+    return {
+        document.dotted(path): scalar.origin
+        for path, scalar in document.scalars(root)
+        if scalar.origin
+    }

@@ -1,0 +1,199 @@
+"""All keys of a configuration, read off the models: for suggestions, `explain` and the manual."""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cache
+from typing import Any
+
+from pydantic import BaseModel, SecretStr
+from pydantic.fields import FieldInfo
+
+from streamfaas.config.forms import Form
+from streamfaas.config.spec import Config
+
+ANY = "*"
+
+LATER: Mapping[tuple[str, ...], str] = {
+    ("listen",): "listeners",
+    ("telemetry",): "telemetry settings",
+    ("metrics",): "metrics settings",
+    ("include",): "include",
+    ("layers",): "layers",
+    ("destinations",): "named destinations",
+    ("api",): "the control API",
+    ("console",): "the console",
+    ("state", "durability"): "durability settings",
+    ("defaults", "runtime"): "a default runtime",
+    ("defaults", "log_format"): "log formats",
+    ("functions", ANY, "layers"): "layers",
+    ("functions", ANY, "snapstart"): "SnapStart",
+    ("functions", ANY, "log_format"): "log formats",
+    ("functions", ANY, "role"): "roles",
+    ("functions", ANY, "architecture"): "architectures",
+    ("functions", ANY, "on_success"): "on_success",
+    ("functions", ANY, "mounts"): "mounts",
+    ("functions", ANY, "isolation", "profile"): "isolation profiles",
+    ("functions", ANY, "logging", "format"): "log formats",
+    ("functions", ANY, "logging", "level"): "log levels",
+    ("functions", ANY, "triggers", ANY, "filter"): "filters",
+    ("functions", ANY, "triggers", ANY, "parallel"): "parallel batches of one partition",
+    ("functions", ANY, "triggers", ANY, "partial_failures"): "partial failures",
+    ("functions", ANY, "triggers", ANY, "bisect"): "bisecting",
+    ("functions", ANY, "triggers", ANY, "max_age"): "a greatest age",
+    ("functions", ANY, "triggers", ANY, "tumbling_window"): "tumbling windows",
+    ("functions", ANY, "triggers", ANY, "on_success"): "on_success",
+    ("functions", ANY, "triggers", ANY, "reconcile"): "reconcile",
+    ("functions", ANY, "triggers", ANY, "schema_registry"): "schema registries",
+    ("functions", ANY, "triggers", ANY, "retries", "bisect"): "bisecting",
+    ("functions", ANY, "triggers", ANY, "retries", "max_age"): "a greatest age",
+    ("functions", ANY, "triggers", ANY, "on_failure", "connection"): "failure topics",
+}
+"""Keys that have a meaning, but not in this version: refused by their own words."""
+
+LATER_TYPES: Mapping[str, Mapping[str, str]] = {
+    "triggers": {
+        "kinesis": "the kinesis trigger",
+        "dynamodb": "the dynamodb trigger",
+        "sqs": "the sqs trigger",
+        "schedule": "the schedule trigger",
+        "http": "the http trigger",
+        "s3": "the s3 trigger",
+    },
+    "connections": {
+        "aws": "the aws connection",
+        "s3": "the s3 connection",
+        "sqs": "the sqs connection",
+        "nats": "the nats connection",
+    },
+    "on_failure": {
+        word: f"the {word} destination"
+        for word in ("kafka", "sqs", "sns", "s3", "http", "function")
+    },
+}
+"""Words for `type` that have a meaning, but not in this version."""
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One key. In `path`, `*` stands for a name that the operator gives; `kind` is the `type` of
+    the trigger that the key belongs to."""
+
+    path: tuple[str, ...]
+    kind: str
+    field: FieldInfo
+    form: Form | None
+
+    @property
+    def says(self) -> str:
+        """What the value has to be."""
+        if self.form is not None:
+            return self.form.says
+        literal = typing.get_args(self.field.annotation)
+        if typing.get_origin(self.field.annotation) is typing.Literal:
+            return " or ".join(str(word) for word in literal)
+        inner = next(_forms(self.field.annotation), None)
+        if typing.get_origin(self.field.annotation) is tuple and inner is not None:
+            return f"a list: each {inner.says}"
+        return "a mapping"
+
+    @property
+    def default(self) -> str:
+        """The default as it would be written; empty where there is none."""
+        if self.field.is_required() or self.field.default_factory is not None:
+            return ""
+        value = self.field.default
+        if value is None or value in ((), "") or isinstance(value, BaseModel):
+            return ""
+        if isinstance(value, tuple) and self.form is None:
+            return f"[{', '.join(map(str, value))}]"
+        return self.form.show(value) if self.form else str(value)
+
+
+@cache
+def keys() -> tuple[Key, ...]:
+    """Every key that is read, in the order of the models."""
+    return tuple(_of_model(Config, (), ""))
+
+
+def kinds() -> tuple[str, ...]:
+    """The types of triggers that there are."""
+    return tuple(dict.fromkeys(key.kind for key in keys() if key.kind))
+
+
+@cache
+def secrets() -> frozenset[str]:
+    """The last words of the keys whose values are never shown."""
+    return frozenset(
+        key.path[-1]
+        for key in keys()
+        if SecretStr in typing.get_args(key.field.annotation) or key.field.annotation is SecretStr
+    )
+
+
+def siblings(path: Sequence[str | int], kind: str = "") -> tuple[str, ...]:
+    """The keys that may stand where the path's last key stands."""
+    around = path[:-1]
+    return tuple(
+        key.path[-1]
+        for key in keys()
+        if len(key.path) == len(path)
+        and key.path[-1] != ANY
+        and (not key.kind or key.kind == kind)
+        and all(want in (ANY, part) for want, part in zip(key.path, around, strict=False))
+    )
+
+
+def later(path: Sequence[str | int]) -> str:
+    """What a key that is not in this version would be; empty for any other."""
+    for pattern, what in LATER.items():
+        if len(pattern) == len(path) and all(
+            want in (ANY, part) for want, part in zip(pattern, path, strict=True)
+        ):
+            return what
+    return ""
+
+
+def nearest(word: str, words: Sequence[str]) -> str:
+    """The word that was probably meant, or nothing."""
+    folded = {known.lower().replace("-", "_"): known for known in words}
+    near = get_close_matches(word.lower().replace("-", "_")[:100], list(folded), 1)
+    return folded[near[0]] if near else ""
+
+
+def _of_model(model: type[BaseModel], path: tuple[str, ...], kind: str) -> Iterator[Key]:
+    for name, field in model.model_fields.items():
+        here = (*path, name)
+        form = next((each for each in field.metadata if isinstance(each, Form)), None)
+        yield Key(here, kind, field, form)
+        for suffix, inner in _models(field.annotation):
+            inner_kind = kind
+            if here == ("functions", ANY, "triggers"):
+                inner_kind = str(typing.get_args(inner.model_fields["type"].annotation)[0])
+            yield from _of_model(inner, (*here, *suffix), inner_kind)
+
+
+def _models(annotation: Any) -> Iterator[tuple[tuple[str, ...], type[BaseModel]]]:
+    """The models inside an annotation, each with the path to it."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield (), annotation
+    elif origin is typing.Annotated:
+        yield from _models(arguments[0])
+    elif origin in (typing.Union, types.UnionType):
+        for each in arguments:
+            yield from _models(each)
+    elif origin is Mapping:
+        for suffix, model in _models(arguments[1]):
+            yield (ANY, *suffix), model
+
+
+def _forms(annotation: Any) -> Iterator[Form]:
+    for argument in typing.get_args(annotation):
+        if isinstance(argument, Form):
+            yield argument
+        yield from _forms(argument)
