@@ -13,9 +13,13 @@ from pydantic import ValidationError
 from streamfaas.config import complaints, document, keys, rules
 from streamfaas.config.document import Table
 from streamfaas.config.interpolate import interpolate
-from streamfaas.config.spec import Config, Function, Retries
+from streamfaas.config.spec import Config, Function
 from streamfaas.flow.errors import Problem
 from streamfaas.flow.verdict import ATTEMPTS_WITH_DESTINATION
+
+
+PROBLEMS_MAX = 1_000
+"""More than anybody reads: the rest is not worth finding words for."""
 
 
 def check(
@@ -34,7 +38,7 @@ def check(
     problems += [problem for problem in found if (problem.line, problem.column) not in places]
     problems.sort(key=lambda problem: (problem.line, problem.column, problem.warning))
     if config is None or not all(problem.warning for problem in problems):
-        return None, tuple(problems)
+        return None, tuple(problems[:PROBLEMS_MAX])
     config._file = base_dir / name  # noqa: SLF001 - private to the package, not to the file
     config._warnings = tuple(problems)  # noqa: SLF001
     return config, tuple(problems)
@@ -72,13 +76,13 @@ def _modelled(
         except ValidationError as cause:
             errors = cause.errors(include_url=False)
         if sound:
-            problems = complaints.complaints(root, errors)
+            problems = complaints.complaints(root, errors[:PROBLEMS_MAX])
             sound = False
         for path in {complaints.where(error) for error in errors}:
             lost.update(_left_out(data, path))
     config = _filled(config, base, environ)
     config._origins = MappingProxyType(_origins(root))  # noqa: SLF001
-    problems += rules.judge(rules.Case(config, root, environ, frozenset(lost)))
+    problems += rules.judge(rules.Case(config, root, environ, sound, frozenset(lost)))
     return (config if sound else None), problems
 
 
@@ -137,7 +141,8 @@ def _filled_function(name: str, function: Function, config: Config) -> Function:
 def _trigger_defaults(name: str, trigger: Any) -> dict[str, Any]:
     update: dict[str, Any] = {}
     if trigger.on_failure is not None and "max" not in trigger.retries.model_fields_set:
-        update["retries"] = Retries(max=ATTEMPTS_WITH_DESTINATION, backoff=trigger.retries.backoff)
+        limited = {"max": ATTEMPTS_WITH_DESTINATION}
+        update["retries"] = trigger.retries.model_copy(update=limited)
     if trigger.type == "kafka" and not trigger.group:
         update["group"] = f"streamfaas.{name}"
     return update

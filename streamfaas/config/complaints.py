@@ -60,10 +60,11 @@ def _complaint(root: Table, error: Mapping[str, Any], path: document.Path) -> Pr
     node = document.find(root, path)
     if isinstance(node, Scalar) and node.origin == "nothing":
         return None  # its ${…} could not be filled in, which has been told
+    of_key = error["loc"][-1:] == ("[key]",)
     hidden = isinstance(node, Scalar) and node.hidden
     secret = path != () and path[-1] in keys.secrets()
-    value = MASK if hidden or secret else shown(error["input"])
-    at_key = error["type"] in ("missing", "extra_forbidden") or error["loc"][-1:] == ("[key]",)
+    value = MASK if (hidden or secret) and not of_key else shown(error["input"])
+    at_key = of_key or error["type"] in ("missing", "extra_forbidden")
     code, message, hint = _words(error, path, value)
     if error["type"] == "union_tag_invalid":
         path = (*path, "type")

@@ -18,7 +18,7 @@ from streamfaas.flow.errors import ConfigError, Problem
 @dataclass(frozen=True, slots=True)
 class Examined:
     """What there is to say of a file: the configuration unless there are errors, all problems,
-    and the text without its secrets."""
+    and, where there are problems, the text without its secrets."""
 
     config: Config | None
     problems: tuple[Problem, ...]
@@ -44,7 +44,7 @@ def examine(path: Path, environ: Mapping[str, str]) -> Examined:
     problems = tuple(distrusted) + tuple(_exposed(problem, mode) for problem in problems)
     if not all(problem.warning for problem in problems):
         config = None
-    return Examined(config, problems, redacted(text))
+    return Examined(config, problems, redacted(text) if problems else "")
 
 
 def _read(path: Path) -> tuple[bytes, int, list[Problem]]:

@@ -41,11 +41,12 @@ T = TypeVar("T")
 @dataclass(frozen=True, slots=True)
 class Case:
     """What there is to judge: the models of all that has the right form, the tree they came
-    from, and the connections that are left out because they have errors of their own."""
+    from, whether that is all of it, and the connections that are left out if not."""
 
     config: Config
     root: Table
     environ: Mapping[str, str]
+    whole: bool
     lost: frozenset[str]
 
     def tell(
@@ -303,7 +304,7 @@ def _connections(case: Case) -> Iterator[Problem]:
             yield from _tls(case, (*path, "tls"), connection.tls)
         if connection.sasl is not None:
             yield from _sasl(case, (*path, "sasl"), connection.sasl, connection)
-        if name not in used and len(case.root.values) and not case.lost:
+        if name not in used and case.whole:
             yield case.tell("SF1093", path, "no trigger uses it", key=True, warning=True)
 
 
