@@ -96,8 +96,8 @@ def _resolve(maven: str, wanted: str, folder: Path) -> None:
     except subprocess.TimeoutExpired as late:
         raise Unavailable(f"mvn did not fetch Kafka {wanted} in {_RESOLVE_SECONDS} s") from late
     if done.returncode or not list(folder.glob("kafka_2.13-*.jar")):
-        said = (done.stdout + done.stderr).strip().splitlines()[-5:]
-        raise Unavailable(f"mvn could not fetch Kafka {wanted}: " + " | ".join(said))
+        said = next((line for line in done.stdout.splitlines() if "ERROR" in line), "")
+        raise Unavailable(f"mvn could not fetch Kafka {wanted}: {said[:300]}")
 
 
 def java() -> str:
