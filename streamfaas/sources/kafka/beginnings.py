@@ -1,0 +1,46 @@
+"""Where a partition begins that the group has no offset for."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Collection, Mapping
+
+from aiokafka import TopicPartition
+
+
+def birth_note(partitions: int, topics: Collection[str]) -> str:
+    """The text committed with a first offset: how many partitions the topic had then, and a digest
+    of the topics that were read. It lets every member tell, at any later time and without asking
+    the others, what was there from the beginning."""
+    return f"streamfaas {partitions}/{_digest(topics)}"
+
+
+def begins_late(
+    place: TopicPartition,
+    notes: Mapping[TopicPartition, str],
+    topics: Collection[str],
+    *,
+    by_pattern: bool,
+) -> bool:
+    """Whether the partition, for which the group has no offset, came after the group began.
+
+    Such a partition is read from its first record on, whatever the configured start: what was
+    written before it was noticed must not be skipped. `notes` are the texts of all offsets that
+    the group has committed. In doubt it is late, since that loses nothing.
+    """
+    born = [_NOTE.fullmatch(note) for other, note in notes.items() if other.topic == place.topic]
+    if born:
+        counts = [int(found[1]) for found in born if found is not None]
+        return not counts or place.partition >= min(counts)
+    if not by_pattern or not notes:
+        return False  # a topic that the group has never read: it was just configured
+    digests = {found[2] for note in notes.values() if (found := _NOTE.fullmatch(note))}
+    return _digest(topics) not in digests
+
+
+def _digest(topics: Collection[str]) -> str:
+    return f"{zlib.crc32(' '.join(sorted(topics)).encode()):08x}"
+
+
+_NOTE = re.compile(r"streamfaas (\d{1,9})/([0-9a-f]{8})")

@@ -1,0 +1,313 @@
+"""How a Kafka cluster is reached: encryption, credentials, and its errors in our words."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import logging
+import re
+import socket
+import ssl
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import anyio.to_thread
+from aiokafka import errors
+from aiokafka.abc import AbstractTokenProvider
+from aiokafka.conn import collect_hosts, create_conn
+from aiokafka.errors import KafkaConnectionError, KafkaError
+
+from streamfaas.flow.errors import Busy, Gone, Refused, Unreachable, WorldError
+from streamfaas.sources.kafka.options import SaslOptions, TlsOptions, TokenEndpoint
+
+TOKEN_SECONDS_MAX = 15.0
+"""How long a token endpoint may take to answer."""
+
+TOKEN_RETRY_SECONDS = 5.0
+TOKEN_BYTES_MAX = 1 << 20
+
+
+def connection(
+    tls: TlsOptions | None, sasl: SaslOptions | None, clock: Callable[[], float]
+) -> dict[str, Any]:
+    """The keyword arguments of an aiokafka client. `Refused` where a file cannot be used."""
+    protocol = ("SASL_" if sasl else "") + ("SSL" if tls else "PLAINTEXT")
+    asked: dict[str, Any] = {"security_protocol": protocol}
+    if tls is not None:
+        asked["ssl_context"] = _context(tls)
+    if sasl is not None:
+        asked["sasl_mechanism"] = sasl.mechanism
+        asked["sasl_plain_username"] = sasl.username
+        asked["sasl_plain_password"] = sasl.password
+        asked["sasl_oauth_token_provider"] = _tokens(sasl, clock)
+    return asked
+
+
+def in_the_clear(tls: TlsOptions | None, sasl: SaslOptions | None) -> bool:
+    """Whether a password or a token would be sent for everybody on the way to read."""
+    return tls is None and sasl is not None and sasl.mechanism in {"PLAIN", "OAUTHBEARER"}
+
+
+async def reach(brokers: Sequence[str], options: dict[str, Any], seconds: float) -> None:
+    """Returns once a broker has let us in. The client itself tries them all as well, but keeps to
+    itself why none of them answered."""
+    problems: list[WorldError] = []
+    for host, port, _ in collect_hosts(list(brokers)):
+        try:
+            with anyio.fail_after(seconds):
+                made = await create_conn(
+                    host, port, client_id="streamfaas", request_timeout_ms=seconds * 1000, **options
+                )
+        except _CONNECTING as error:
+            problems.append(translated(error, f"{host}:{port}"))
+        else:
+            closed = made.close()
+            with anyio.move_on_after(1.0):
+                await asyncio.wait([closed])
+            return
+    refused = [problem for problem in problems if isinstance(problem, Refused)]
+    raise (refused or problems)[0]
+
+
+def translated(error: BaseException, where: str) -> WorldError:
+    """An error of the client as one of ours, in one plain line, with its cause."""
+    error = _innermost(error)
+    if isinstance(error, WorldError):
+        return error
+    made = _from_kafka(error, where) if isinstance(error, KafkaError) else _from_os(error, where)
+    made.__cause__ = error
+    return made
+
+
+def quiet() -> None:
+    """The client tells each failed try at length, and fails every 0.1 s while a broker is away.
+    What matters of that is told by us; who wants the rest sets a level for its loggers."""
+    logger = logging.getLogger("aiokafka")
+    if logger.level == logging.NOTSET:
+        logger.setLevel(logging.CRITICAL)
+
+
+# -- encryption
+
+
+def _context(tls: TlsOptions) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=tls.ca)
+    except (OSError, ValueError) as error:
+        raise Refused(f"cannot use the authorities in {tls.ca}: {_line(error)}") from error
+    if not tls.verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    if tls.certificate is not None:
+        try:
+            # with no password at hand OpenSSL would ask on the terminal
+            context.load_cert_chain(tls.certificate, tls.key, lambda: tls.password or "")
+        except (OSError, ValueError) as error:
+            files = f"{tls.certificate}" + (f" with {tls.key}" if tls.key else "")
+            raise Refused(f"cannot use the certificate {files}: {_line(error)}") from error
+    return context
+
+
+# -- tokens
+
+
+class TokenError(KafkaConnectionError):  # type: ignore[misc] # the client tries again after those
+    """No token could be had; `told` says why in our words."""
+
+    def __init__(self, told: WorldError) -> None:
+        super().__init__(str(told))
+        self.told = told
+
+
+class FileTokens(AbstractTokenProvider):  # type: ignore[misc] # the client asks for this class
+    """A token that somebody else keeps fresh in a file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    async def token(self) -> str:
+        try:
+            text = self._path.read_text().strip()
+        except (OSError, ValueError) as error:
+            told = Refused(f"cannot read the token in {self._path}: {_line(error)}")
+            raise TokenError(told) from error
+        if not text:
+            raise TokenError(Refused(f"the token file {self._path} is empty"))
+        return text
+
+
+class FetchedTokens(AbstractTokenProvider):  # type: ignore[misc] # the client asks for this class
+    """A token from an endpoint, fetched anew when four fifths of its life are over, so that a
+    connection never waits for it nor gets one that is about to end."""
+
+    def __init__(self, endpoint: TokenEndpoint, clock: Callable[[], float]) -> None:
+        self._endpoint = endpoint
+        self._clock = clock
+        self._token = ""
+        self._renew_at = self._ends_at = clock()
+        self._fetching = asyncio.Lock()
+
+    async def token(self) -> str:
+        if self._clock() >= self._ends_at:
+            await self._fetch()
+        return self._token
+
+    async def keep_fresh(self) -> None:
+        """Runs for ever. A failure is told only if a connection needs a token that is not there."""
+        while True:
+            await anyio.sleep(max(1.0, self._renew_at - self._clock()))
+            try:
+                await self._fetch()
+            except TokenError:
+                self._renew_at = self._clock() + TOKEN_RETRY_SECONDS
+
+    async def _fetch(self) -> None:
+        known = self._ends_at
+        async with self._fetching:
+            if self._ends_at != known:  # somebody else just did
+                return
+            try:
+                with anyio.fail_after(TOKEN_SECONDS_MAX):
+                    token, seconds = await anyio.to_thread.run_sync(
+                        _ask_for_token, self._endpoint, abandon_on_cancel=True
+                    )
+            except TimeoutError as error:
+                told = f"no token from {self._endpoint.url} within {TOKEN_SECONDS_MAX:.0f} s"
+                raise TokenError(Unreachable(told)) from error
+            except WorldError as error:
+                raise TokenError(error) from error
+            self._token = token
+            self._renew_at = self._clock() + 0.8 * seconds
+            self._ends_at = self._clock() + 0.95 * seconds
+
+
+def _tokens(sasl: SaslOptions, clock: Callable[[], float]) -> AbstractTokenProvider | None:
+    if sasl.token_endpoint is not None:
+        return FetchedTokens(sasl.token_endpoint, clock)
+    return FileTokens(sasl.token_file) if sasl.token_file is not None else None
+
+
+def _ask_for_token(endpoint: TokenEndpoint) -> tuple[str, float]:
+    """Blocks. The token, and for how many seconds it is good."""
+    if not endpoint.url.startswith(("http://", "https://")):
+        raise Refused(f"{endpoint.url} is no http or https address")
+    form = {"grant_type": "client_credentials"}
+    if endpoint.scope:
+        form["scope"] = endpoint.scope
+    who = map(urllib.parse.quote_plus, (endpoint.client_id, endpoint.client_secret))
+    request = urllib.request.Request(  # noqa: S310 - the scheme is looked at above
+        endpoint.url,
+        data=urllib.parse.urlencode(form).encode(),
+        headers={
+            "Accept": "application/json",
+            "Authorization": "Basic " + base64.b64encode(":".join(who).encode()).decode(),
+        },
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=TOKEN_SECONDS_MAX) as answer:  # noqa: S310
+            given = json.loads(answer.read(TOKEN_BYTES_MAX))
+        return str(given["access_token"]), float(given.get("expires_in", 300))
+    except urllib.error.HTTPError as error:
+        with error:
+            kind = Refused if error.code in {400, 401, 403, 404} else Unreachable
+            raise kind(f"{endpoint.url} gives no token: {error.code} {error.reason}") from error
+    except (OSError, ValueError) as error:
+        raise Unreachable(f"no token from {endpoint.url}: {_line(error)}") from error
+    except (LookupError, TypeError, AttributeError) as error:
+        raise Refused(f"{endpoint.url} answers without an access_token") from error
+
+
+# -- errors
+
+
+def _innermost(error: BaseException) -> BaseException:
+    """What a wrapper wraps: the client hides causes in general errors, and some only in text."""
+    while isinstance(error, KafkaError):
+        if isinstance(error, TokenError):
+            return error.told
+        inner = error.__cause__
+        if inner is None:
+            break
+        if not isinstance(inner, (KafkaError, WorldError)) and type(error) is not KafkaError:
+            break
+        error = inner
+    if type(error) is KafkaError and (named := re.match(r"(\w+)\(", str(error.args[0] or ""))):
+        kind = getattr(errors, named[1], None)
+        if isinstance(kind, type) and issubclass(kind, KafkaError):
+            return kind()
+    return error
+
+
+def _from_kafka(error: KafkaError, where: str) -> WorldError:
+    kind = type(error)
+    told = _line(error)
+    if kind in _REFUSALS:
+        return Refused(f"{where}: {_REFUSALS[kind]} ({told})")
+    if isinstance(error, (errors.UnknownTopicOrPartitionError, errors.OffsetOutOfRangeError)):
+        return Gone(f"{where}: {told}")
+    if isinstance(error, errors.QuotaViolationError):
+        return Busy(f"{where} asks for less: {told}")
+    if isinstance(error, (errors.RequestTimedOutError, errors.KafkaTimeoutError)):
+        return Unreachable(f"{where} did not answer in time")
+    if isinstance(error, KafkaConnectionError):
+        return Unreachable(f"cannot reach {where} ({_cause(error)})")
+    return Unreachable(f"{where}: {told}")
+
+
+def _from_os(error: BaseException, where: str) -> WorldError:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return Refused(f"{where}: its certificate is not trusted ({error.verify_message})")
+    if isinstance(error, ssl.SSLError):
+        return Refused(f"{where}: no TLS with it ({error.reason or _line(error)})")
+    if isinstance(error, (ValueError, AssertionError, LookupError)):  # what its SCRAM code raises
+        return Refused(f"{where}: authentication failed ({_line(error)})")
+    if isinstance(error, (OSError, EOFError)):
+        return Unreachable(f"cannot reach {where} ({_cause(error)})")
+    return Unreachable(f"{where}: {type(error).__name__} ({_line(error)})")
+
+
+def _cause(error: BaseException) -> str:
+    while isinstance(error, KafkaError) and error.__cause__ is not None:
+        error = error.__cause__
+    match error:
+        case ConnectionRefusedError():
+            return "connection refused"
+        case ConnectionResetError() | asyncio.IncompleteReadError():
+            return "it closed the connection; does it expect TLS or SASL?"
+        case TimeoutError():
+            return "no answer"
+        case socket.gaierror():
+            return "its name cannot be resolved"
+        case OSError(strerror=str(told)):
+            return told.lower()
+    return _line(error)
+
+
+def _line(error: BaseException) -> str:
+    """The text of an error as one line of bearable length."""
+    text = getattr(error, "description", "") or str(error)
+    text = " ".join(text.split()).removeprefix(f"{type(error).__name__}: ")
+    return (text or type(error).__name__)[:200]
+
+
+_CONNECTING = (KafkaError, OSError, ValueError, AssertionError, LookupError, EOFError)
+
+_REFUSALS: dict[type[KafkaError], str] = {
+    errors.SaslAuthenticationFailed: "authentication failed",
+    errors.AuthenticationFailedError: "authentication failed",
+    errors.IllegalSaslStateError: "authentication failed",
+    errors.UnsupportedSaslMechanismError: "it does not offer this SASL mechanism",
+    errors.GroupAuthorizationFailedError: "no permission for the consumer group",
+    errors.TopicAuthorizationFailedError: "no permission for the topic",
+    errors.ClusterAuthorizationFailedError: "no permission",
+    errors.InvalidGroupIdError: "the group id is not valid",
+    errors.InvalidSessionTimeoutError: "session_timeout is outside of what it allows",
+    errors.InconsistentGroupProtocolError: "others use this group with another kind of assignment",
+    errors.IncompatibleBrokerVersion: "its version is too old or too new",
+    errors.UnsupportedVersionError: "its version is too old or too new",
+}

@@ -1,0 +1,528 @@
+"""Kafka as a source: partitions are lanes, and a commit is a checkpoint."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
+from itertools import groupby
+from typing import Any, ClassVar
+
+import anyio
+import orjson
+from aiokafka import TopicPartition
+from aiokafka.abc import ConsumerRebalanceListener
+from aiokafka.errors import KafkaError, TopicAuthorizationFailedError
+from aiokafka.structs import OffsetAndMetadata
+
+from streamfaas.flow.batch import Batch
+from streamfaas.flow.errors import CorruptBatch, Refused, Unreachable, WorldError
+from streamfaas.flow.event import Encoding, Event
+from streamfaas.flow.ledger import Checkpoint, Ledger, LogLedger, Settlement
+from streamfaas.flow.record import Lane, Record, Run, run_of
+from streamfaas.flow.verdict import Judge, judge_log
+from streamfaas.sources import Arrival, Arrived, Closing, LaneView, Opened, SourceView, Spawn
+from streamfaas.sources.kafka.beginnings import begins_late, birth_note
+from streamfaas.sources.kafka.client import (
+    FetchedTokens,
+    connection,
+    in_the_clear,
+    quiet,
+    reach,
+    translated,
+)
+from streamfaas.sources.kafka.fetch import Partition
+from streamfaas.sources.kafka.member import Member, Seat, SeatLostError
+from streamfaas.sources.kafka.options import KafkaOptions
+from streamfaas.sources.kafka.records import RawBatches, look
+from streamfaas.telemetry.signals import Emit, SourceChanged
+from streamfaas.wire.kafka_event import kafka_batch_info, kafka_event
+
+COMMIT_SECONDS = 5.0
+"""How long one commit may take, and how long the last one is tried for."""
+
+BEGIN_SECONDS_MAX = 20.0
+"""How long the offsets of new partitions may take to be read; no heartbeat is sent meanwhile."""
+
+LOST_SECONDS = 2.0
+"""How long a seat that is lost already waits for what is in flight to be cut off."""
+
+PATIENCE_SECONDS = 1.0
+"""A trouble that passes sooner is not told."""
+
+NO_SEAT = Seat(-1, "")
+
+Told = Callable[[Iterable[TopicPartition]], Awaitable[None]]
+
+
+class Kafka:
+    """Reads one consumer group's share of some topics.
+
+    Delivery: at least once, in order within a partition. Offsets are committed on a timer, before
+    a partition is given away, and at the end; never past what is unfinished, and never under a
+    seat in the group that is not ours any more.
+
+    Errors: `Unreachable` where no broker answers or nothing moves any more, `Refused` where they
+    do not let us in. A lane is blocked, and nothing is skipped, where the log has lost what
+    follows, where a batch is damaged in the log, or is too large to be fetched.
+
+    Permissions needed: Read on the group; Read and Describe on the topics.
+    """
+
+    kind: ClassVar[str] = "kafka"
+
+    def __init__(
+        self, name: str, options: KafkaOptions, *, clock: Callable[[], float], emit: Emit
+    ) -> None:
+        self.name = name
+        self.judge: Judge = judge_log
+        self._options = options
+        self._servers = ",".join(options.brokers)
+        self._clock = clock
+        self._emit = emit
+        self._member: Member | None = None
+        self._seat = NO_SEAT
+        self._partitions: dict[Lane, Partition] = {}
+        self._ready: Collection[Lane] = ()
+        self._told: deque[Opened | Closing] = deque()
+        self._leaving: set[Lane] = set()  # told to close, and not closed yet
+        self._held: set[Lane] = set()  # ours again, while an earlier life of them is leaving
+        self._stirred = asyncio.Event()
+        self._left = asyncio.Event()
+        self._revoking = False
+        self._closing = False
+        self._failure: Exception | None = None
+        self._state, self._reason = "connecting", ""
+        self._seated_at = clock()
+        self._uncommitted: tuple[float, str] | None = None  # since when, and why
+        self._late = 0
+
+    # -- pure
+
+    def ledger(self, lane: Lane) -> Ledger:
+        return LogLedger(lane)
+
+    def shape(self, batch: Batch) -> Event:
+        place = place_of(batch.lane)
+        describe = {
+            "topic": place.topic,
+            "partition": place.partition,
+            "first": batch.first,
+            "last": batch.last,
+            "servers": self._servers,
+            "checked": False,
+        }
+        return Event(Encoding.KAFKA, tuple(raw_parts(batch)), orjson.dumps(describe))
+
+    def event(self, batch: Batch) -> bytes:
+        place = place_of(batch.lane)
+        return kafka_event(place.topic, place.partition, self._servers, self.records(batch))
+
+    def records(self, batch: Batch) -> tuple[Record, ...]:
+        return tuple(
+            record
+            for payload, first, last in _stretches(batch.runs)
+            for record in look(batch.lane, payload, first, last)
+        )
+
+    def batch_info(self, batch: Batch) -> Mapping[str, Any]:
+        try:
+            records = self.records(batch)
+        except CorruptBatch:
+            records = ()
+        return kafka_batch_info(batch, self._servers, records)
+
+    # -- life
+
+    async def open(self, spawn: Spawn) -> None:
+        options = self._options
+        quiet()
+        if in_the_clear(options.tls, options.sasl):
+            warning = "warning: credentials are sent in the clear; set tls on the connection"
+            self._emit(SourceChanged(self.name, "connecting", warning))
+        seconds = options.open_seconds
+        try:
+            with anyio.fail_after(seconds):
+                asked = connection(options.tls, options.sasl, self._clock)
+                await reach(options.brokers, asked, min(10.0, seconds / len(options.brokers)))
+                self._member = Member(options, asked, self._clock, self._stirred.set)
+                await self._member.open(_Listener(self._assigned, self._revoked))
+        except TimeoutError as error:
+            raise Unreachable(f"no answer from {self._servers} in {seconds:.0f} s") from error
+        except KafkaError as error:
+            raise translated(error, self._servers) from error
+        self._seated_at = self._clock()
+        spawn(self._watch, "watch")
+        tokens = asked.get("sasl_oauth_token_provider")
+        if isinstance(tokens, FetchedTokens):
+            spawn(tokens.keep_fresh, "token")
+
+    async def close(self) -> None:
+        self._closing = True
+        self._left.set()
+        member, error = self._member, None
+        if member is None:
+            return
+        with anyio.move_on_after(COMMIT_SECONDS) as deadline:
+            while self._revoking:
+                self._left.clear()
+                await self._left.wait()
+            error = await self._last_commit()
+        if deadline.cancelled_caught:
+            error = Unreachable("the last offsets were not committed in time; they will be redone")
+        await member.close()
+        if error is not None:
+            raise error
+
+    # -- reading
+
+    async def next(self, ready: Collection[Lane]) -> Arrival:
+        self._ready = ready
+        while True:
+            self._stirred.clear()
+            if self._failure is not None:
+                raise self._failure
+            if self._told:
+                arrival = self._told.popleft()
+                if isinstance(arrival, Opened):
+                    self._partitions[arrival.lane].opened = True
+                return arrival
+            if (run := self._next_run(ready)) is not None:
+                return Arrived(run)
+            await self._stirred.wait()
+
+    def wake(self) -> None:
+        self._stirred.set()
+
+    async def rewind(self, lane: Lane, position: int) -> None:
+        partition = self._partitions.get(lane)
+        if partition is not None and self._member is not None:
+            self._member.fetcher.seek(partition, position)
+            self._stirred.set()
+
+    def _next_run(self, ready: Collection[Lane]) -> Run | None:
+        if self._member is None or self._revoking:
+            return None
+        fetcher = self._member.fetcher
+        while True:
+            waiting = (one for one in fetcher.waiting() if one.opened and one.lane in ready)
+            if (partition := next(waiting, None)) is None:
+                return None
+            first = partition.expected
+            if (found := fetcher.take(partition)) is not None:
+                partition.moved_at = self._clock()
+                return run_of(partition.lane, first, found.next_position - 1, found.batches)
+
+    # -- settling
+
+    async def settle(self, settlement: Settlement) -> None:
+        assert isinstance(settlement, Checkpoint)
+        partition = self._partitions.get(settlement.lane)
+        if partition is None or not partition.opened:
+            self._late += 1  # somebody else has the partition now, and may have run it again
+        else:
+            partition.settled = max(partition.settled, settlement.position + 1)
+
+    async def closed(self, lane: Lane) -> None:
+        self._leaving.discard(lane)
+        self._left.set()
+        if lane in self._held:
+            self._held.discard(lane)
+            self._told.append(Opened(lane))
+            self._stirred.set()
+
+    async def _commit(self, *, patient: bool) -> None:
+        assert self._member is not None
+        risen = {one.place: one for one in self._partitions.values() if one.settled > one.committed}
+        if risen:
+            offsets = {
+                place: OffsetAndMetadata(one.settled, one.note) for place, one in risen.items()
+            }
+            await self._member.commit(offsets, self._seat, patient=patient)
+            for place, given in offsets.items():
+                risen[place].committed = given.offset
+
+    async def _last_commit(self) -> WorldError | None:
+        """What stood in its way. That the seat is lost is no error: somebody else begins where
+        the last commit was."""
+        try:
+            await self._commit(patient=True)
+        except SeatLostError:
+            return None
+        except KafkaError as error:
+            return translated(error, self._servers)
+        return None
+
+    # -- membership: called by the client, which sends no heartbeat while partitions are assigned,
+    # goes on with them while partitions are revoked, and takes no exception from either
+
+    async def _assigned(self, places: Iterable[TopicPartition]) -> None:
+        seconds = min(BEGIN_SECONDS_MAX, self._options.session_timeout_seconds / 2)
+        try:
+            with anyio.fail_after(seconds):
+                await self._begin(frozenset(places), seconds)
+        except SeatLostError:
+            return  # the client asks for another already
+        except TimeoutError:
+            late = f"{self._servers}: the offsets of the group were not had in {seconds:.0f} s"
+            self._fail(Unreachable(late))
+        except KafkaError as error:
+            self._fail(translated(error, self._servers))
+        except Exception as bug:  # noqa: BLE001 - the client would swallow it; the reader must not
+            self._fail(bug)
+
+    async def _begin(self, places: frozenset[TopicPartition], seconds: float) -> None:
+        assert self._member is not None
+        member, seat = self._member, self._member.seat
+        offsets = await member.offsets(sorted(places)) if places else {}
+        if missing := sorted(places - offsets.keys()):
+            offsets |= await self._first_offsets(missing, seat, seconds)
+        if member.assigned != places or member.seat != seat:
+            return  # gone on meanwhile: it will be told anew
+        self._seat, now = seat, self._clock()
+        for place in sorted(places):
+            lane = Lane(self.name, f"{place.topic}-{place.partition}")
+            at, note = offsets[place].offset, offsets[place].metadata
+            partition = Partition(place, lane, at, at, at, note, heard_at=now, moved_at=now)
+            self._partitions[lane] = partition
+            member.fetcher.watch(partition)
+            if lane in self._leaving:
+                self._held.add(lane)
+            else:
+                self._told.append(Opened(lane))
+        self._stirred.set()
+
+    async def _first_offsets(
+        self, missing: list[TopicPartition], seat: Seat, seconds: float
+    ) -> dict[TopicPartition, OffsetAndMetadata]:
+        """Where partitions begin that the group has no offset for, committed before a record is
+        read: `latest` must not move on if we end before the first one is finished with."""
+        assert self._member is not None
+        member, options = self._member, self._options
+        notes = {place: one.metadata for place, one in (await member.offsets(None)).items()}
+        topics, by_pattern = member.topics, options.pattern is not None
+        late = [one for one in missing if begins_late(one, notes, topics, by_pattern=by_pattern)]
+        starts = await member.starts(late, "earliest", seconds)
+        others = [one for one in missing if one not in late]
+        starts |= await member.starts(others, options.start, seconds)
+        begun = {
+            place: OffsetAndMetadata(at, birth_note(member.partitions(place.topic), topics))
+            for place, at in starts.items()
+        }
+        await member.commit(begun, seat, patient=True)
+        return begun
+
+    async def _revoked(self, _places: Iterable[TopicPartition]) -> None:
+        try:
+            await self._give_away()
+        except Exception as bug:  # noqa: BLE001 - the client would swallow it; the reader must not
+            self._fail(bug)
+
+    async def _give_away(self) -> None:
+        assert self._member is not None
+        options, lost = self._options, self._member.seat != self._seat
+        seconds = LOST_SECONDS if lost else options.drain_seconds
+        self._revoking = True
+        self._told = deque(one for one in self._told if isinstance(one, Closing))
+        self._held.clear()
+        going = {lane for lane, one in self._partitions.items() if one.opened}
+        for lane in going:
+            self._leaving.add(lane)
+            self._told.append(Closing(lane, 0.0 if lost else 0.9 * seconds))
+        self._stirred.set()
+        with anyio.move_on_after(seconds):
+            while going & self._leaving and not self._closing:
+                self._left.clear()
+                await self._left.wait()
+        if not lost:
+            with anyio.move_on_after(min(COMMIT_SECONDS, 0.1 * options.rebalance_timeout_seconds)):
+                await self._last_commit()
+        self._partitions.clear()
+        self._member.fetcher.forget()
+        self._seat, self._revoking = NO_SEAT, False
+        self._left.set()
+
+    # -- watching
+
+    def _fail(self, error: Exception) -> None:
+        """The reader is told, and the source made anew."""
+        self._failure = self._failure or error
+        self._stirred.set()
+
+    async def _watch(self) -> None:
+        assert self._member is not None
+        while self._failure is None and not self._closing:
+            await anyio.sleep(self._options.commit_seconds)
+            try:
+                self._member.check()
+                await self._commit_in_time()
+                await self._explain_losses()
+                self._look(self._clock())
+            except WorldError as error:
+                self._fail(error)
+            except KafkaError as error:
+                self._fail(translated(error, self._servers))
+
+    async def _commit_in_time(self) -> None:
+        if self._revoking or not self._seat.taken:
+            return
+        try:
+            with anyio.fail_after(COMMIT_SECONDS):
+                await self._commit(patient=False)
+        except SeatLostError:
+            return  # the partitions are about to be revoked
+        except (KafkaError, TimeoutError) as error:
+            told = translated(error, f"the coordinator of group {self._options.group}")
+            if isinstance(told, Refused):
+                raise told from error
+            since = self._clock() if self._uncommitted is None else self._uncommitted[0]
+            self._uncommitted = (since, f"nothing can be committed: {told}")
+        else:
+            self._uncommitted = None
+
+    async def _explain_losses(self) -> None:
+        """Says exactly what a partition has lost, and how to go on without it."""
+        assert self._member is not None
+        for partition in self._member.fetcher.lost():
+            if partition.blocked:
+                continue
+            with anyio.move_on_after(COMMIT_SECONDS):
+                places = [partition.place]
+                first = await self._member.starts(places, "earliest", COMMIT_SECONDS)
+                end = await self._member.starts(places, "latest", COMMIT_SECONDS)
+                partition.blocked = self._loss(
+                    partition, first[partition.place], end[partition.place]
+                )
+
+    def _loss(self, partition: Partition, first: int, end: int) -> str:
+        at, place = partition.expected, partition.place
+        if at < first:
+            told = f"the records at {at}..{first - 1} are gone: the log now begins at {first}"
+        else:
+            told = f"the group stands at {at}, but the log ends at {end}: was the topic made anew?"
+        return (
+            f"{told}. To go on without them stop this trigger, and run kafka-consumer-groups.sh "
+            f"--bootstrap-server {self._servers} --group {self._options.group} "
+            f"--topic {place.topic}:{place.partition} --reset-offsets --to-offset {first} --execute"
+        )
+
+    def _look(self, now: float) -> None:
+        assert self._member is not None
+        member = self._member
+        member.fetcher.revive(now)
+        for partition in self._partitions.values():
+            if partition.trouble == TopicAuthorizationFailedError.__name__:
+                raise Refused(f"{self._servers}: no permission for topic {partition.place.topic}")
+            self._look_at(partition, now)
+        if member.seated or self._revoking:
+            self._seated_at = now
+        unseated = now - self._seated_at
+        if unseated > self._options.rebalance_timeout_seconds + self._options.stall_seconds:
+            self._stalled(f"group {self._options.group} has not settled for {unseated:.0f} s")
+        self._tell(*self._standing(now))
+
+    def _look_at(self, partition: Partition, now: float) -> None:
+        assert self._member is not None
+        if partition.end is not None and partition.end <= partition.expected:
+            partition.moved_at = max(partition.moved_at, partition.heard_at)
+        waits_for_us = (
+            self._revoking
+            or bool(partition.blocked)
+            or not partition.opened
+            or partition.lane not in self._ready
+            or self._member.fetcher.replied(partition)
+        )
+        if waits_for_us:
+            partition.moved_at = now
+        if now - partition.moved_at > self._options.stall_seconds:
+            for_seconds = f"for {now - partition.moved_at:.0f} s"
+            if now - partition.heard_at > self._options.stall_seconds:
+                self._stalled(f"no broker has answered for {partition.lane.name} {for_seconds}")
+            lag = (partition.end or partition.expected) - partition.expected
+            self._stalled(f"{partition.lane.name} has not moved {for_seconds}, {lag} behind")
+
+    def _stalled(self, reason: str) -> None:
+        self._emit(SourceChanged(self.name, "rebuilt", f"stalled: {reason}"))
+        raise Unreachable(f"stalled: {reason}")
+
+    def _standing(self, now: float) -> tuple[str, str]:
+        """The state, and the worst that can be said of it."""
+        assert self._member is not None
+        member = self._member
+        leaders = {member.leader(one.place) for one in self._partitions.values()}
+        for node, (since, error) in member.fetcher.troubles.items():
+            if node in leaders and now - since > PATIENCE_SECONDS:
+                return "degraded", str(translated(error, member.address(node)))
+        if self._uncommitted is not None and now - self._uncommitted[0] > PATIENCE_SECONDS:
+            return "degraded", self._uncommitted[1]
+        for topic in self._options.topics:
+            if not member.partitions(topic) and now - self._seated_at <= PATIENCE_SECONDS:
+                return "degraded", f"there is no topic {topic}"
+        for partition in self._partitions.values():
+            if partition.blocked:
+                return "degraded", f"{partition.lane.name} is blocked: {partition.blocked}"
+        if self._seat.taken:
+            return "running", ""
+        return ("connecting", "") if self._state == "connecting" else (self._state, self._reason)
+
+    def _tell(self, state: str, reason: str) -> None:
+        before, self._state, self._reason = (self._state, self._reason), state, reason
+        # the engine tells that it has connected by itself
+        if before != (state, reason) and (before[0], state) != ("connecting", "running"):
+            self._emit(SourceChanged(self.name, state, reason))
+
+    def view(self) -> SourceView:
+        """Positions are offsets as Kafka's own tools show them: of the next record."""
+        member = self._member
+        details: dict[str, Any] = {"group": self._options.group, "late_settlements": self._late}
+        if member is not None:
+            details["brokers"] = member.addresses()
+            details["generation"] = self._seat.generation
+            details["member"] = self._seat.member
+        return SourceView(
+            state=self._state,
+            reason=self._reason,
+            lanes={
+                lane: LaneView(
+                    one.settled,
+                    None if one.end is None else max(0, one.end - one.settled),
+                    one.trouble,
+                )
+                for lane, one in self._partitions.items()
+            },
+            blocked={lane: one.blocked for lane, one in self._partitions.items() if one.blocked},
+            details=details,
+        )
+
+
+class _Listener(ConsumerRebalanceListener):  # type: ignore[misc] # the client asks for this class
+    def __init__(self, assigned: Told, revoked: Told) -> None:
+        self._assigned = assigned
+        self._revoked = revoked
+
+    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        await self._assigned(assigned)
+
+    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        await self._revoked(revoked)
+
+
+def place_of(lane: Lane) -> TopicPartition:
+    """The topic and partition that a lane is named after."""
+    topic, _, partition = lane.name.rpartition("-")
+    return TopicPartition(topic, int(partition))
+
+
+def raw_parts(batch: Batch) -> Iterator[memoryview]:
+    """The record batches that a worker needs, each once, though a cut may lie within one."""
+    for payload, first, last in _stretches(batch.runs):
+        yield from payload.raw(first, last)
+
+
+def _stretches(runs: Iterable[Run]) -> Iterator[tuple[RawBatches, int, int]]:
+    """Payloads with the positions wanted of them; pieces of one payload are put together again."""
+    for _, pieces in groupby(runs, key=lambda run: id(run.payload)):
+        same = list(pieces)
+        payload = same[0].payload
+        assert isinstance(payload, RawBatches)
+        yield payload, same[0].first, same[-1].last
