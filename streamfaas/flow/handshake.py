@@ -17,6 +17,9 @@ class State(enum.Enum):
     DRAINING = "draining"  # told to leave
     DEAD = "dead"
 
+    # an enum hashes its name in Python, which is most of what a look-up in the table would cost
+    __hash__ = object.__hash__
+
 
 class Word(enum.IntEnum):
     """What is said on a worker's channel; the numbers are the frame types on the wire.

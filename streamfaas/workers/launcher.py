@@ -23,6 +23,7 @@ SPAWNS_MAX = 8
 
 READY_SECONDS = 30.0
 SPAWN_SECONDS = 10.0
+END_SECONDS = 1.0
 
 _TAIL_BYTES = 4096
 
@@ -125,7 +126,7 @@ class Launcher:
         """Lets it end by itself: it does so when nobody holds the other end of its control."""
         self._reason = self._reason or "closed"
         self._patience.cancel()
-        self._patience = self._loop.call_later(SPAWN_SECONDS, self.kill, "does not end")
+        self._patience = self._loop.call_later(END_SECONDS, self.kill, "does not end")
         self._hang_up()
 
     def kill(self, reason: str) -> None:
@@ -168,9 +169,10 @@ class Launcher:
         for _, _, data in said:
             descriptors.frombytes(data[: len(data) - len(data) % descriptors.itemsize])
         if not size:
-            # its workers die with it, or are dead already
+            # it ends, and its exit status and last words are about to say why
             self._hang_up()
-            self.kill("hung up")
+            self._patience.cancel()
+            self._patience = self._loop.call_later(END_SECONDS, self.kill, "hung up")
             return False
         message = _message(bytes(self._buffer[:size]), descriptors)
         if message is None:
@@ -250,7 +252,6 @@ def _start(command: Command) -> tuple[subprocess.Popen[bytes], int, socket.socke
                     cwd="/",
                     env=dict(command.env),
                     pass_fds=[theirs.fileno()],
-                    start_new_session=True,  # Ctrl-C is for the daemon, which stops in order
                 )
             finally:
                 os.close(writing)
