@@ -96,6 +96,7 @@ class _Lane:
         self.prints = [bytes.fromhex(fingerprint) for _, fingerprint, _ in rows]
         self.filtered = [unwanted for _, _, unwanted in rows]
         self.executed: list[Executed] = []
+        self.succeeded = [inf] * len(rows)  # when it first did
         self.successes: list[list[Executed]] = [[] for _ in rows]
         self.documents: list[list[SetAside]] = [[] for _ in rows]
         self.tried = [-inf] * len(rows)  # when the last attempt without success was over
@@ -108,22 +109,19 @@ class _Lane:
         for first, last in execution.stretches:
             yield from self.between(first, last)
 
-    def succeeded(self, index: int) -> float:
-        """When the record first succeeded."""
-        return min((e.end for e in self.successes[index] if e.end is not None), default=inf)
-
     def finished(self, index: int) -> float:
         """From when on a commit may pass the record."""
         if self.filtered[index]:
             return -inf
-        documents = min((d.at for d in self.documents[index]), default=inf)
-        return min(self.succeeded(index), documents)
+        if documents := self.documents[index]:
+            return min(self.succeeded[index], *(document.at for document in documents))
+        return self.succeeded[index]
 
     def left(self, index: int) -> float:
         """From when on a later record may begin. A document is seen a little after it was written;
         the last attempt at its records was over before. A record that is lost holds nobody up."""
         given_up = self.tried[index] if self.documents[index] else inf
-        left = min(self.succeeded(index), given_up)
+        left = min(self.succeeded[index], given_up)
         return -inf if left == inf or self.filtered[index] else left
 
 
@@ -149,6 +147,7 @@ def _enter(lane: _Lane, execution: Executed) -> None:
     for index in lane.of(execution):
         if execution.succeeded:
             lane.successes[index].append(execution)
+            lane.succeeded[index] = min(lane.succeeded[index], over)
         elif all(execution.start <= document.at for document in lane.documents[index]):
             lane.tried[index] = max(lane.tried[index], over)
 
@@ -162,14 +161,18 @@ class _Crashes:
         self._starts = [h.start for h in self._rows]
 
     def between(self, since: float, until: float) -> Harmed | None:
-        """The last crash that began before `until` and was not over at `since`."""
+        """The last crash that began before `until` and was not over at `since`: that of a worker
+        only where no larger part had crashed, since it excuses less."""
+        smaller = None
         for index in range(bisect_right(self._starts, until) - 1, -1, -1):
             harmed = self._rows[index]
-            if harmed.end is not None and harmed.end >= since:
-                return harmed
             if harmed.start < since - _CRASH_SECONDS_MAX:
-                return None
-        return None
+                break
+            if harmed.end is not None and harmed.end >= since:
+                if harmed.kind != "worker-kill":
+                    return harmed
+                smaller = smaller or harmed
+        return smaller
 
 
 _CRASH_SECONDS_MAX = 60.0
@@ -246,7 +249,7 @@ def _early_commits(ledgers: Ledgers, lanes: Mapping[Place, _Lane]) -> Iterator[V
         passed = bisect_left(lane.offsets, c.offset)
         if passed and latest[c.place][passed - 1] > c.at:
             index = next(i for i in range(passed) if finished[c.place][i] > c.at)
-            waits = bool(lane.documents[index]) and lane.succeeded(index) == inf
+            waits = bool(lane.documents[index]) and lane.succeeded[index] == inf
             detail = f"{lane.name} committed at {c.offset}, with {lane.offsets[index]} unfinished"
             yield Violation("I-08" if waits else "I-03", f"{detail}, at {c.at:.6f}")
 

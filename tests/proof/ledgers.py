@@ -115,10 +115,10 @@ class Ledgers:
 
 
 class Writer:
-    """Appends rows to one ledger."""
+    """Appends rows to one ledger: a line at a time to the system, unless it may be `buffered`."""
 
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("a", encoding="utf-8")
+    def __init__(self, path: Path, *, buffered: bool = False) -> None:
+        self._file = path.open("a", encoding="utf-8", buffering=-1 if buffered else 1)
 
     def __enter__(self) -> Self:
         return self
@@ -129,13 +129,9 @@ class Writer:
         self._file.close()
 
     def write(self, row: Produced | Committed | Harmed | dict[str, Any]) -> None:
-        """One line, handed to the system at once."""
         if isinstance(row, Produced):
             row = row._asdict()
-        content = row if isinstance(row, dict) else asdict(row)
-        self._file.write(json.dumps(content) + "\n")
-        if "fingerprint" not in content:  # a million rows of P are flushed by the buffer
-            self._file.flush()
+        self._file.write(json.dumps(row if isinstance(row, dict) else asdict(row)) + "\n")
 
 
 def paths(folder: Path) -> dict[str, Path]:

@@ -1,0 +1,460 @@
+"""The whole path under a real Kafka, with workers and daemons killed at random moments: what was
+produced, executed, committed and set aside is written down by outsiders, and then judged.
+
+By hand, out of `tests/`: `python -m proof.river`, a million records and some four minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import random
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+import anyio
+from aiokafka import AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+
+from kafka_broker import Kafka, Unavailable, running
+from proof import ledgers
+from proof.checker import Report, Wanted, check
+from proof.ledgers import Committed, Harmed, Produced, Writer
+from proof.recorder.handler import POISON, fingerprint
+
+SAMPLE_SECONDS = 0.05
+GRACE_SECONDS = 30
+END_SECONDS = GRACE_SECONDS + 2
+DRAIN_SECONDS = 300
+"""How long the rest may take, once everything is produced and nothing is harmed any more."""
+
+CONFIG = """\
+version: 1
+state: {{path: ./state}}
+shutdown: {{grace: {grace}s}}
+connections:
+  river: {{type: kafka, brokers: ["{bootstrap}"]}}
+functions:
+  recorder:
+    code: recorder
+    handler: handler.handle
+    timeout: 60s
+    isolation: best-effort
+    concurrency: {{warm: {partitions}}}
+    logging: {{platform: failures}}
+    env:
+      LEDGER: /mnt/ledger/executed.jsonl
+      HOLD_SECONDS: "{hold_seconds}"
+      FAILURE_RATE: "{failure_rate}"
+      SEED: "{seed}"
+    triggers:
+      river:
+        type: kafka
+        connection: river
+        topics: ["{topic}"]
+        group: {group}
+        start: earliest
+        instance: river
+        batch: {{size: {batch}}}
+        retries: {{max: 5, backoff: 10ms..100ms}}
+        on_failure: {{type: file, path: set-aside.jsonl}}
+      # nothing ever comes of it: it is how the function is given a directory to write to
+      ledger: {{type: object-store, via: directory, path: ledger, bucket: ledger, prefix: none/,
+                write: true, existing: ignore, interval: 60s}}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """What a run goes through. The whole of it follows from `seed`, but for the scheduling."""
+
+    records: int = 1_000_000
+    seconds: float = 200.0
+    partitions: int = 4
+    batch: int = 200
+    worker_kills: int = 110
+    daemon_kills: int = 3
+    daemon_stops: int = 2
+    poison: int = 8
+    hold_seconds: float = 0.08
+    failure_rate: float = 0.01
+    replay_max: int = 40_000
+    seed: int = 0
+
+    def wanted(self) -> Wanted:
+        """What must have happened for the run to prove anything. A stop more than was asked for,
+        the last; one kill in ten at least caught its worker at work."""
+        return Wanted(
+            records=self.records,
+            faults={
+                "worker-kill": self.worker_kills,
+                "daemon-kill": self.daemon_kills,
+                "daemon-stop": self.daemon_stops + 1,
+            },
+            cut=self.worker_kills // 10,
+            replay_max={"worker-kill": self.batch, "daemon-kill": self.replay_max},
+        )
+
+
+@dataclass(slots=True)
+class River:
+    """One run, in a folder of its own, against a broker that stands."""
+
+    course: Course
+    kafka: Kafka
+    folder: Path
+    group: str = "streamfaas.recorder.river"
+    topic: str = ""
+    command: tuple[str, ...] = ("-m", "streamfaas", "run")
+    problems: list[str] = field(default_factory=list)
+    _latest: dict[int, int] = field(default_factory=dict)
+    _ends: dict[int, int] = field(default_factory=dict)
+    _sent: int = 0
+    _daemon: subprocess.Popen[bytes] | None = None
+
+    async def run(self) -> Report:
+        """Produces and harms, waits for the rest, stops the daemon, and judges."""
+        self.topic = await self.kafka.create_topic("river", self.course.partitions)
+        self._prepare()
+        paths = ledgers.paths(self.folder)
+        with contextlib.ExitStack() as stack:
+            produced = stack.enter_context(Writer(paths["produced"], buffered=True))
+            committed = stack.enter_context(Writer(paths["committed"]))
+            set_aside = stack.enter_context(Writer(paths["set_aside"]))
+            harmed = stack.enter_context(Writer(paths["harmed"]))
+            stack.callback(self._end_daemon)
+            self._start_daemon()
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._sample, committed, set_aside)
+                async with anyio.create_task_group() as course:
+                    course.start_soon(self._produce, produced)
+                    course.start_soon(self._harm, harmed)
+                await self._drained()
+                await self._stop_daemon(harmed)
+                await anyio.sleep(SAMPLE_SECONDS * 4)  # a last look at what is committed
+                tasks.cancel_scope.cancel()
+        executed = self.folder / "ledger" / "executed.jsonl"
+        return check(ledgers.read(self.folder, executed), self.course.wanted())
+
+    def _prepare(self) -> None:
+        code = Path(__file__).resolve().parent / "recorder"
+        shutil.copytree(code, self.folder / "recorder", ignore=shutil.ignore_patterns("__*"))
+        ledger = self.folder / "ledger"
+        ledger.mkdir()
+        ledger.chmod(0o777)  # a worker may be another user
+        course = {f.name: getattr(self.course, f.name) for f in fields(self.course)}
+        text = CONFIG.format(
+            bootstrap=self.kafka.bootstrap,
+            topic=self.topic,
+            group=self.group,
+            grace=GRACE_SECONDS,
+            **course,
+        )
+        (self.folder / "streamfaas.yaml").write_text(text)
+
+    # -- P
+
+    async def _produce(self, ledger: Writer) -> None:
+        course, chance = self.course, random.Random(f"{self.course.seed} produce")
+        poisoned = set(chance.sample(range(course.records), course.poison))
+        producer = AIOKafkaProducer(
+            bootstrap_servers=self.kafka.bootstrap,
+            acks="all",
+            enable_idempotence=True,
+            linger_ms=5,
+            max_batch_size=65536,
+        )
+        await producer.start()
+        try:
+            started = time.monotonic()
+            for number in range(course.records):
+                ahead = number / course.records * course.seconds - (time.monotonic() - started)
+                if ahead > 0.01:
+                    await asyncio.sleep(ahead)
+                await self._send(producer, ledger, number, chance, poisoned)
+            await producer.flush()
+        finally:
+            await producer.stop()
+        if self._sent != course.records:
+            self.problems.append(f"{course.records - self._sent} records were not acknowledged")
+
+    async def _send(
+        self,
+        producer: AIOKafkaProducer,
+        ledger: Writer,
+        number: int,
+        chance: random.Random,
+        poisoned: set[int],
+    ) -> None:
+        id_ = f"{number:09d}"
+        value = (POISON if number in poisoned else b"") + id_.encode() + chance.randbytes(150)
+        key = id_.encode() if number % 2 else None
+        headers = [("id", id_.encode())] if number % 5 == 0 else []
+        timestamp = int(time.time() * 1000)
+        partition = number % self.course.partitions
+        print_ = fingerprint(timestamp, key, value, headers).hex()
+
+        def acknowledged(future: asyncio.Future) -> None:
+            if future.cancelled() or future.exception() is not None:
+                return
+            offset = future.result().offset
+            ledger.write(Produced(id_, self.topic, partition, offset, print_))
+            self._ends[partition] = max(self._ends.get(partition, 0), offset + 1)
+            self._sent += 1
+
+        future = await producer.send(
+            self.topic, value, key=key, partition=partition, timestamp_ms=timestamp, headers=headers
+        )
+        future.add_done_callback(acknowledged)
+
+    # -- C and D
+
+    async def _sample(self, committed: Writer, set_aside: Writer) -> None:
+        """What the group has committed, and the documents there are by then."""
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.kafka.bootstrap)
+        await admin.start()
+        try:
+            seen = 0
+            while True:
+                await asyncio.sleep(SAMPLE_SECONDS)
+                try:
+                    offsets = await admin.list_consumer_group_offsets(self.group)
+                except KafkaError as error:
+                    print(f"sampler: {error!r}", file=sys.stderr)
+                    continue
+                at = time.monotonic()
+                for place, given in offsets.items():
+                    if place.topic == self.topic and given.offset >= 0:
+                        row = Committed(at, self.group, self.topic, place.partition, given.offset)
+                        committed.write(row)
+                        self._latest[place.partition] = given.offset
+                seen = self._documents(set_aside, at, seen)
+        finally:
+            with anyio.CancelScope(shield=True), anyio.move_on_after(5):
+                await admin.close()
+
+    def _documents(self, ledger: Writer, at: float, seen: int) -> int:
+        """Documents that were not there before. They lie on the disk before the commit that passes
+        them, so they had come by the time of the sample."""
+        path = self.folder / "set-aside.jsonl"
+        if not path.exists():
+            return seen
+        with path.open("rb") as file:
+            file.seek(seen)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    break
+                seen += len(line)
+                with contextlib.suppress(ValueError):  # a line that a crash has cut short
+                    ledger.write({"at": at, "document": json.loads(line)})
+        return seen
+
+    # -- K
+
+    async def _harm(self, ledger: Writer) -> None:
+        course, chance = self.course, random.Random(f"{self.course.seed} harm")
+        started = time.monotonic()
+        kinds = [
+            *(["worker-kill"] * course.worker_kills),
+            *(["daemon-kill"] * course.daemon_kills),
+            *(["daemon-stop"] * course.daemon_stops),
+        ]
+        chance.shuffle(kinds)
+        first, last = 0.05 * course.seconds, 0.95 * course.seconds
+        moments = sorted(chance.uniform(first, last) for _ in kinds)
+        for moment, kind in zip(moments, kinds, strict=True):
+            await asyncio.sleep(max(0.0, started + moment - time.monotonic()))
+            self._look_after_daemon()
+            if kind == "worker-kill":
+                await self._kill_worker(ledger, chance)
+                continue
+            if kind == "daemon-kill":
+                await self._kill_daemon(ledger)
+            else:
+                await self._stop_daemon(ledger)
+            self._start_daemon()
+
+    async def _kill_worker(self, ledger: Writer, chance: random.Random) -> None:
+        process, pid = await self._seize_worker(chance)
+        try:
+            start = time.monotonic()
+            signal.pidfd_send_signal(process, signal.SIGKILL)
+            gone, _, _ = await asyncio.to_thread(select.select, [process], [], [], 5.0)
+            ledger.write(Harmed("worker-kill", str(pid), start, time.monotonic() if gone else None))
+        finally:
+            os.close(process)
+
+    async def _seize_worker(self, chance: random.Random) -> tuple[int, int]:
+        """One of those that stand, by its descriptor: nobody else can be hit."""
+        with anyio.fail_after(30):
+            while True:
+                if workers := self._workers():
+                    pid = chance.choice(workers)
+                    with contextlib.suppress(ProcessLookupError):
+                        process = os.pidfd_open(pid)
+                        if pid in self._workers():
+                            return process, pid
+                        os.close(process)
+                await asyncio.sleep(0.01)
+
+    def _workers(self) -> list[int]:
+        """Below the daemon stands one process for each function, which holds the namespaces; below
+        it the one that forks; and below that the workers."""
+        assert self._daemon is not None
+        return sorted(_below(self._daemon.pid, depth=3))
+
+    async def _kill_daemon(self, ledger: Writer) -> None:
+        assert self._daemon is not None
+        below = _below(self._daemon.pid)
+        start = time.monotonic()
+        self._daemon.send_signal(signal.SIGKILL)
+        await asyncio.to_thread(self._daemon.wait, 10)
+        await self._nobody_left(below)
+        row = Harmed("daemon-kill", str(self._daemon.pid), start, time.monotonic())
+        ledger.write(row)
+
+    async def _stop_daemon(self, ledger: Writer) -> None:
+        assert self._daemon is not None
+        below = _below(self._daemon.pid)
+        start = time.monotonic()
+        self._daemon.send_signal(signal.SIGTERM)
+        end = None
+        try:
+            status = await asyncio.to_thread(self._daemon.wait, END_SECONDS)
+            end = time.monotonic()
+            if status != 0:
+                self.problems.append(f"I-33: the daemon, told to stop, ended with {status}")
+        except subprocess.TimeoutExpired:
+            self.problems.append(f"I-33: the daemon did not stop in {END_SECONDS} s")
+        await self._nobody_left(below)
+        ledger.write(Harmed("daemon-stop", str(self._daemon.pid), start, end))
+
+    async def _nobody_left(self, below: Sequence[int]) -> None:
+        """A second after its end. The dead whom nobody has buried yet are none of ours."""
+        deadline = time.monotonic() + 1.0
+        while left := _parents().keys() & set(below):
+            if time.monotonic() > deadline:
+                break
+            await asyncio.sleep(0.01)
+        if left:
+            self.problems.append(f"I-33: {len(left)} processes outlived the daemon by a second")
+
+    # -- the daemon
+
+    def _start_daemon(self) -> None:
+        with self._log.open("ab") as log:
+            self._daemon = subprocess.Popen(
+                [sys.executable, *self.command, "streamfaas.yaml"],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=self.folder,
+            )
+
+    def _look_after_daemon(self) -> None:
+        assert self._daemon is not None
+        if (status := self._daemon.poll()) is not None:
+            said = self._log.read_text(errors="replace")[-2000:]
+            raise RuntimeError(f"the daemon ended by itself, with {status}\n{said}")
+
+    def _end_daemon(self) -> None:
+        """Whatever has happened, nothing of it stays."""
+        if self._daemon is not None and self._daemon.poll() is None:
+            self._daemon.kill()  # and with it goes what stands below it
+            self._daemon.wait(10)
+
+    @property
+    def _log(self) -> Path:
+        return self.folder / "daemon.log"
+
+    async def _drained(self) -> None:
+        deadline = time.monotonic() + DRAIN_SECONDS
+        while any(self._latest.get(p, -1) < end for p, end in self._ends.items()):
+            self._look_after_daemon()
+            if time.monotonic() > deadline:
+                self.problems.append(f"I-30: not through after {DRAIN_SECONDS} s")
+                return
+            await asyncio.sleep(0.1)
+
+
+def _parents() -> dict[int, int]:
+    """The parent of every process that lives."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                stat = (entry / "stat").read_text().rpartition(")")[2].split()
+                if stat[0] != "Z":
+                    found[int(entry.name)] = int(stat[1])
+    return found
+
+
+def _below(root: int, depth: int | None = None) -> set[int]:
+    """The processes that stand so deep below another; at whatever depth, without one."""
+    parents, found, level = _parents(), set[int](), {root}
+    while level and depth != 0:
+        level = {pid for pid, parent in parents.items() if parent in level}
+        found |= level
+        depth = None if depth is None else depth - 1
+    return found if depth is None else level
+
+
+def prove(course: Course, kafka: Kafka, folder: Path, *command: str) -> tuple[Report, list[str]]:
+    """Runs one course in a folder; the judgement, and what else went wrong. `command` is what is
+    judged in place of our daemon: arguments of Python, before the path of the configuration."""
+    river = River(course, kafka, folder, **({"command": command} if command else {}))
+    report = asyncio.run(river.run())
+    return report, river.problems
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m proof.river", description=__doc__)
+    for option in fields(Course):
+        name = "--" + option.name.replace("_", "-")
+        kind = type(option.default)
+        parser.add_argument(name, type=kind, default=option.default)
+    parser.set_defaults(seed=random.randrange(1 << 32))
+    parser.add_argument("--folder", type=Path, help="where the ledgers are kept (must not exist)")
+    options = vars(parser.parse_args())
+    folder = options.pop("folder") or Path(f"../.cache/river-{options['seed']}")
+    course = Course(**options)
+    folder.mkdir(parents=True)
+    print(f"seed {course.seed}, in {folder}", flush=True)
+    started = time.monotonic()
+    try:
+        with running() as kafka:
+            report, problems = prove(course, kafka, folder)
+    except Unavailable as reason:
+        print(f"no Kafka: {reason}", file=sys.stderr)
+        return 2
+    return tell(report, problems, time.monotonic() - started)
+
+
+def tell(report: Report, problems: Sequence[str], seconds: float) -> int:
+    """Prints the judgement; the exit status."""
+    for name, count in report.counts.items():
+        print(f"{name:44} {count:>12,}")
+    print(f"{'seconds':44} {seconds:>12,.0f}")
+    broken = [*problems, *map(str, report.violations[:20])]
+    for line in broken:
+        print(f"VIOLATED {line}")
+    more = len(report.violations) - 20
+    if more > 0:
+        print(f"VIOLATED … and {more} more of {', '.join(sorted(report.broken))}")
+    print("nothing lost, nothing invented, in order" if not broken else "FAILED")
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
