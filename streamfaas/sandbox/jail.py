@@ -71,11 +71,9 @@ class Jail:
         yield "privileges", kernel.forbid_new_privileges
 
     def _begin(self) -> None:
-        """A session of its own, the dispositions of a fresh process, and no life without the
-        zygote (without a pid namespace nothing else would end it)."""
+        """A session of its own, and no life without the zygote: without a pid namespace nothing
+        else would end it."""
         os.setsid()
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
         kernel.die_with_parent(signal.SIGKILL)
         if os.getppid() not in {0, self._zygote}:  # 0: the parent is outside the pid namespace
             os._exit(1)

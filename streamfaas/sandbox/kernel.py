@@ -56,9 +56,10 @@ _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
 
 _libc = ctypes.CDLL(None, use_errno=True)
-_long = ctypes.c_ulong
 _syscall = _libc.syscall
 _syscall.restype = ctypes.c_long
+_prctl_with = _libc.prctl
+_prctl_with.argtypes = (ctypes.c_int, *(ctypes.c_ulong,) * 4)
 
 
 class _MountAttributes(ctypes.Structure):
@@ -86,8 +87,8 @@ def _checked(result: int, what: str) -> int:
 
 
 def _prctl(option: int, value: int = 0) -> int:
-    zero = _long(0)
-    return int(_libc.prctl(option, _long(value), zero, zero, zero))
+    result: int = _prctl_with(option, value, 0, 0, 0)
+    return result
 
 
 def unshare(flags: int) -> None:
@@ -106,7 +107,7 @@ def mount(
     """The classic call, with its arguments in order."""
     arguments = [None if text is None else text.encode() for text in (source, target, kind)]
     data = None if options is None else options.encode()
-    _checked(_libc.mount(*arguments, _long(flags), data), f"mount {target}")
+    _checked(_libc.mount(*arguments, ctypes.c_ulong(flags), data), f"mount {target}")
 
 
 def pivot_into(root: str) -> None:
@@ -166,16 +167,15 @@ def stay_readable() -> None:
 
 def name_process(name: str) -> None:
     """The name that process lists show, cut to fifteen bytes."""
-    _libc.prctl(_PR_SET_NAME, name.encode()[:15], _long(0), _long(0), _long(0))
+    text = ctypes.create_string_buffer(name.encode()[:15])
+    _prctl(_PR_SET_NAME, ctypes.addressof(text))
 
 
 def drop_capabilities() -> None:
     """Gives up every capability: bounding where that is allowed, ambient, and the three sets."""
-    number = 0
-    while _prctl(_PR_CAPBSET_READ, number) >= 0:
-        if _prctl(_PR_CAPBSET_DROP, number) < 0:
+    for number in range(_CAPABILITIES):
+        if _prctl_with(_PR_CAPBSET_DROP, number, 0, 0, 0) < 0:
             break  # without CAP_SETPCAP there is nothing to bound: no_new_privileges keeps it so
-        number += 1
     _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
     header = _CapabilityHeader(_CAPABILITY_VERSION_3, 0)
     _checked(_libc.capset(ctypes.byref(header), ctypes.byref(_NO_CAPABILITIES)), "capset")
@@ -205,3 +205,13 @@ def keep_memory(threshold_bytes: int) -> None:
     if hasattr(_libc, "mallopt"):  # musl has none
         _libc.mallopt(_M_MMAP_THRESHOLD, threshold_bytes)
         _libc.mallopt(_M_TRIM_THRESHOLD, threshold_bytes)
+
+
+def _count_capabilities() -> int:
+    number = 0
+    while _prctl(_PR_CAPBSET_READ, number) >= 0:
+        number += 1
+    return number
+
+
+_CAPABILITIES = _count_capabilities()  # that this kernel knows

@@ -10,8 +10,7 @@ import resource
 import select
 import signal
 import socket
-from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 from streamfaas.sandbox import kernel
 from streamfaas.sandbox.controls import Controls, Refused, explain
@@ -22,32 +21,32 @@ EXIT_NOT_JAILED = 4
 
 _CHANNEL_SPREAD = 64  # a worker's channel lies at most this far below its descriptor limit
 
-BeWorker = Callable[[int, str], NoReturn]
-TellFailure = Callable[[int, str], None]
+
+class Guest(Protocol):
+    """What a language brings along to be run in a worker."""
+
+    def furnish(self) -> None:
+        """Prepares in the zygote, in the function's root, what workers then share."""
+
+    def live(self, channel: int, log_stream: str) -> NoReturn:
+        """A worker's life in its jail."""
+
+    def tell_failure(self, channel: int, message: str) -> None:
+        """Says on the channel why there is no worker."""
 
 
 class Nursery:
-    """Forks a jailed worker for each request, and reaps it.
-
-    `be_worker` is what a worker does in its jail, with its channel and its log stream's name;
-    `tell_failure` says on the channel why there is no worker.
-    """
+    """Forks a jailed worker for each request, and reaps it."""
 
     def __init__(
-        self,
-        control: socket.socket,
-        jail: Jail,
-        controls: Controls,
-        *,
-        be_worker: BeWorker,
-        tell_failure: TellFailure,
+        self, control: socket.socket, jail: Jail, controls: Controls, guest: Guest
     ) -> None:
         self._control = control
         self._jail = jail
         self._controls = controls
-        self._be_worker = be_worker
-        self._tell_failure = tell_failure
-        self._workers: dict[int, int] = {}  # process id in this pid namespace → worker
+        self._guest = guest
+        self._workers: dict[int, tuple[int, int]] = {}  # by pidfd: process and worker
+        self._poll = select.epoll()
         self._pid_namespace: int | None = None
         if controls.has("pid"):
             self._pid_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
@@ -79,23 +78,18 @@ class Nursery:
 
     def serve(self) -> None:
         """Until the daemon closes its end of the control socket."""
-        wake, waker = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
-        signal.set_wakeup_fd(waker)
-        poll = select.poll()
-        poll.register(self._control, select.POLLIN)
-        poll.register(wake, select.POLLIN)
+        ours = self._control.fileno()
+        self._poll.register(ours, select.EPOLLIN)
         while True:
-            for descriptor, _ in poll.poll():
-                if descriptor == wake:
-                    os.read(wake, 4096)
-                    self._reap()
+            for descriptor, _ in self._poll.poll():
+                if descriptor != ours:
+                    self._reap(descriptor)
                 elif not self._obey():
                     return
 
     def end_all(self) -> None:
         """Ends workers that no pid namespace takes along, with their process groups."""
-        for process in self._workers:
+        for process, _ in self._workers.values():
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process, signal.SIGKILL)
 
@@ -121,12 +115,10 @@ class Nursery:
             return
         if process == 0:
             self._grow_up(worker, log_stream, channel, log)
-        self._workers[process] = worker
         pidfd = os.pidfd_open(process)
-        try:
-            self._send({"type": "spawned", "worker": worker}, pidfd)
-        finally:
-            os.close(pidfd)
+        self._workers[pidfd] = process, worker
+        self._poll.register(pidfd, select.EPOLLIN)
+        self._send({"type": "spawned", "worker": worker}, pidfd)
 
     def _fork(self) -> int:
         """The child is the first process of a pid namespace of its own, so that its end is the
@@ -144,7 +136,6 @@ class Nursery:
 
     def _grow_up(self, worker: int, log_stream: str, channel: int, log: int) -> NoReturn:
         try:
-            signal.set_wakeup_fd(-1)
             os.dup2(log, 1)
             os.dup2(log, 2)
             self._jail.enter()
@@ -154,33 +145,28 @@ class Nursery:
             kernel.close_range(3, channel - 1)
             kernel.close_range(channel + 1)
         except OSError as error:
-            self._tell_failure(channel, f"the worker could not be isolated: {explain(error)}")
+            self._guest.tell_failure(channel, f"the worker could not be isolated: {explain(error)}")
             os._exit(EXIT_NOT_JAILED)
-        self._be_worker(channel, log_stream)
+        self._guest.live(channel, log_stream)
 
-    def _reap(self) -> None:
-        while True:
-            try:
-                process, status, usage = os.wait4(-1, os.WNOHANG)
-            except ChildProcessError:
-                return
-            if process == 0:
-                return
-            worker = self._workers.pop(process, None)
-            if worker is None:
-                continue
-            if self._pid_namespace is None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(process, signal.SIGKILL)
-            self._send(
-                {
-                    "type": "exited",
-                    "worker": worker,
-                    "status": status,
-                    "max_rss_kb": usage.ru_maxrss,
-                    "cpu_seconds": usage.ru_utime + usage.ru_stime,
-                }
-            )
+    def _reap(self, pidfd: int) -> None:
+        process, worker = self._workers.pop(pidfd)
+        _, status, usage = os.wait4(process, 0)
+        self._poll.unregister(pidfd)
+        os.close(pidfd)
+        if self._pid_namespace is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process, signal.SIGKILL)
+        self._send(
+            {
+                "type": "exited",
+                "worker": worker,
+                "status": status,
+                "max_rss_kb": usage.ru_maxrss,
+                "cpu_seconds": usage.ru_utime + usage.ru_stime,
+            }
+        )
 
     def _send(self, packet: dict[str, Any], *descriptors: int) -> None:
-        socket.send_fds(self._control, [json.dumps(packet).encode()], descriptors)
+        with contextlib.suppress(ConnectionError):  # the daemon is gone: the loop sees it next
+            socket.send_fds(self._control, [json.dumps(packet).encode()], descriptors)

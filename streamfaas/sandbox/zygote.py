@@ -31,7 +31,7 @@ if __name__ == "__main__":
 from streamfaas.sandbox import home, kernel, root  # noqa: E402  (importable from here on)
 from streamfaas.sandbox.controls import Controls, Refused  # noqa: E402
 from streamfaas.sandbox.jail import Jail  # noqa: E402
-from streamfaas.sandbox.nursery import PACKET_BYTES_MAX, Nursery  # noqa: E402
+from streamfaas.sandbox.nursery import PACKET_BYTES_MAX, Guest, Nursery  # noqa: E402
 from streamfaas.sandbox.spec import Spec, read_spec  # noqa: E402
 
 EXIT_REFUSED = 3
@@ -47,7 +47,7 @@ def main() -> NoReturn:
     try:
         spec = read_spec(packet)
         controls = Controls(enforce=spec.enforce)
-        guest = _prepare_guest(spec, packet)
+        guest = _bring_guest(spec, packet)
         proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         trees = home.leave_host(spec, controls)
         kernel.die_with_parent(signal.SIGKILL)  # a change of user takes the first request back
@@ -75,13 +75,13 @@ def _begin(control: int) -> socket.socket:
     return socket.socket(fileno=control)
 
 
-def _prepare_guest(spec: Spec, packet: dict[str, Any]) -> ModuleType:
+def _bring_guest(spec: Spec, packet: dict[str, Any]) -> Guest:
     """Loads what runs in a worker, from outside the root that it will see."""
-    guest = ModuleType("_guest")
-    guest.__file__ = spec.entry
-    SourceFileLoader("_guest", spec.entry).exec_module(guest)
+    module = ModuleType("_guest")
+    module.__file__ = spec.entry
+    SourceFileLoader("_guest", spec.entry).exec_module(module)
     try:
-        guest.prepare(packet)
+        guest: Guest = module.Guest(packet)
     except ImportError as error:
         raise Refused("libraries", str(error)) from error
     if len(os.listdir("/proc/self/task")) != 1:
@@ -94,23 +94,18 @@ def _serve(
     packet: dict[str, Any],
     spec: Spec,
     controls: Controls,
-    guest: ModuleType,
+    guest: Guest,
     proc: int,
 ) -> NoReturn:
     has_root = controls.has("filesystem")
     packet["task"] = task = root.TASK if has_root else spec.code
     packet["packages"] = root.packages(spec, has_root=has_root)
     jail = Jail(spec, controls, proc=proc, task=task)
-    nursery = Nursery(
-        control,
-        jail,
-        controls,
-        be_worker=lambda channel, log_stream: guest.main(channel, packet, log_stream),
-        tell_failure=guest.tell_failure,
-    )
+    nursery = Nursery(control, jail, controls, guest)
     nursery.probe()
     os.environ.clear()
     os.environ.update(packet["env"])
+    guest.furnish()
     kernel.name_process(spec.function)
     for name in ("streamfaas", *(each for each in sys.modules if each.startswith("streamfaas."))):
         sys.modules.pop(name, None)  # a handler finds nothing of ours

@@ -6,9 +6,11 @@ import contextlib
 import gc
 import importlib
 import os
+import site
 import socket
 import sys
 import time
+from importlib.machinery import PathFinder
 from types import ModuleType
 from typing import Any, NoReturn
 
@@ -34,7 +36,7 @@ from streamfaas.guest.python.failure import encode, failure  # noqa: E402
 from streamfaas.guest.python.handler import NoHandler, import_handler  # noqa: E402
 from streamfaas.guest.python.invoke import HEADER, INIT_ERROR, Conversation  # noqa: E402
 from streamfaas.guest.python.kafka import EventBuilder  # noqa: E402
-from streamfaas.guest.python.libraries import Libraries, load_libraries  # noqa: E402
+from streamfaas.guest.python.libraries import load_libraries  # noqa: E402
 from streamfaas.guest.python.marshalling import make_dumps, make_loads  # noqa: E402
 from streamfaas.guest.python.output import Output  # noqa: E402
 
@@ -43,72 +45,78 @@ from streamfaas.guest.python.output import Output  # noqa: E402
 _PRELOADED = ("base64", "datetime", "hashlib", "json", "logging", "random", "re", "typing", "uuid")
 _COLLECTIONS = (50_000, 20, 100)
 
-_prepared: list[Libraries] = []
 
+class Guest:
+    """Made on the host, furnished in the function's root, and alive in each of its workers."""
 
-def prepare(packet: dict[str, Any]) -> None:
-    """Loads on the host what workers share. `ImportError` where a library is missing."""
-    _prepared.append(load_libraries(packet["libraries"]))
-    for name in _PRELOADED:
-        importlib.import_module(name)
+    def __init__(self, packet: dict[str, Any]) -> None:
+        """Loads what workers share. `ImportError` where a library is missing."""
+        self._packet = packet
+        libraries = load_libraries(packet["libraries"])
+        for name in _PRELOADED:
+            importlib.import_module(name)
+        self._loads = make_loads(libraries.orjson)
+        self._dumps = make_dumps(libraries.orjson)
+        self._builder = EventBuilder(libraries, self._measure, packet["event_bytes_max"])
 
+    def furnish(self) -> None:
+        """The interpreter as a handler expects it: its own code first, then its packages, then
+        the standard library. Lines of .pth files are not run: packages lie where they lie."""
+        packet = self._packet
+        self._output = Output()
+        os.environ.setdefault("_X_AMZN_TRACE_ID", "")
+        time.tzset()
+        extra = [path for path in os.environ.get("PYTHONPATH", "").split(":") if path]
+        packages, prefix = packet["packages"], sys.base_prefix
+        sys.path[:0] = [packet["task"], *extra, *([packages] if packages else [])]
+        if packages:
+            prefix = os.path.dirname(os.path.dirname(os.path.dirname(packages)))
+            sys.prefix = sys.exec_prefix = prefix
+        sys.executable = f"{prefix}/bin/python{sys.version_info[0]}"
+        sys.argv[:] = [packet["handler"]]
+        sys.orig_argv[:] = [sys.executable]
+        sys.dont_write_bytecode = True
+        site.setquit()
+        site.sethelper()
+        PathFinder.find_spec("_streamfaas_no_such_module")  # so that every directory is listed
 
-def main(channel: int, packet: dict[str, Any], log_stream: str) -> NoReturn:
-    """A worker's life, from its jail to its end."""
-    began = time.perf_counter_ns()
-    (libraries,) = _prepared
-    output = Output()
-    dumps, loads = make_dumps(libraries.orjson), make_loads(libraries.orjson)
-    conversation = Conversation(
-        socket.socket(fileno=channel),
-        output,
-        loads=loads,
-        dumps=dumps,
-        builder=EventBuilder(libraries, lambda part: len(dumps(part)), packet["event_bytes_max"]),
-        answer_bytes_max=packet["answer_bytes_max"],
-    )
-    status = 1
-    try:
-        _settle_interpreter(packet, log_stream)
-        handler = import_handler(packet["handler"], packet["task"])
-        conversation.say_ready(time.perf_counter_ns() - began)
-        conversation.serve(handler, context_class(packet, log_stream))
-        status = 0
-    except NoHandler as missing:
-        conversation.say_no(missing.failure)
-    except SystemExit as leaving:
-        status = _exit_status(leaving, output)
-    except OSError:
-        pass  # the daemon is gone, or a forked child of the handler came here
-    finally:
-        output.flush()
-        os._exit(status)
+    def live(self, channel: int, log_stream: str) -> NoReturn:
+        """A worker's life, from its jail to its end."""
+        began = time.perf_counter_ns()
+        gc.enable()
+        gc.set_threshold(*_COLLECTIONS)
+        os.environ["AWS_LAMBDA_LOG_STREAM_NAME"] = log_stream
+        packet, output, status = self._packet, self._output, 1
+        conversation = Conversation(
+            socket.socket(fileno=channel),
+            output,
+            loads=self._loads,
+            dumps=self._dumps,
+            builder=self._builder,
+            answer_bytes_max=packet["answer_bytes_max"],
+        )
+        try:
+            handler = import_handler(packet["handler"], packet["task"])
+            conversation.say_ready(time.perf_counter_ns() - began)
+            conversation.serve(handler, context_class(packet, log_stream))
+            status = 0
+        except NoHandler as missing:
+            conversation.say_no(missing.failure)
+        except SystemExit as leaving:
+            status = _exit_status(leaving, output)
+        except OSError:
+            pass  # the daemon is gone, or a forked child of the handler came here
+        finally:
+            output.flush()
+            os._exit(status)
 
+    def tell_failure(self, channel: int, message: str) -> None:
+        """Says on the channel why there is no worker."""
+        body = encode(failure("Sandbox.Failure", message), self._dumps)
+        os.write(channel, HEADER.pack(len(body), INIT_ERROR, 0, 0, 0) + body)
 
-def tell_failure(channel: int, message: str) -> None:
-    """Says on the channel why there is no worker."""
-    body = encode(failure("Sandbox.Failure", message), make_dumps(None))
-    os.write(channel, HEADER.pack(len(body), INIT_ERROR, 0, 0, 0) + body)
-
-
-def _settle_interpreter(packet: dict[str, Any], log_stream: str) -> None:
-    """The interpreter as a handler expects it: its own code first, then its packages, then the
-    standard library. Lines of .pth files are not run: packages lie where they lie."""
-    gc.enable()
-    gc.set_threshold(*_COLLECTIONS)
-    os.environ["AWS_LAMBDA_LOG_STREAM_NAME"] = log_stream
-    os.environ.setdefault("_X_AMZN_TRACE_ID", "")
-    time.tzset()
-    extra = [path for path in os.environ.get("PYTHONPATH", "").split(":") if path]
-    packages = packet["packages"]
-    sys.path[:0] = [packet["task"], *extra, *([packages] if packages else [])]
-    sys.argv[:] = [packet["handler"]]
-    sys.dont_write_bytecode = True
-    prefix = sys.base_prefix
-    if packages:
-        prefix = os.path.dirname(os.path.dirname(os.path.dirname(packages)))
-        sys.prefix = sys.exec_prefix = prefix
-    sys.executable = f"{prefix}/bin/python{sys.version_info[0]}"
+    def _measure(self, part: Any) -> int:
+        return len(self._dumps(part))
 
 
 def _exit_status(leaving: SystemExit, output: Output) -> int:
