@@ -351,8 +351,10 @@ class Kafka:
 
     async def _watch(self) -> None:
         assert self._member is not None
-        while self._failure is None and not self._closing:
+        while True:
             await anyio.sleep(self._options.commit_seconds)
+            if self._closing or self._failure is not None:
+                return
             try:
                 self._member.check()
                 await self._commit_in_time()
