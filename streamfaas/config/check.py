@@ -13,10 +13,9 @@ from pydantic import ValidationError
 from streamfaas.config import complaints, document, keys, rules
 from streamfaas.config.document import Table
 from streamfaas.config.interpolate import interpolate
-from streamfaas.config.spec import Config, Function
+from streamfaas.config.spec import RUNTIME, Config, Function
 from streamfaas.flow.errors import Problem
 from streamfaas.flow.verdict import ATTEMPTS_WITH_DESTINATION
-
 
 PROBLEMS_MAX = 1_000
 """More than anybody reads: the rest is not worth finding words for."""
@@ -39,8 +38,7 @@ def check(
     problems.sort(key=lambda problem: (problem.line, problem.column, problem.warning))
     if config is None or not all(problem.warning for problem in problems):
         return None, tuple(problems[:PROBLEMS_MAX])
-    config._file = base_dir / name  # noqa: SLF001 - private to the package, not to the file
-    config._warnings = tuple(problems)  # noqa: SLF001
+    config.remember(base_dir / name, MappingProxyType(_origins(root)), tuple(problems))
     return config, tuple(problems)
 
 
@@ -56,7 +54,7 @@ def redacted(text: str) -> str:
 def _by_eye(text: str) -> str:
     """As `redacted`, for what is not YAML: whatever stands after the name of a secret."""
     names = "|".join(sorted(keys.secrets()))
-    after = re.compile(rf"""(?<=[{{\s,"'])((?:{names})["']?\s*:)([^\r\n]*)""", re.ASCII)
+    after = re.compile(rf"""(?<![A-Za-z0-9_])((?:{names})["']?\s*:)([^\r\n]*)""", re.ASCII)
     return after.sub(lambda found: found[1] + re.sub(r"\S", "*", found[2]), text)
 
 
@@ -81,7 +79,6 @@ def _modelled(
         for path in {complaints.where(error) for error in errors}:
             lost.update(_left_out(data, path))
     config = _filled(config, base, environ)
-    config._origins = MappingProxyType(_origins(root))  # noqa: SLF001
     problems += rules.judge(rules.Case(config, root, environ, sound, frozenset(lost)))
     return (config if sound else None), problems
 
@@ -131,6 +128,8 @@ def _filled_function(name: str, function: Function, config: Config) -> Function:
         for key in ("memory", "timeout", "isolation")
         if key not in function.model_fields_set
     }
+    if not function.runtime:
+        update["runtime"] = RUNTIME
     triggers = {
         key: trigger.model_copy(update=_trigger_defaults(f"{name}.{key}", trigger))
         for key, trigger in function.triggers.items()

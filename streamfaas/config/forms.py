@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, LiteralString, NoReturn
 
-from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, SecretStr
+from pydantic import GetCoreSchemaHandler, SecretStr
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from streamfaas.config import units
@@ -40,15 +40,26 @@ _TIME = re.compile(
 )
 
 
+def plainly(value: Any) -> str:
+    """A value as it is written where it needs no unit."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 @dataclass(frozen=True, slots=True)
 class Form:
     """How one value is read (`check` gets the value and the directory that relative paths start
-    from), told of (`says`), shown, and described to an editor."""
+    from), told of (`says`), described to an editor, and shown. `word` is what stands for None."""
 
     says: str
     check: Callable[[Any, Path], Any]
     schema: Mapping[str, Any]
-    show: Callable[[Any], str] = str
+    show: Callable[[Any], str] = plainly
+    word: str = ""
+
+    @property
+    def has_unit(self) -> bool:
+        """Whether a value is not written as it is kept."""
+        return self.show is not plainly
 
     def __get_pydantic_core_schema__(
         self, source: Any, handler: GetCoreSchemaHandler
@@ -56,11 +67,6 @@ class Form:
         return core_schema.with_info_plain_validator_function(
             lambda value, info: self.check(value, info.context)
         )
-
-    def __get_pydantic_json_schema__(
-        self, schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> dict[str, Any]:
-        return dict(self.schema)
 
 
 def fail(code: LiteralString, message: str, hint: str = "", shown: Any = None) -> NoReturn:
@@ -140,7 +146,7 @@ def whole(low: int, high: int, *, word: LiteralString = "") -> Form:
         says,
         check,
         {"anyOf": [*either, _INTERPOLATED]},
-        lambda value: word if value is None else str(value),
+        word=word,
     )
 
 
@@ -157,7 +163,7 @@ def number(low: float, high: float) -> Form:
 
     says = f"a number from {low:,g} to {high:,g}"
     own = {"type": "number", "minimum": low, "maximum": high}
-    return Form(says, check, {"anyOf": [own, _INTERPOLATED]}, lambda value: f"{value:g}")
+    return Form(says, check, {"anyOf": [own, _INTERPOLATED]})
 
 
 def flag() -> Form:
@@ -171,9 +177,7 @@ def flag() -> Form:
         return value
 
     own = {"type": "boolean"}
-    return Form(
-        "true or false", check, {"anyOf": [own, _INTERPOLATED]}, lambda value: str(value).lower()
-    )
+    return Form("true or false", check, {"anyOf": [own, _INTERPOLATED]})
 
 
 def choice(*words: str, later: Mapping[str, str] | None = None) -> Form:
@@ -302,7 +306,7 @@ def start() -> Form:
         says,
         check,
         {"anyOf": [words, {"type": "string", "format": "date-time"}, _INTERPOLATED]},
-        lambda value: value.isoformat() if isinstance(value, datetime) else str(value),
+        lambda value: f"{value:%Y-%m-%dT%H:%M:%SZ}" if isinstance(value, datetime) else str(value),
     )
 
 

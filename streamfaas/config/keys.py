@@ -115,14 +115,14 @@ class Key:
 
 
 @cache
-def keys() -> tuple[Key, ...]:
+def known() -> tuple[Key, ...]:
     """Every key that is read, in the order of the models."""
     return tuple(_of_model(Config, (), ""))
 
 
 def kinds() -> tuple[str, ...]:
     """The types of triggers that there are."""
-    return tuple(dict.fromkeys(key.kind for key in keys() if key.kind))
+    return tuple(dict.fromkeys(key.kind for key in known() if key.kind))
 
 
 @cache
@@ -130,7 +130,7 @@ def secrets() -> frozenset[str]:
     """The last words of the keys whose values are never shown."""
     return frozenset(
         key.path[-1]
-        for key in keys()
+        for key in known()
         if SecretStr in typing.get_args(key.field.annotation) or key.field.annotation is SecretStr
     )
 
@@ -140,12 +140,24 @@ def siblings(path: Sequence[str | int], kind: str = "") -> tuple[str, ...]:
     around = path[:-1]
     return tuple(
         key.path[-1]
-        for key in keys()
+        for key in known()
         if len(key.path) == len(path)
         and key.path[-1] != ANY
         and (not key.kind or key.kind == kind)
         and all(want in (ANY, part) for want, part in zip(key.path, around, strict=False))
     )
+
+
+def inside(block: Key) -> tuple[str, ...]:
+    """The keys right inside of one that holds a block, or a block for each name."""
+    depth = len(block.path)
+    found = (
+        key.path[-1]
+        for key in known()
+        if key.path[:depth] == block.path
+        and len(key.path) - depth == (2 if key.path[depth : depth + 1] == (ANY,) else 1)
+    )
+    return tuple(dict.fromkeys(found))
 
 
 def later(path: Sequence[str | int]) -> str:

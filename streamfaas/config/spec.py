@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
@@ -19,7 +19,8 @@ from pydantic import (
     SecretStr,
 )
 
-from streamfaas.config import forms
+from streamfaas.config import document, forms
+from streamfaas.config.forms import Form
 from streamfaas.flow.errors import Problem
 
 RUNTIME = f"python{sys.version_info.major}.{sys.version_info.minor}"
@@ -367,7 +368,7 @@ class MemoryTrigger(Model):
         default=1, description="Partitions of the topic."
     )
     records: Annotated[int | None, forms.whole(0, 1_000_000_000, word="unlimited")] = Field(
-        default=None, description="Records in all; unlimited goes on for ever."
+        default=None, description="Records in all. Without it, or with unlimited: for ever."
     )
     rate: Annotated[float, forms.number(0.01, 1_000_000)] = Field(
         default=1.0, description="Records a second, over all partitions."
@@ -425,8 +426,8 @@ class Function(Model):
         ),
     ] = Field(description="module.function, found in the code.", examples=["app.handler"])
     runtime: Annotated[str, forms.text("a runtime name", "[a-z]+[a-z0-9.]*")] = Field(
-        default=RUNTIME,
-        description="The language: the Python that runs the daemon.",
+        default="",
+        description="The language. There is one: the Python that runs the daemon.",
         examples=["python3.11"],
     )
     memory: Memory = Field(default=128 << 20, description="Memory of one worker.")
@@ -460,7 +461,7 @@ class Function(Model):
 
 
 class Config(Model):
-    """A whole configuration, checked, with every path absolute and every default filled in."""
+    """A whole configuration. Once checked, every path is absolute and every default filled in."""
 
     version: Literal[1] = Field(description="Version of this format: 1.")
     state: State = Field(default=State(), description="Where state is kept.")
@@ -478,6 +479,12 @@ class Config(Model):
     _origins: Mapping[str, str] = PrivateAttr(default_factory=_none)
     _warnings: tuple[Problem, ...] = PrivateAttr(default=())
 
+    def remember(
+        self, file: Path, origins: Mapping[str, str], warnings: tuple[Problem, ...]
+    ) -> None:
+        """Takes what is known of where it came from, once, when it is made."""
+        self._file, self._origins, self._warnings = file, origins, warnings
+
     @property
     def file(self) -> Path:
         """The file that it was read from."""
@@ -494,6 +501,17 @@ class Config(Model):
         """What is allowed, but should be looked at."""
         return self._warnings
 
+    def masked(self) -> dict[str, Any]:
+        """All of it as it would be written, with `***` for each secret and for whatever came from
+        a credential or a file."""
+        hidden = {
+            path
+            for path, origin in self._origins.items()
+            if not all(each.startswith("environment ") for each in origin.split(", "))
+        }
+        shown: dict[str, Any] = _written(self, (), hidden, None)
+        return shown
+
     def mappings(
         self,
     ) -> Iterator[tuple[str, str, KafkaTrigger | DirectoryTrigger | MemoryTrigger]]:
@@ -501,3 +519,29 @@ class Config(Model):
         for function, spec in self.functions.items():
             for name, trigger in spec.triggers.items():
                 yield function, name, trigger
+
+
+def _written(value: Any, path: tuple[str, ...], hidden: set[str], form: Form | None) -> Any:
+    """A value as it would stand in the file."""
+    if document.dotted(path) in hidden or isinstance(value, SecretStr | document.Hidden):
+        return document.MASK
+    match value:
+        case BaseModel():
+            return {
+                name: _written(getattr(value, name), (*path, name), hidden, _form(field.metadata))
+                for name, field in type(value).model_fields.items()
+            }
+        case Mapping():
+            return {key: _written(each, (*path, key), hidden, None) for key, each in value.items()}
+        case tuple() if form is None:
+            return [_written(each, (*path, str(at)), hidden, None) for at, each in enumerate(value)]
+        case None:
+            return (form.word or None) if form is not None else None
+        case bool() | int() | float() if form is None or not form.has_unit:
+            return value
+        case _:
+            return str(value) if form is None else form.show(value)
+
+
+def _form(metadata: Iterable[Any]) -> Form | None:
+    return next((each for each in metadata if isinstance(each, Form)), None)

@@ -1,1 +1,42 @@
-"""docs"""
+"""The manual, as package data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.resources import files
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """What there is to say about the code of a problem."""
+
+    code: str
+    title: str
+    cause: str
+    mend: str
+
+
+def topics() -> dict[str, str]:
+    """Short answers, by their word."""
+    found = {}
+    for part in _parts("topics.md"):
+        word, _, text = part.partition("\n")
+        found[word] = text.strip()
+    return found
+
+
+def explanations() -> dict[str, Explanation]:
+    """All problems of a configuration, by code."""
+    found = {}
+    for part in _parts("problems.md"):
+        head, cause, mend = part.strip().split("\n")
+        code, _, title = head.partition(" ")
+        found[code] = Explanation(
+            code, title, cause.removeprefix("Cause: "), mend.removeprefix("Mend: ")
+        )
+    return found
+
+
+def _parts(page: str) -> list[str]:
+    text = files(__name__).joinpath(page).read_text(encoding="utf-8")
+    return text.split("\n## ")[1:]

@@ -1,0 +1,55 @@
+"""The command line: which commands there are; each is imported only when it is run."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from difflib import get_close_matches
+
+import click
+
+from streamfaas import __version__
+
+COMMANDS: Mapping[str, tuple[str, str]] = {
+    "demo": ("streamfaas.cli.demo", "See it work, with nothing to set up."),
+    "new": ("streamfaas.cli.new", "Write a project that runs as it stands."),
+    "run": ("streamfaas.cli.run", "Run the daemon in the foreground."),
+    "validate": ("streamfaas.cli.validate", "Check a configuration, and tell all that is wrong."),
+    "invoke": ("streamfaas.cli.invoke", "Call a function with an event, and print its answer."),
+    "status": ("streamfaas.cli.status", "Show what a running daemon does."),
+    "explain": ("streamfaas.cli.explain", "Explain a problem's code, or a key."),
+    "schema": ("streamfaas.cli.schema", "Print the JSON schema of a configuration, for editors."),
+    "version": ("streamfaas.cli.version", "Print the version."),
+}
+"""Name to module and help: the list must cost no import."""
+
+
+class Commands(click.Group):
+    """The group, with its commands looked up in the table."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            near = get_close_matches(cmd_name, COMMANDS, 1)
+            hint = f" Did you mean {near[0]}?" if near else ""
+            ctx.fail(f"there is no command {cmd_name!r}.{hint}")
+        found: click.Command = importlib.import_module(COMMANDS[cmd_name][0]).command
+        return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, told) for name, (_, told) in COMMANDS.items()])
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, message="%(prog)s %(version)s")
+def main() -> None:
+    r"""AWS Lambda's event-source contract on your own machine: one daemon, one YAML file.
+
+    \b
+      streamfaas demo                 see it work
+      streamfaas new hello            write a project
+      streamfaas run streamfaas.yaml  run it
+    """

@@ -1,0 +1,26 @@
+"""`streamfaas run`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from streamfaas.cli.exits import DEFAULT_CONFIG
+
+
+@click.command()
+@click.argument("config", type=click.Path(path_type=Path), default=DEFAULT_CONFIG)
+@click.option("-q", "--quiet", is_flag=True, help="Show only what goes wrong.")
+@click.option(
+    "--json", "json_logs", is_flag=True, help="Write JSON lines, for a collector of logs."
+)
+def command(config: Path, *, quiet: bool, json_logs: bool) -> None:
+    """Run the daemon in the foreground until SIGTERM or Ctrl-C.
+
+    CONFIG is a YAML file, streamfaas.yaml if not given. Exits with 78 where it is not valid.
+    """
+    from streamfaas.daemon.main import run
+
+    sys.exit(run(config, quiet=quiet, json_logs=json_logs))

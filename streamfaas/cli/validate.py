@@ -1,0 +1,39 @@
+"""`streamfaas validate`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from streamfaas.cli import exits
+
+
+@click.command()
+@click.argument("config", type=click.Path(path_type=Path), default=exits.DEFAULT_CONFIG)
+def command(config: Path) -> None:
+    """Check a configuration, and tell all that is wrong with it.
+
+    Looks at files and directories, and at nothing on the network. Exits with 78 where there are
+    errors; warnings alone are no failure.
+    """
+    from streamfaas.config.load import examine
+    from streamfaas.config.report import report
+
+    found = examine(config, os.environ)
+    if found.problems:
+        click.echo(report(found.problems, str(config), found.text) + "\n", err=True)
+    warnings = sum(problem.warning for problem in found.problems)
+    if found.config is None:
+        errors = _count(len(found.problems) - warnings, "error")
+        click.echo(f"config not valid ({errors}, {_count(warnings, 'warning')})", err=True)
+        sys.exit(exits.CONFIG)
+    functions = _count(len(found.config.functions), "function")
+    triggers = _count(sum(1 for _ in found.config.mappings()), "trigger")
+    click.echo(f"config OK ({functions}, {triggers}, {_count(warnings, 'warning')})")
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number:,} {word}" + ("" if number == 1 else "s")
