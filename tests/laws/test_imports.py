@@ -40,7 +40,7 @@ PLANTS = [
     ("aiokafka", "engine", "aiokafka"),
     ("aiokafka", "wire", "aiokafka.errors"),
     ("sqlite3", "engine", "sqlite3"),
-    ("yaml", "daemon", "ruamel.yaml"),
+    ("yaml", "daemon", "yaml"),
 ]
 """The contract that is broken, the room that breaks it, and what it imports."""
 
@@ -59,14 +59,14 @@ USERS = {
     "h11": {"api", "cli", "wire"},
     "opentelemetry": {"telemetry"},
     "rich": {"cli", "telemetry"},
-    "ruamel": {"config"},
     "sqlite3": {"store"},
     "uvloop": {"daemon", "cli", "testing"},
+    "yaml": {"config"},
 }
 """The rooms that may know a library. Kept to one or two, so that it can be exchanged."""
 
 
-IMPORTED_AS = {"opentelemetry_sdk": "opentelemetry", "ruamel.yaml": "ruamel", "pillow": "PIL"}
+IMPORTED_AS = {"opentelemetry_sdk": "opentelemetry", "pyyaml": "yaml", "pillow": "PIL"}
 IMPORTED_AS["pydantic"] = "pydantic_core"  # its other half, of which it wants an exact version
 
 

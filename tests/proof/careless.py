@@ -19,10 +19,10 @@ from typing import Any
 
 
 async def consume(config: Path, *, early: bool) -> None:
-    from aiokafka import AIOKafkaConsumer, TopicPartition  # not in the worker: it starts often
-    from ruamel.yaml import YAML
+    import yaml  # not in the worker: it starts often
+    from aiokafka import AIOKafkaConsumer, TopicPartition
 
-    spec = YAML(typ="safe").load(config)
+    spec = yaml.safe_load(config.read_text())
     function = spec["functions"]["recorder"]
     trigger = function["triggers"]["river"]
     env = {**function["env"], "LEDGER": str(config.resolve().parent / "ledger" / "executed.jsonl")}
