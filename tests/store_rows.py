@@ -1,0 +1,66 @@
+"""A table of its own in a store, for tests that look at the store and not at what it is for."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import sys
+from pathlib import Path
+
+from streamfaas.flow.errors import StoreError
+from streamfaas.store import Store
+from streamfaas.store.objects import Change, Objects
+from streamfaas.store.rows import Pending, Remembered
+
+
+def change(number: int) -> Change:
+    """An object and its event, all of it told by a number."""
+    key = b"key-%06d" % number
+    state = Remembered(key, number, number * 7, number * 3, f"{number:032x}", number + 1, 1)
+    return Change(key, state, Pending(number + 1, key, "ObjectCreated:Put", number, number, "e"))
+
+
+async def numbers(store: Store) -> list[int]:
+    """The numbers of all objects, each of which must be whole and have its event."""
+
+    def job(connection: sqlite3.Connection) -> list[int]:
+        found = connection.execute("SELECT key, size FROM objects ORDER BY key").fetchall()
+        events = connection.execute("SELECT key, size FROM object_events ORDER BY key").fetchall()
+        assert found == events
+        assert all(key == b"key-%06d" % size for key, size in found)
+        return [size for _, size in found]
+
+    return await store.read(job)
+
+
+async def fill(path: Path, first: int, last: int) -> None:
+    store = await Store.open(path)
+    objects = Objects(store, "function/trigger")
+    await objects.open(0)
+    for number in range(first, last + 1):
+        await objects.record([change(number)])
+    await store.close()
+
+
+async def write_for_ever(path: Path, writers: int) -> None:
+    """Says each number once it is written, and the first error, after which it ends."""
+    store = await Store.open(path)
+    objects = Objects(store, "function/trigger")
+    await objects.open(0)
+
+    async def one(writer: int) -> None:
+        number = writer
+        while True:
+            await objects.record([change(number)])
+            print(number, flush=True)
+            number += writers
+
+    print("begun", flush=True)
+    await asyncio.gather(*(one(writer) for writer in range(writers)))
+
+
+if __name__ == "__main__":
+    try:
+        asyncio.run(write_for_ever(Path(sys.argv[1]), int(sys.argv[2])))
+    except StoreError as error:
+        print(f"StoreError {error} | {error.remedy}", flush=True)
