@@ -1,4 +1,4 @@
-"""Exit statuses, and how a command ends with one line instead of a traceback."""
+"""Exit statuses, and how a command ends: in one line, without a traceback."""
 
 from __future__ import annotations
 
@@ -25,6 +25,11 @@ def end(status: int, message: str) -> NoReturn:
     """Leaves with one line on stderr."""
     click.echo(f"streamfaas: {message}", err=True)
     sys.exit(status)
+
+
+def printable(text: str) -> str:
+    """One line without anything that moves the cursor."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def loaded(path: Path, environ: Mapping[str, str] = os.environ) -> Config:

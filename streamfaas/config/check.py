@@ -42,6 +42,12 @@ def check(
     return config, tuple(problems)
 
 
+def default_state(environ: Mapping[str, str]) -> str:
+    """The state directory where the file names none."""
+    # systemd gives a list where a unit asks for several; ours is the first
+    return environ.get("STATE_DIRECTORY", "").split(":")[0] or "state"
+
+
 def redacted(text: str) -> str:
     """The text with each secret in it blotted out, every other character in its place."""
     try:
@@ -112,9 +118,7 @@ def _filled(config: Config, base: Path, environ: Mapping[str, str]) -> Config:
     """The configuration with every default that depends on something else."""
     state = config.state
     if "path" not in state.model_fields_set:
-        # systemd gives a list where a unit asks for several; ours is the first
-        given = environ.get("STATE_DIRECTORY", "").split(":")[0]
-        state = state.model_copy(update={"path": base / (given or "state")})
+        state = state.model_copy(update={"path": base / default_state(environ)})
     functions = {
         name: _filled_function(name, function, config)
         for name, function in config.functions.items()

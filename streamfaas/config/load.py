@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from streamfaas.config import document
-from streamfaas.config.check import check, redacted
+from streamfaas.config.check import check, default_state, redacted
+from streamfaas.config.interpolate import interpolate
 from streamfaas.config.rules import unsafe
-from streamfaas.config.spec import Config
+from streamfaas.config.spec import SOCKET_NAME, Config
 from streamfaas.flow.errors import ConfigError, Problem
 
 
@@ -45,6 +46,21 @@ def examine(path: Path, environ: Mapping[str, str]) -> Examined:
     if not all(problem.warning for problem in problems):
         config = None
     return Examined(config, problems, redacted(text) if problems else "")
+
+
+def socket_of(path: Path, environ: Mapping[str, str]) -> Path:
+    """Where the daemon of a file takes commands, though the file may have been broken since;
+    `ConfigError` where not even that can be read."""
+    try:
+        root, _ = document.parse(document.decode(_read(path)[0]))
+    except document.Unreadable as cause:
+        raise ConfigError((cause.problem,), str(path)) from cause
+    base = path.absolute().parent
+    interpolate(root, base, environ)
+    given = document.find(root, ("state", "path"))
+    written = given.value if isinstance(given, document.Scalar) else None
+    state = written if isinstance(written, str) and written else default_state(environ)
+    return base / state / SOCKET_NAME
 
 
 def _read(path: Path) -> tuple[bytes, int, list[Problem]]:

@@ -27,7 +27,6 @@ from streamfaas.config.spec import (
 from streamfaas.flow.errors import Problem
 
 ENV_BYTES_MAX = 4_096
-SOCKET_NAME = "streamfaas.sock"
 SOCKET_PATH_MAX = 107
 """Bytes of a Unix socket's path, on Linux."""
 
@@ -469,7 +468,7 @@ def _loops(case: Case) -> Iterator[Problem]:
 
 def _state(case: Case) -> Iterator[Problem]:
     state = case.config.state.path
-    socket = state / SOCKET_NAME
+    socket = case.config.socket
     length = len(os.fsencode(socket))
     if length > SOCKET_PATH_MAX:
         yield case.tell(

@@ -39,6 +39,8 @@ S3_EVENTS = (
     "s3:ObjectRemoved:Delete",
 )
 
+SOCKET_NAME = "streamfaas.sock"
+
 T = TypeVar("T")
 
 
@@ -489,6 +491,11 @@ class Config(Model):
     def file(self) -> Path:
         """The file that it was read from."""
         return self._file
+
+    @property
+    def socket(self) -> Path:
+        """Where its daemon takes commands."""
+        return self.state.path / SOCKET_NAME
 
     @property
     def origins(self) -> Mapping[str, str]:
