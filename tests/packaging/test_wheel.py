@@ -96,6 +96,7 @@ def test_the_wheel_says_what_the_project_says(wheel):
 def test_what_is_installed_runs_without_the_checkout(installed, tmp_path):
     where = run(installed, "-c", "import streamfaas; print(streamfaas.__file__)", folder=tmp_path)
     assert Path(where.strip()).is_relative_to(installed.parent.parent)
+    assert version() in run(installed, "-m", "streamfaas", "version", folder=tmp_path)
 
 
 def version() -> str:
