@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,12 @@ LANES_MAX = 20
 """Lanes in the table; the worst come first."""
 
 WIDTH_WITHOUT_TERMINAL = 160
-NOTE_MAX = 300
+NARROW = 110
+"""Below this width, columns that are marked by `?` are left out."""
+
+NOTE_MIN = 12
+_GAP = 2
+
 
 _WORST_FIRST = ("blocked", "retrying", "closing", "running", "idle")
 _COLOURS = {
@@ -111,7 +116,13 @@ def _show(view: Mapping[str, Any]) -> None:
     ]
     _line(console, f"{state}  ", "  ".join(line), style=_COLOURS.get(state, ""))
     triggers = view.get("triggers", {})
-    for table in (_functions(view.get("functions", {})), _triggers(triggers), _lanes(triggers)):
+    width = console.width
+    tables = (
+        _functions(view.get("functions", {}), width=width),
+        _triggers(triggers, width=width),
+        _lanes(triggers, width=width),
+    )
+    for table in tables:
         if table.row_count:
             console.print()
             console.print(table)
@@ -123,71 +134,78 @@ def _width_asked() -> int:
     return max(int(asked), 40) if asked.isdecimal() else WIDTH_WITHOUT_TERMINAL
 
 
-def _functions(functions: Mapping[str, Any]) -> Table:
-    table = _table("FUNCTION", "ISOLATION", "WORKERS", ">WAITING", ">INVOKED", ">ERRORS", "NOTE")
+def _functions(functions: Mapping[str, Any], *, width: int) -> Table:
+    heads = ("FUNCTION", "ISOLATION", "WORKERS", ">WAITING", ">INVOKED", ">ERRORS", "NOTE")
+    rows = []
     for name, each in sorted(functions.items()):
         workers = each.get("workers", {})
         alive = ", ".join(f"{count} {state}" for state, count in workers.items() if count)
         missing = each.get("missing") or ()
         notes = [f"without {', '.join(map(str, missing))}" if missing else ""]
         notes.append(str(each.get("last_error") or ""))
-        _row(
-            table,
-            name,
-            each.get("isolation", "?"),
-            alive or "none",
-            _count(each.get("waiting")),
-            _count(each.get("invocations")),
-            _count(each.get("errors")),
-            "; ".join(note for note in notes if note),
+        rows.append(
+            (
+                name,
+                each.get("isolation", "?"),
+                alive or "none",
+                _count(each.get("waiting")),
+                _count(each.get("invocations")),
+                _count(each.get("errors")),
+                "; ".join(note for note in notes if note),
+            )
         )
-    return table
+    return _table(heads, rows, width=width)
 
 
-def _triggers(triggers: Mapping[str, Any]) -> Table:
-    table = _table(
-        "TRIGGER", "KIND", "STATE", ">LANES", ">LAG", ">RECORDS", ">BATCHES", ">FAILURES",
+def _triggers(triggers: Mapping[str, Any], *, width: int) -> Table:
+    heads = (
+        "TRIGGER", "?KIND", "STATE", "?>LANES", ">LAG", ">RECORDS", "?>BATCHES", ">FAILURES",
         ">SET ASIDE", "NOTE",
     )  # fmt: skip
+    rows = []
     for name, each in sorted(triggers.items()):
         lanes = each.get("lanes", ())
         lags = [lane["lag"] for lane in lanes if lane.get("lag") is not None]
-        _row(
-            table,
-            name,
-            each.get("kind", "?"),
-            each.get("state", "?"),
-            _count(len(lanes)),
-            _count(sum(lags)) if lags else "-",
-            _count(each.get("records")),
-            _count(each.get("batches")),
-            _count(each.get("failures")),
-            _count(each.get("set_aside")),
-            each.get("reason", ""),
+        rows.append(
+            (
+                name,
+                each.get("kind", "?"),
+                each.get("state", "?"),
+                _count(len(lanes)),
+                _count(sum(lags)) if lags else "-",
+                _count(each.get("records")),
+                _count(each.get("batches")),
+                _count(each.get("failures")),
+                _count(each.get("set_aside")),
+                each.get("reason", ""),
+            )
         )
-    return table
+    return _table(heads, rows, width=width)
 
 
-def _lanes(triggers: Mapping[str, Any]) -> Table:
-    table = _table(
-        "LANE", "STATE", ">POSITION", ">LAG", ">HELD", ">IN FLIGHT", ">ATTEMPT", "NEXT", "NOTE"
-    )
+def _lanes(triggers: Mapping[str, Any], *, width: int) -> Table:
+    heads = (
+        "LANE", "STATE", ">POSITION", ">LAG", "?>HELD", "?>IN FLIGHT", ">ATTEMPT", "NEXT", "NOTE",
+    )  # fmt: skip
     lanes = [(name, lane) for name, each in triggers.items() for lane in each.get("lanes", ())]
     lanes.sort(key=lambda item: _badness(item[1]))
+    rows = []
     for name, lane in lanes[:LANES_MAX]:
         wait = lane.get("next_in_seconds")
-        _row(
-            table,
-            f"{name} {lane.get('name', '?')}",
-            lane.get("state", "?"),
-            _count(lane.get("position")),
-            _count(lane.get("lag")),
-            _count(lane.get("held_records")),
-            _count(lane.get("in_flight")),
-            _count(lane.get("attempt")),
-            "" if wait is None else f"in {span(float(wait))}",
-            lane.get("reason", ""),
+        rows.append(
+            (
+                f"{name} {lane.get('name', '?')}",
+                lane.get("state", "?"),
+                _count(lane.get("position")),
+                _count(lane.get("lag")),
+                _count(lane.get("held_records")),
+                _count(lane.get("in_flight")),
+                _count(lane.get("attempt")),
+                "" if wait is None else f"in {span(float(wait))}",
+                lane.get("reason", ""),
+            )
         )
+    table = _table(heads, rows, width=width)
     if len(lanes) > LANES_MAX:
         table.caption = f"… and {len(lanes) - LANES_MAX:,} more lanes (all: -o json)"
         table.caption_justify = "left"
@@ -212,38 +230,40 @@ def _attention(console: Console, triggers: Mapping[str, Any]) -> None:
             why = next((lane["reason"] for lane in blocked if lane.get("reason")), "")
             console.print()
             _line(console, "blocked ", f"{name}: {why or each.get('reason', '')}", style="bold red")
-            console.print(
-                f"  streamfaas invoke {function} -e event.json   # try the function by hand"
-            )
-            console.print(
-                "  streamfaas explain blocked                  # what it means, and what helps"
-            )
+            for help_command, told in (
+                (f"streamfaas invoke {function} -e event.json", "try the function by hand"),
+                ("streamfaas explain blocked", "what it means, and what helps"),
+            ):
+                console.print(f"  {printable(help_command):<44} # {told}", soft_wrap=True)
         elif each.get("state") == "degraded":
             console.print()
             _line(console, "degraded ", f"{name}: {each.get('reason', '')}", style="yellow")
             console.print("  streamfaas explain degraded")
 
 
-def _table(*heads: str) -> Table:
-    """A table without lines; `>` before a head means that its column is of numbers."""
+def _table(heads: Sequence[str], rows: Iterable[Sequence[object]], *, width: int) -> Table:
+    """A table without lines. Before a head, `>` means that its column is of numbers, `?` that it
+    can be spared. The last column, of notes, is cut to the room that the others leave."""
     from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for head in heads:
-        table.add_column(
-            head.lstrip(">"),
-            justify="right" if head.startswith(">") else "left",
-            no_wrap=head != "NOTE",
-            overflow="fold" if head == "NOTE" else "ellipsis",
-        )
-    return table
-
-
-def _row(table: Table, *cells: object) -> None:
     from rich.text import Text
 
-    texts = (printable(str(cell))[:NOTE_MAX] for cell in cells)
-    table.add_row(*(Text(text, style=_COLOURS.get(text, "")) for text in texts))
+    lines = [[printable(str(cell)) for cell in row] for row in rows]
+    kept = [at for at, head in enumerate(heads) if width >= NARROW or not head.startswith("?")]
+    names = [heads[at].lstrip("?>") for at in kept]
+    spans = [
+        max([len(name), *(len(line[at]) for line in lines)])
+        for name, at in zip(names, kept, strict=True)
+    ]
+    room = max(width - sum(spans[:-1]) - _GAP * len(names), NOTE_MIN)
+    table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
+    for name, at in zip(names, kept, strict=True):
+        number = heads[at].lstrip("?").startswith(">")
+        table.add_column(name, justify="right" if number else "left", no_wrap=True)
+    for line in lines:
+        cells = [line[at] for at in kept[:-1]]
+        note = line[-1] if len(line[-1]) <= room else f"{line[-1][: room - 1]}…"
+        table.add_row(*(Text(cell, style=_COLOURS.get(cell, "")) for cell in (*cells, note)))
+    return table
 
 
 def _line(console: Console, head: str, tail: str, *, style: str) -> None:
