@@ -1,1 +1,1 @@
-"""daemon"""
+"""Who is built from what, and how it starts and stops."""

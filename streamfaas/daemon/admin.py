@@ -1,0 +1,76 @@
+"""What the daemon answers on its own socket."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import orjson
+
+from streamfaas.api.server import Request, Response
+from streamfaas.engine.requests import RequestIds
+from streamfaas.flow.event import EVENT_BYTES_MAX, Encoding, Event
+from streamfaas.flow.invocation import Invocation, Manner
+from streamfaas.flow.outcome import Failure, Fault
+
+if TYPE_CHECKING:
+    from streamfaas.daemon.main import Daemon
+
+
+class Admin:
+    """Routes: `GET /status`, `POST /invoke/<function>`, `POST /stop`."""
+
+    def __init__(self, daemon: Daemon) -> None:
+        self._daemon = daemon
+        self._request_id = RequestIds()
+
+    async def handle(self, request: Request) -> Response:
+        match request.method, request.path.split("/")[1:]:
+            case "GET", ["status"]:
+                return Response.json(200, self._daemon.view())
+            case "POST", ["invoke", function]:
+                return await self._invoke(function, request.body)
+            case "POST", ["stop"]:
+                self._daemon.stop()
+                return Response.json(202, {"state": "draining"})
+            case _, ["status" | "stop"] | ["invoke", _]:
+                return Response.json(405, {"error": f"{request.method} is not for {request.path}"})
+            case _:
+                return Response.json(404, {"error": f"there is no {request.path}"})
+
+    async def _invoke(self, function: str, body: bytes) -> Response:
+        daemon = self._daemon
+        if function not in {each.name for each in daemon.plan.functions}:
+            return Response.json(404, {"error": f"there is no function {function!r}"})
+        if len(body) > EVENT_BYTES_MAX:
+            return Response.json(413, {"error": f"the event is over {EVENT_BYTES_MAX} bytes"})
+        try:
+            orjson.loads(body)
+        except orjson.JSONDecodeError as error:
+            return Response.json(400, {"error": f"the event is not JSON: {error}"})
+        assert daemon.pool is not None
+        invocation = Invocation(
+            self._request_id(), function, Event(Encoding.JSON, (body,)), Manner.SYNC
+        )
+        outcome = await daemon.pool.call(invocation)
+        report = outcome.report
+        headers = {
+            "content-type": "application/json",
+            "x-amzn-requestid": invocation.id,
+            "x-amz-executed-version": "$LATEST",
+            "x-streamfaas-worker": report.worker,
+            "x-streamfaas-duration-ms": f"{report.duration_seconds * 1000:.3f}",
+        }
+        if isinstance(outcome, Failure):
+            if outcome.fault in {Fault.THROTTLED, Fault.ABORTED}:
+                return Response.json(503, {"error": outcome.message})
+            headers["x-amz-function-error"] = "Unhandled"
+            return Response(200, error_payload(outcome, invocation.id), headers)
+        return Response(200, outcome.answer, headers)
+
+
+def error_payload(failure: Failure, request_id: str) -> bytes:
+    """The JSON that a Lambda caller gets for a function that failed."""
+    body: dict[str, object] = {"errorType": failure.type, "errorMessage": failure.message}
+    if failure.stack:
+        body |= {"requestId": request_id, "stackTrace": list(failure.stack)}
+    return orjson.dumps(body)

@@ -1,0 +1,243 @@
+"""The daemon as a process: start, signals, readiness, drain."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import random
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import anyio
+import uvloop
+
+from streamfaas.api.server import Server
+from streamfaas.daemon.admin import Admin
+from streamfaas.daemon.build import Plan, plan_of
+from streamfaas.daemon.summary import summary_lines
+from streamfaas.daemon.systemd import Notifier
+from streamfaas.destinations import Destination
+from streamfaas.engine.lane import Surroundings
+from streamfaas.engine.mapping import Mapping
+from streamfaas.engine.requests import RequestIds
+from streamfaas.flow.errors import CannotIsolate, ConfigError, StoreError
+from streamfaas.flow.record import Instant
+from streamfaas.store import Store
+from streamfaas.telemetry import signals
+from streamfaas.telemetry.console import Console
+from streamfaas.telemetry.signals import Emit, Signal
+from streamfaas.telemetry.sink import LineSink
+from streamfaas.workers.pool import WorkerPool
+
+CONFIG_EXIT = 78
+CONNECT_SECONDS = 10.0
+"""How long readiness waits for sources to connect; then the daemon is ready, and degraded."""
+
+STATUS_SECONDS = 10.0
+POOL_CLOSE_SECONDS = 5.0
+
+
+def run(config: Path, *, quiet: bool = False, json_logs: bool = False) -> int:
+    """Runs the daemon in the foreground until SIGTERM or SIGINT; the exit status."""
+    from streamfaas.config.load import examine
+    from streamfaas.config.report import report
+
+    found = examine(config, os.environ)
+    if found.problems:
+        sys.stderr.write(report(found.problems, str(config), found.text) + "\n")
+    if found.config is None:
+        return CONFIG_EXIT
+    plan = plan_of(found.config, config)
+    colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    sink = LineSink(sys.stdout.fileno())
+    console = Console(sink.put, json=json_logs, colour=colour, quiet=quiet)
+    daemon = Daemon(plan, console, put=sink.put)
+    try:
+        return uvloop.run(daemon.main())
+    except ConfigError as error:  # what only starting a function can find
+        sys.stderr.write(report(error.problems, str(config)) + "\n")
+        return CONFIG_EXIT
+    finally:
+        sink.close()
+
+
+class Daemon:
+    """Everything of one configuration, from the store to the mappings.
+
+    `put` takes the lines of the summary at the end. `hold` keeps the daemon running when all its
+    sources have come to their end (they never do, but for simulated ones).
+    """
+
+    def __init__(self, plan: Plan, *listeners: Emit, put: Callable[[str], None]) -> None:
+        self.plan = plan
+        self._listeners = listeners
+        self._put = put
+        self._notifier = Notifier(os.environ)
+        self._stop_asked = anyio.Event()
+        self._started = time.monotonic()
+        self.state = "starting"
+        self.mappings: dict[str, Mapping] = {}
+        self.pool: WorkerPool | None = None
+        self.ready = anyio.Event()
+
+    def emit(self, signal: Signal) -> None:
+        for listen in self._listeners:
+            listen(signal)
+
+    def stop(self) -> None:
+        """Drains and ends; a second call changes nothing."""
+        self._stop_asked.set()
+
+    async def main(self) -> int:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._signalled, number)
+        try:
+            return await self._serve()
+        except StoreError as error:
+            self.emit(signals.DaemonStepped("refused", f"{error}; {error.remedy}".rstrip("; ")))
+            return CONFIG_EXIT
+        except CannotIsolate as error:
+            self.emit(signals.DaemonStepped("refused", f"{error}; {error.remedy}".rstrip("; ")))
+            return CONFIG_EXIT
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+
+    def _signalled(self, number: int) -> None:
+        if self._stop_asked.is_set():  # asked twice: at once, workers die with us
+            os._exit(128 + number)
+        self._stop_asked.set()
+
+    async def _serve(self) -> int:
+        plan, loop = self.plan, asyncio.get_running_loop()
+
+        def clock() -> Instant:
+            return Instant(loop.time())
+
+        plan.prepare_state()
+        store: Store | None = None
+        server = Server(plan.socket, Admin(self).handle)
+        pool = self.pool = WorkerPool(
+            plan.functions,
+            concurrency=plan.concurrency,
+            memory_bytes=plan.memory_bytes,
+            emit=self.emit,
+            clock=clock,
+        )
+        try:
+            if plan.needs_store:
+                store = await Store.open(plan.store_path, emit=self.emit)
+            server.open()
+            await pool.open()
+            surroundings = Surroundings(
+                dispatch=pool.call,
+                clock=clock,
+                wall=time.time,
+                jitter=random.random,
+                request_id=RequestIds(),
+                emit=self.emit,
+            )
+            for spec in plan.mappings:
+                make = spec.source_maker(store, clock, self.emit)
+                self.mappings[spec.name] = Mapping(spec.name, make, spec.policy, surroundings)
+            await self._run(server)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await pool.close(POOL_CLOSE_SECONDS)
+                server.close()
+                for destination in plan.destinations():
+                    await _close(destination)
+                if store is not None:
+                    await store.close()
+        self.emit(signals.DaemonStepped("stopped"))
+        for line in summary_lines(self.view()):
+            self._put(line)
+        return 0
+
+    async def _run(self, server: Server) -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(server.serve, name="api")
+            for mapping in self.mappings.values():
+                tasks.start_soon(mapping.run, name=mapping.name)
+            tasks.start_soon(self._become_ready, name="readiness")
+            await self._stop_asked.wait()
+            await self._drain()
+            tasks.cancel_scope.cancel()
+
+    async def _become_ready(self) -> None:
+        with anyio.move_on_after(CONNECT_SECONDS):
+            for mapping in self.mappings.values():
+                await mapping.connected.wait()
+        # from here on nothing long-lived is collected again and again
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 100)
+        self.state = "running"
+        self._notifier.ready(self._status_line())
+        self.emit(signals.DaemonStepped("ready", self._status_line()))
+        self.ready.set()
+        while self._notifier.wanted:
+            await anyio.sleep(STATUS_SECONDS)
+            self._notifier.status(self._status_line())
+
+    async def _drain(self) -> None:
+        grace = self.plan.grace_seconds
+        self.state = "draining"
+        self._notifier.stopping(grace)
+        self.emit(signals.DaemonStepped("draining", f"up to {grace:.0f} s"))
+        async with anyio.create_task_group() as stopping:
+            for mapping in self.mappings.values():
+                stopping.start_soon(mapping.stop, grace)
+
+    # -- for people
+
+    def view(self) -> dict[str, Any]:
+        """What `status` shows."""
+        from streamfaas import __version__
+
+        now = Instant(asyncio.get_running_loop().time())
+        triggers = {name: mapping.view(now) for name, mapping in self.mappings.items()}
+        state = self.state
+        if state == "running" and any(t["state"] == "degraded" for t in triggers.values()):
+            state = "degraded"
+        return {
+            "version": __version__,
+            "pid": os.getpid(),
+            "uptime_seconds": round(time.monotonic() - self._started, 3),
+            "config": str(self.plan.config_path),
+            "state": state,
+            "rss_bytes": _rss_bytes(),
+            "functions": {} if self.pool is None else self.pool.view(),
+            "triggers": triggers,
+        }
+
+    def _status_line(self) -> str:
+        view = self.view()
+        lags = [
+            lane["lag"] or 0 for trigger in view["triggers"].values() for lane in trigger["lanes"]
+        ]
+        counts = f"{len(view['functions'])} functions, {len(view['triggers'])} triggers"
+        degraded = [
+            f"{name}: {trigger['reason']}"
+            for name, trigger in view["triggers"].items()
+            if trigger["state"] == "degraded"
+        ]
+        if degraded:
+            return f"degraded: {'; '.join(degraded)}"
+        return f"{counts}, lag {sum(lags)}"
+
+
+async def _close(destination: Destination) -> None:
+    with anyio.move_on_after(POOL_CLOSE_SECONDS):
+        await destination.close()
+
+
+def _rss_bytes() -> int:
+    with open("/proc/self/statm", "rb") as statm:  # noqa: PTH123 - a file of the kernel
+        return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
