@@ -37,7 +37,7 @@ from streamfaas.guest.python.handler import NoHandler, import_handler  # noqa: E
 from streamfaas.guest.python.invoke import HEADER, INIT_ERROR, Conversation  # noqa: E402
 from streamfaas.guest.python.kafka import EventBuilder  # noqa: E402
 from streamfaas.guest.python.libraries import load_libraries  # noqa: E402
-from streamfaas.guest.python.marshalling import make_dumps, make_loads  # noqa: E402
+from streamfaas.guest.python.marshalling import make_dumps, make_loads, make_measure  # noqa: E402
 from streamfaas.guest.python.output import Output  # noqa: E402
 
 # what nearly every handler imports, and what it draws in; shared by all workers of the function.
@@ -57,7 +57,8 @@ class Guest:
             importlib.import_module(name)
         self._loads = make_loads(libraries.orjson)
         self._dumps = make_dumps(libraries.orjson)
-        self._builder = EventBuilder(libraries, self._measure, packet["event_bytes_max"])
+        measure = make_measure(libraries.orjson)
+        self._builder = EventBuilder(libraries, measure, packet["event_bytes_max"])
 
     def furnish(self) -> None:
         """The interpreter as a handler expects it: its own code first, then its packages, then
@@ -114,9 +115,6 @@ class Guest:
         """Says on the channel why there is no worker."""
         body = encode(failure("Sandbox.Failure", message), self._dumps)
         os.write(channel, HEADER.pack(len(body), INIT_ERROR, 0, 0, 0) + body)
-
-    def _measure(self, part: Any) -> int:
-        return len(self._dumps(part))
 
 
 def _exit_status(leaving: SystemExit, output: Output) -> int:

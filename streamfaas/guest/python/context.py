@@ -76,8 +76,7 @@ class LambdaContext:
         return f"LambdaContext(aws_request_id={self.aws_request_id!r})"
 
 
-# the deadline is an instant of the wall clock, since that is what Lambda's clients are told
-_now = time.time  # noqa: TID251
+_now = time.time  # noqa: TID251 - the deadline is an instant of the clock that callers know
 
 
 def context_class(packet: dict[str, Any], log_stream: str) -> type[LambdaContext]:

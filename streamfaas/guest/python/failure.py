@@ -37,7 +37,9 @@ def failure_of(error: BaseException, request_id: str = "") -> Failure:
     except Exception:
         message = f"<unprintable {type(error).__name__} object>"
     frames = traceback.extract_tb(_beyond_ours(error.__traceback__), limit=-_FRAMES_MAX)
-    return failure(type(error).__name__, message, request_id, frames.format())
+    # without columns, as Lambda has it: no line of carets under each line of code
+    plain = [(frame.filename, frame.lineno, frame.name, frame.line) for frame in frames]
+    return failure(type(error).__name__, message, request_id, traceback.format_list(plain))
 
 
 def encode(described: Failure, dumps: Callable[[Any], bytes]) -> bytes:

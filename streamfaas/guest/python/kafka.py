@@ -12,9 +12,8 @@ from streamfaas.guest.python.libraries import Libraries
 Record = dict[str, Any]
 Event = dict[str, Any]
 
-_FRAME = struct.Struct(">qi4xb")  # offset, length of the rest, version: the same in each version
-_FRAME_BYTES = 12  # before what the length counts
-_FRAME_BYTES_MIN = 17
+_FRAME = struct.Struct(">qi")  # offset, length of the rest: the same in each version
+_VERSION_AT = 16
 _LEGACY_BYTES_MIN = 26
 _ATTRIBUTES = struct.Struct(">hi")  # attributes, last offset delta
 _ATTRIBUTES_AT = 21
@@ -74,13 +73,14 @@ class EventBuilder:
         }
         last = ask["last"]
         at, end, until, data_bytes = 0, len(payload), -1, 0
-        while end - at >= _FRAME_BYTES_MIN:
-            offset, length, version = _FRAME.unpack_from(payload, at)
-            if version == 2 and offset > last:
-                break
-            size = _FRAME_BYTES + length
+        while end - at >= _FRAME.size:
+            offset, length = _FRAME.unpack_from(payload, at)
+            size = _FRAME.size + length
             batch = payload[at : at + max(0, size)]
             at += size
+            version = batch[_VERSION_AT] if len(batch) > _VERSION_AT else -1
+            if version == 2 and offset > last:
+                break
             try:
                 data_bytes += self._read(version, batch, size, ask, template, records)
             except _Broken as broken:

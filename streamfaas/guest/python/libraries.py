@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import binascii
 import contextlib
+import itertools
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -82,9 +83,8 @@ def _load_decoder(paths: Mapping[str, str], codecs: Codecs) -> tuple[ModuleType,
         stand_ins["aiokafka.errors"].__dict__[error] = type(error, (ValueError,), {})
     sys.modules.update(stand_ins)
     try:
-        with contextlib.ExitStack() as copies:
-            for name in ("cutil", "default_records", "legacy_records"):
-                path = copies.enter_context(_own_copy(paths[f"aiokafka.{name}"]))
+        for name in ("cutil", "default_records", "legacy_records"):
+            with _own_copy(paths[f"aiokafka.{name}"]) as path:
                 loader = ExtensionFileLoader(f"{_RECORDS}.{name}", path)
                 module = module_from_spec(ModuleSpec(loader.name, loader, origin=path))
                 sys.modules[loader.name] = stand_ins[loader.name] = module
@@ -95,17 +95,20 @@ def _load_decoder(paths: Mapping[str, str], codecs: Codecs) -> tuple[ModuleType,
     return stand_ins[f"{_RECORDS}.default_records"], stand_ins[f"{_RECORDS}.legacy_records"]
 
 
+_copies = itertools.count()
+
+
 @contextlib.contextmanager
 def _own_copy(path: str) -> Iterator[str]:
-    """A copy of the file under another inode. The loader knows libraries by inode and by name,
-    and this decoder can be made only once in each: a handler's own may be the same file. All
-    copies stay open while one is loaded, so that no name is used twice."""
+    """A copy of the file under another inode and a name not used before. The dynamic loader
+    knows libraries by both, and this decoder can be made only once in each: a handler's own may
+    be the same file."""
     with open(path, "rb") as file:
         data = file.read()
     copy = os.memfd_create("decoder")
     try:
         with open(copy, "wb", closefd=False) as file:
             file.write(data)
-        yield f"/proc/self/fd/{copy}"
+        yield f"/proc/self/fd/{'./' * next(_copies)}{copy}"
     finally:
         os.close(copy)

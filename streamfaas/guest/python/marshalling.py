@@ -64,6 +64,16 @@ def make_dumps(orjson: ModuleType | None) -> Dumps:
     return dumps
 
 
+def make_measure(orjson: ModuleType | None) -> Callable[[Any], int]:
+    """Tells how many bytes of JSON something is."""
+    if orjson is None:
+        return lambda part: len(
+            json.dumps(part, ensure_ascii=False, separators=(",", ":")).encode()
+        )
+    dumps = orjson.dumps
+    return lambda part: len(dumps(part))
+
+
 def _dumps_slowly(answer: Any) -> bytes:
     return json.dumps(answer, default=_number, separators=(",", ":")).encode()
 
