@@ -61,7 +61,7 @@ USERS = {
     "rich": {"cli", "telemetry"},
     "sqlite3": {"store"},
     "uvloop": {"daemon", "cli", "testing"},
-    "yaml": {"config"},
+    "yaml": {"config", "cli"},
 }
 """The rooms that may know a library. Kept to one or two, so that it can be exchanged."""
 

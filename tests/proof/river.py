@@ -77,7 +77,11 @@ functions:
 
 @dataclass(frozen=True, slots=True)
 class Course:
-    """What a run goes through. The whole of it follows from `seed`, but for the scheduling."""
+    """What a run goes through. The whole of it follows from `seed`, but for the scheduling.
+
+    `replay_max` is what one kill of the daemon may run again: the batches in hand, and what was
+    finished since the last commit (a fifth of a second, and the way to the broker) at full speed.
+    """
 
     records: int = 1_000_000
     seconds: float = 200.0
@@ -89,7 +93,7 @@ class Course:
     poison: int = 8
     hold_seconds: float = 0.08
     failure_rate: float = 0.01
-    replay_max: int = 40_000
+    replay_max: int = 10_000
     seed: int = 0
 
     def wanted(self) -> Wanted:
@@ -121,6 +125,7 @@ class River:
     _latest: dict[int, int] = field(default_factory=dict)
     _ends: dict[int, int] = field(default_factory=dict)
     _sent: int = 0
+    _over: bool = False
     _daemon: subprocess.Popen[bytes] | None = None
 
     async def run(self) -> Report:
@@ -128,22 +133,28 @@ class River:
         self.topic = await self.kafka.create_topic("river", self.course.partitions)
         self._prepare()
         paths = ledgers.paths(self.folder)
-        with contextlib.ExitStack() as stack:
+        async with contextlib.AsyncExitStack() as stack:
             produced = stack.enter_context(Writer(paths["produced"], buffered=True))
             committed = stack.enter_context(Writer(paths["committed"]))
             set_aside = stack.enter_context(Writer(paths["set_aside"]))
             harmed = stack.enter_context(Writer(paths["harmed"]))
+            admin = AIOKafkaAdminClient(bootstrap_servers=self.kafka.bootstrap)
+            await admin.start()
+            stack.push_async_callback(admin.close)
+            producer = self._producer()
+            await producer.start()
+            stack.push_async_callback(producer.stop)
             stack.callback(self._end_daemon)
             self._start_daemon()
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._sample, committed, set_aside)
+                tasks.start_soon(self._sample, admin, committed, set_aside)
                 async with anyio.create_task_group() as course:
-                    course.start_soon(self._produce, produced)
+                    course.start_soon(self._produce, producer, produced)
                     course.start_soon(self._harm, harmed)
                 await self._drained()
                 await self._stop_daemon(harmed)
                 await anyio.sleep(SAMPLE_SECONDS * 4)  # a last look at what is committed
-                tasks.cancel_scope.cancel()
+                self._over = True
         executed = self.folder / "ledger" / "executed.jsonl"
         return check(ledgers.read(self.folder, executed), self.course.wanted())
 
@@ -165,27 +176,25 @@ class River:
 
     # -- P
 
-    async def _produce(self, ledger: Writer) -> None:
-        course, chance = self.course, random.Random(f"{self.course.seed} produce")
-        poisoned = set(chance.sample(range(course.records), course.poison))
-        producer = AIOKafkaProducer(
+    def _producer(self) -> AIOKafkaProducer:
+        return AIOKafkaProducer(
             bootstrap_servers=self.kafka.bootstrap,
             acks="all",
             enable_idempotence=True,
             linger_ms=5,
             max_batch_size=65536,
         )
-        await producer.start()
-        try:
-            started = time.monotonic()
-            for number in range(course.records):
-                ahead = number / course.records * course.seconds - (time.monotonic() - started)
-                if ahead > 0.01:
-                    await asyncio.sleep(ahead)
-                await self._send(producer, ledger, number, chance, poisoned)
-            await producer.flush()
-        finally:
-            await producer.stop()
+
+    async def _produce(self, producer: AIOKafkaProducer, ledger: Writer) -> None:
+        course, chance = self.course, random.Random(f"{self.course.seed} produce")
+        poisoned = set(chance.sample(range(course.records), course.poison))
+        started = time.monotonic()
+        for number in range(course.records):
+            ahead = number / course.records * course.seconds - (time.monotonic() - started)
+            if ahead > 0.01:
+                await asyncio.sleep(ahead)
+            await self._send(producer, ledger, number, chance, poisoned)
+        await producer.flush()
         if self._sent != course.records:
             self.problems.append(f"{course.records - self._sent} records were not acknowledged")
 
@@ -220,29 +229,25 @@ class River:
 
     # -- C and D
 
-    async def _sample(self, committed: Writer, set_aside: Writer) -> None:
+    async def _sample(
+        self, admin: AIOKafkaAdminClient, committed: Writer, set_aside: Writer
+    ) -> None:
         """What the group has committed, and the documents there are by then."""
-        admin = AIOKafkaAdminClient(bootstrap_servers=self.kafka.bootstrap)
-        await admin.start()
-        try:
-            seen = 0
-            while True:
-                await asyncio.sleep(SAMPLE_SECONDS)
-                try:
-                    offsets = await admin.list_consumer_group_offsets(self.group)
-                except KafkaError as error:
-                    print(f"sampler: {error!r}", file=sys.stderr)
-                    continue
-                at = time.monotonic()
-                for place, given in offsets.items():
-                    if place.topic == self.topic and given.offset >= 0:
-                        row = Committed(at, self.group, self.topic, place.partition, given.offset)
-                        committed.write(row)
-                        self._latest[place.partition] = given.offset
-                seen = self._documents(set_aside, at, seen)
-        finally:
-            with anyio.CancelScope(shield=True), anyio.move_on_after(5):
-                await admin.close()
+        seen = 0
+        while not self._over:
+            await asyncio.sleep(SAMPLE_SECONDS)
+            try:
+                offsets = await admin.list_consumer_group_offsets(self.group)
+            except KafkaError as error:
+                print(f"sampler: {error!r}", file=sys.stderr)
+                continue
+            at = time.monotonic()
+            for place, given in offsets.items():
+                if place.topic == self.topic and given.offset >= 0:
+                    row = Committed(at, self.group, self.topic, place.partition, given.offset)
+                    committed.write(row)
+                    self._latest[place.partition] = given.offset
+            seen = self._documents(set_aside, at, seen)
 
     def _documents(self, ledger: Writer, at: float, seen: int) -> int:
         """Documents that were not there before. They lie on the disk before the commit that passes
