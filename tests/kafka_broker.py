@@ -30,6 +30,7 @@ from typing import Any
 
 import anyio
 import pytest
+import uvloop
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic, RecordsToDelete
 from aiokafka.errors import KafkaError
@@ -467,6 +468,12 @@ def running(**options: Any) -> Iterator[Kafka]:
     finally:
         broker.close()
         SHARED.remove(broker)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def first_loop() -> None:
+    """The first loop of libuv makes a pipe for signals that the process keeps."""
+    uvloop.run(asyncio.sleep(0))
 
 
 @pytest.fixture(scope="session")

@@ -13,11 +13,11 @@ import anyio
 import pytest
 import uvloop
 
-from kafka_lanes import Call, FunctionFailed, Lanes, consuming, lane, options
+from kafka_lanes import Call, FunctionFailed, Lanes, consuming, options
 from replay.batches import Entry, Producer
 from replay.log import Log
 from replay_broker import Api, Code, Damage, Drop, ReplayBroker
-from streamfaas.flow.errors import Refused, Unreachable
+from streamfaas.flow.errors import Unreachable
 from streamfaas.flow.ledger import Checkpoint
 from streamfaas.sources.kafka import Kafka
 from streamfaas.sources.kafka.fetch import FETCH_BYTES_MAX
@@ -89,7 +89,7 @@ def test_a_batch_damaged_in_the_log_blocks_its_lane_aloud_and_no_other(kind: Dam
             assert lanes.ran["orders-1"] == whole(100)
             assert lanes.ran["orders-2"] == whole(500)
             assert not lanes.aside.documents
-            assert lanes.view()["state"] in {"blocked", "degraded"}
+            await lanes.until(lambda: lanes.view()["state"] in {"blocked", "degraded"})
         assert replay.committed["g", "orders", 1] == 100
 
     run(scenario)
@@ -381,9 +381,11 @@ def test_what_ends_after_its_lane_was_taken_away_changes_no_committed_offset() -
         late = Kafka("f/t", chosen, clock=time.monotonic, emit=lambda _: None)
         async with reading(late) as opened:
             name = await opened()
+            joins = replay.calls[Api.JOIN_GROUP]
             replay.group("g").rebalance()
             await leaving(late)
             await late.closed(name)
+            await replay.wait_until(lambda: replay.calls[Api.JOIN_GROUP] > joins)
             await late.settle(Checkpoint(name, 49))
             await opened()
             assert late.view().details["late_settlements"] == 1
@@ -580,7 +582,6 @@ async def again_and_again(replay: ReplayBroker) -> None:
         (Api.OFFSET_FETCH, Code.COORDINATOR_NOT_AVAILABLE),
         (Api.LIST_OFFSETS, Code.NOT_LEADER),
         (Api.LIST_OFFSETS, Code.LEADER_NOT_AVAILABLE),
-        (Api.METADATA, Code.LEADER_NOT_AVAILABLE),
     ],
 )
 def test_what_a_cluster_says_while_it_wakes_up_is_taken_quietly(api: Api, code: Code) -> None:
@@ -627,7 +628,9 @@ def test_offsets_that_are_still_being_loaded_are_not_taken_for_none(start: str, 
 def test_whatever_a_heartbeat_hears_the_member_comes_back_and_loses_nothing(code: Code) -> None:
     async def scenario(replay: ReplayBroker) -> None:
         (log,) = replay.create("orders")
-        async with consuming(Lanes(options(replay.bootstrap, "orders"))) as lanes:
+        # a member that believes it was put out comes back as another, and its old self is waited for
+        chosen = options(replay.bootstrap, "orders", rebalance_timeout_seconds=1.0)
+        async with consuming(Lanes(chosen)) as lanes:
             for batch in range(1, 4):
                 rule = replay.fail(Api.HEARTBEAT, code, times=1)
                 fill(log, 1)
@@ -697,7 +700,9 @@ def test_a_partition_is_followed_to_its_next_leader() -> None:
                     continue
                 fill(log, 1)
                 replay.written()
-                await replay.wait_until(lambda leader=leader: replay.fetches[-1].node == leader, 15)
+                await replay.wait_until(
+                    lambda leader=leader: leader in [f.node for f in replay.fetches[-1:]], 15
+                )
                 await lanes.until(lambda turn=turn: lanes.ran["orders-0"][-1:] == [log.end - 1])
         assert lanes.ran["orders-0"] == whole(200)
         assert len(lanes.sources) == 1
@@ -706,36 +711,23 @@ def test_a_partition_is_followed_to_its_next_leader() -> None:
 
 
 @pytest.mark.parametrize("when", Drop)
-@pytest.mark.parametrize(
-    "api",
-    [
-        Api.API_VERSIONS,
-        Api.METADATA,
-        Api.FIND_COORDINATOR,
-        Api.JOIN_GROUP,
-        Api.SYNC_GROUP,
-        Api.OFFSET_FETCH,
-        Api.LIST_OFFSETS,
-        Api.FETCH,
-        Api.HEARTBEAT,
-        Api.OFFSET_COMMIT,
-    ],
-)
-def test_a_connection_that_breaks_anywhere_costs_no_record(api: Api, when: Drop) -> None:
+def test_connections_that_break_at_every_kind_of_request_cost_no_record(when: Drop) -> None:
     async def scenario(replay: ReplayBroker) -> None:
         logs = replay.create("orders", 2)
         for log in logs:
             fill(log, 4)
-        rule = replay.drop(api, when, times=2)
+        rules = {api: replay.drop(api, when, times=1) for api in Api}
         chosen = options(replay.bootstrap, "orders", session_timeout_seconds=1.0)
         async with consuming(Lanes(chosen)) as lanes:
-            await replay.wait_until(lambda: rule.struck == 2 and position(replay) == [200, 200], 25)
+            await replay.wait_until(lambda: positions(replay) == [200, 200], 25)
+            await replay.wait_until(lambda: rules[Api.HEARTBEAT].struck == 1)
         assert all(first_deliveries(lanes.ran[f"orders-{n}"]) == whole(200) for n in range(2))
+        assert {api for api, rule in rules.items() if not rule.struck} == set()
 
     run(scenario)
 
 
-def position(replay: ReplayBroker) -> list[int | None]:
+def positions(replay: ReplayBroker) -> list[int | None]:
     return [replay.position("g", "orders", number) for number in range(2)]
 
 
@@ -827,20 +819,15 @@ def test_a_broker_that_goes_away_and_comes_back_loses_nothing() -> None:
     async def scenario(replay: ReplayBroker) -> None:
         (log,) = replay.create("orders")
         async with consuming(Lanes(options(replay.bootstrap, "orders"))) as lanes:
-            for batch in range(1, 4):
-                fill(log, 1)
-                replay.written()
-                await lanes.until(lambda batch=batch: len(set(lanes.ran["orders-0"])) == 50 * batch)
-                await replay.stop_node(1)
-                fill(log, 1)
-                replay.written()
-                await lanes.until(lambda: lanes.view()["state"] == "degraded", 15)
-                await replay.start_node(1)
-                log_end = log.end
-                await lanes.until(lambda end=log_end: len(set(lanes.ran["orders-0"])) == end)
-                break
-            await replay.wait_until(lambda: replay.position("g", "orders") == log.end, 15)
-        assert first_deliveries(lanes.ran["orders-0"]) == whole(log.end)
+            fill(log, 1)
+            await lanes.until_ran(50)
+            await replay.stop_node(1)
+            fill(log, 1)
+            await lanes.until(lambda: "cannot reach" in lanes.view()["reason"], 15)
+            assert lanes.view()["state"] == "degraded"
+            await replay.start_node(1)
+            await replay.wait_until(lambda: replay.position("g", "orders") == 100, 15)
+        assert first_deliveries(lanes.ran["orders-0"]) == whole(100)
 
     run(scenario)
 
@@ -896,7 +883,7 @@ def test_a_lane_that_waits_for_its_function_or_is_blocked_is_no_stall() -> None:
     ("api", "code", "told"),
     [
         (Api.FETCH, Code.TOPIC_AUTHORIZATION_FAILED, "topic orders"),
-        (Api.METADATA, Code.TOPIC_AUTHORIZATION_FAILED, "topic"),
+        (Api.METADATA, Code.TOPIC_AUTHORIZATION_FAILED, "topic orders"),
         (Api.FIND_COORDINATOR, Code.GROUP_AUTHORIZATION_FAILED, "group"),
         (Api.JOIN_GROUP, Code.GROUP_AUTHORIZATION_FAILED, "group"),
         (Api.OFFSET_FETCH, Code.GROUP_AUTHORIZATION_FAILED, "group"),
@@ -913,9 +900,8 @@ def test_a_permission_that_is_missing_is_told_in_plain_words(
         replay.fail(api, code, times=None)
         async with consuming(Lanes(options(replay.bootstrap, "orders"))) as lanes:
             await lanes.until(lambda: lanes.view()["state"] == "degraded", 10)
-            assert f"no permission for the {told}" in f"{lanes.view()['reason']}".replace(
-                "for topic", "for the topic"
-            ).replace("consumer group", "group")
+            assert "no permission for" in lanes.view()["reason"]
+            assert told in lanes.view()["reason"]
 
     run(scenario)
 
@@ -936,9 +922,9 @@ def test_a_function_that_fails_holds_its_lane_and_its_commit_and_no_other() -> N
         ) as lanes:
             await lanes.until_ran(50, 100)
             await lanes.until(lambda: "orders-0" in lanes.blocked())
-            await replay.wait_until(lambda: position(replay) == [50, 100])
+            await replay.wait_until(lambda: positions(replay) == [50, 100])
             broken = False
             await lanes.until_ran(100)
-        assert position(replay) == [100, 100]
+        assert positions(replay) == [100, 100]
 
     run(scenario)
