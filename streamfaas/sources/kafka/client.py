@@ -19,8 +19,9 @@ from typing import Any
 import anyio.to_thread
 from aiokafka import errors
 from aiokafka.abc import AbstractTokenProvider
-from aiokafka.conn import collect_hosts, create_conn
-from aiokafka.errors import KafkaConnectionError, KafkaError
+from aiokafka.conn import AIOKafkaConnection, collect_hosts
+from aiokafka.errors import AuthenticationFailedError, KafkaConnectionError, KafkaError
+from aiokafka.protocol.metadata import MetadataRequest
 
 from streamfaas.flow.errors import Busy, Gone, Refused, Unreachable, WorldError
 from streamfaas.sources.kafka.options import SaslOptions, TlsOptions, TokenEndpoint
@@ -60,18 +61,30 @@ async def reach(brokers: Sequence[str], options: dict[str, Any], seconds: float)
     for host, port, _ in collect_hosts(list(brokers)):
         try:
             with anyio.fail_after(seconds):
-                made = await create_conn(
-                    host, port, client_id="streamfaas", request_timeout_ms=seconds * 1000, **options
-                )
+                await _knock(host, port, options, seconds)
         except _CONNECTING as error:
             problems.append(translated(error, f"{host}:{port}"))
         else:
-            closed = made.close()
-            with anyio.move_on_after(1.0):
-                await asyncio.wait([closed])
             return
     refused = [problem for problem in problems if isinstance(problem, Refused)]
     raise (refused or problems)[0]
+
+
+async def _knock(host: str, port: int, options: dict[str, Any], seconds: float) -> None:
+    made = AIOKafkaConnection(
+        host, port, client_id="streamfaas", request_timeout_ms=round(seconds * 1000), **options
+    )
+    try:
+        await made.connect()
+        # the client takes a token for accepted whatever is answered to it (RFC 7628 has errors in
+        # an answer of their own); a broker that did not accept it then shows an empty cluster
+        if not (await made.send(MetadataRequest([]))).brokers:
+            raise AuthenticationFailedError("it shows nothing of the cluster to us")
+    finally:
+        closed = made.close()
+        if made._protocol is not None:  # noqa: SLF001 - else there was never a connection to end
+            with anyio.move_on_after(1.0, shield=True):
+                await asyncio.wait([closed])
 
 
 def translated(error: BaseException, where: str) -> WorldError:
@@ -261,7 +274,8 @@ def _from_kafka(error: KafkaError, where: str) -> WorldError:
 
 def _from_os(error: BaseException, where: str) -> WorldError:
     if isinstance(error, ssl.SSLCertVerificationError):
-        return Refused(f"{where}: its certificate is not trusted ({error.verify_message})")
+        why = getattr(error, "verify_message", "") or _line(error)
+        return Refused(f"{where}: its certificate is not trusted ({why})")
     if isinstance(error, ssl.SSLError):
         return Refused(f"{where}: no TLS with it ({error.reason or _line(error)})")
     if isinstance(error, (ValueError, AssertionError, LookupError)):  # what its SCRAM code raises
@@ -278,7 +292,7 @@ def _cause(error: BaseException) -> str:
         case ConnectionRefusedError():
             return "connection refused"
         case ConnectionResetError() | asyncio.IncompleteReadError():
-            return "it closed the connection; does it expect TLS or SASL?"
+            return "it closed the connection: do tls and sasl fit this listener?"
         case TimeoutError():
             return "no answer"
         case socket.gaierror():

@@ -155,7 +155,7 @@ class RawFetcher(Fetcher):  # type: ignore[misc] # the library is untyped
 
     def seek(self, partition: Partition, position: int) -> None:
         """Reads on from a position, and drops what has come of the partition."""
-        partition.expected, partition.blocked = position, ""
+        partition.expected, partition.blocked, partition.damaged_at = position, "", -1
         subscription = self._subscriptions.subscription
         assignment = None if subscription is None else subscription.assignment
         if assignment is not None and assignment.active and partition.place in assignment.tps:

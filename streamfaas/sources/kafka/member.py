@@ -199,6 +199,11 @@ class Member:
         return len(self._client.cluster.partitions_for_topic(topic) or ())
 
     @property
+    def denied(self) -> frozenset[str]:
+        """Topics that we may not even see."""
+        return frozenset(self._client.cluster.unauthorized_topics)
+
+    @property
     def topics(self) -> frozenset[str]:
         return frozenset(self._subscription.topics)
 

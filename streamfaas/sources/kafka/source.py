@@ -47,6 +47,9 @@ BEGIN_SECONDS_MAX = 20.0
 LOST_SECONDS = 2.0
 """How long a seat that is lost already waits for what is in flight to be cut off."""
 
+LOSSES_MAX = 3
+"""So many seats lost in short order are not the doing of a broker."""
+
 PATIENCE_SECONDS = 1.0
 """A trouble that passes sooner is not told."""
 
@@ -96,6 +99,7 @@ class Kafka:
         self._seated_at = clock()
         self._uncommitted: tuple[float, str] | None = None  # since when, and why
         self._late = 0
+        self._lost_at: deque[float] = deque(maxlen=LOSSES_MAX)
 
     # -- pure
 
@@ -196,7 +200,7 @@ class Kafka:
 
     async def rewind(self, lane: Lane, position: int) -> None:
         partition = self._partitions.get(lane)
-        if partition is not None and self._member is not None:
+        if partition is not None and partition.opened and self._member is not None:
             self._member.fetcher.seek(partition, position)
             self._stirred.set()
 
@@ -341,6 +345,17 @@ class Kafka:
         self._member.fetcher.forget()
         self._seat, self._revoking = NO_SEAT, False
         self._left.set()
+        if lost:
+            self._count_loss(self._clock())
+
+    def _count_loss(self, now: float) -> None:
+        """Two static members of one name put each other out for ever."""
+        name, seats = self._options.instance_id, self._lost_at
+        seats.append(now)
+        within = LOSSES_MAX * 5 * self._options.heartbeat_seconds
+        if name and len(seats) == LOSSES_MAX and now - seats[0] < within:
+            told = f"another member of group {self._options.group} has the instance name {name}"
+            self._fail(Refused(f"{told}; each needs one of its own"))
 
     # -- watching
 
@@ -412,6 +427,8 @@ class Kafka:
         assert self._member is not None
         member = self._member
         member.fetcher.revive(now)
+        if denied := sorted(member.denied.intersection(self._options.topics)):
+            raise Refused(f"{self._servers}: no permission for topic {denied[0]}")
         for partition in self._partitions.values():
             if partition.trouble == TopicAuthorizationFailedError.__name__:
                 raise Refused(f"{self._servers}: no permission for topic {partition.place.topic}")

@@ -1,0 +1,475 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+import subprocess
+import threading
+import time
+import uuid
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import anyio
+import pytest
+import uvloop
+from aiokafka import TopicPartition, errors
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kafka_broker import running
+from kafka_reader import Reader, options, reading
+from streamfaas.flow.errors import Gone, Refused, Unreachable
+from streamfaas.sources.kafka import SaslOptions, TlsOptions, TokenEndpoint, member
+from streamfaas.sources.kafka.beginnings import begins_late, birth_note
+from streamfaas.sources.kafka.client import (
+    FetchedTokens,
+    FileTokens,
+    TokenError,
+    connection,
+    translated,
+)
+
+TOPICS = st.sets(st.sampled_from("abcde"), min_size=1)
+
+
+# -- where a new partition begins
+
+
+@given(TOPICS, st.integers(1, 9), st.integers(0, 20), st.data())
+def test_what_was_there_when_the_group_began_begins_where_it_was_told_to(topics, count, new, data):
+    """Whoever of the members looks first, and whatever has been committed since."""
+    topic = data.draw(st.sampled_from(sorted(topics)))
+    others = data.draw(st.sets(st.integers(0, count - 1).filter(lambda n: n != new)))
+    notes = {TopicPartition(topic, n): birth_note(count, topics) for n in others}
+    if others:
+        late = begins_late(TopicPartition(topic, new), notes, topics, by_pattern=False)
+        assert late == (new >= count)
+
+
+@given(TOPICS, st.integers(0, 5), st.booleans())
+def test_a_group_without_any_offset_has_nothing_late(topics, partition, by_pattern):
+    for topic in topics:
+        place = TopicPartition(topic, partition)
+        assert not begins_late(place, {}, topics, by_pattern=by_pattern)
+
+
+def test_a_group_of_another_client_is_joined_at_its_end_and_misses_nothing_new():
+    notes = {TopicPartition("a", 0): ""}
+    assert begins_late(TopicPartition("a", 1), notes, {"a"}, by_pattern=False)
+
+
+def test_a_topic_that_was_just_configured_begins_where_it_was_told_to():
+    notes = {TopicPartition("a", 0): birth_note(1, {"a"})}
+    assert not begins_late(TopicPartition("b", 0), notes, {"a", "b"}, by_pattern=False)
+
+
+def test_a_topic_that_a_pattern_finds_later_is_late_and_one_found_at_first_is_not():
+    notes = {TopicPartition("a", 0): birth_note(1, {"a", "b"})}
+    assert not begins_late(TopicPartition("b", 0), notes, {"b", "a"}, by_pattern=True)
+    assert begins_late(TopicPartition("c", 0), notes, {"a", "b", "c"}, by_pattern=True)
+
+
+# -- errors in our words
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "line"),
+    [
+        (ConnectionRefusedError(111, "no"), Unreachable, "cannot reach k:1 (connection refused)"),
+        (TimeoutError(), Unreachable, "cannot reach k:1 (no answer)"),
+        (errors.RequestTimedOutError(), Unreachable, "k:1 did not answer in time"),
+        (errors.UnknownTopicOrPartitionError(), Gone, "k:1: This request is for a topic"),
+        (
+            errors.GroupAuthorizationFailedError("g"),
+            Refused,
+            "k:1: no permission for the consumer group",
+        ),
+        (errors.KafkaError("TopicAuthorizationFailedError()"), Refused, "k:1: no permission for"),
+        (
+            ssl.SSLCertVerificationError(1, "self signed"),
+            Refused,
+            "k:1: its certificate is not trusted",
+        ),
+        (ValueError("Server sent wrong signature!"), Refused, "k:1: authentication failed"),
+        (TokenError(Refused("no token")), Refused, "no token"),
+    ],
+)
+def test_an_error_is_one_plain_line(error, kind, line):
+    told = translated(error, "k:1")
+    assert type(told) is kind
+    assert str(told).startswith(line)
+    assert "\n" not in str(told)
+    assert told.__cause__ is not None or isinstance(error, TokenError)
+
+
+def test_a_cause_is_found_under_the_wrappings_of_the_client():
+    inner = errors.KafkaConnectionError("Connection at k:1 closed")
+    inner.__cause__ = ConnectionResetError(104, "reset")
+    outer = errors.KafkaError("Unexpected error during coordination")
+    outer.__cause__ = inner
+    told = translated(outer, "k:1")
+    assert str(told) == ("cannot reach k:1 (it closed the connection: do tls and sasl fit this listener?)")
+
+
+def test_another_version_of_the_library_is_refused_by_name(monkeypatch):
+    monkeypatch.setattr(member.Fetcher, "seek_to", lambda self, tp, offset, extra: None)
+    leaned_on = [
+        (member.Fetcher.seek_to if part.__name__ == "seek_to" else part, names)
+        for part, names in member._LEANED_ON
+    ]
+    monkeypatch.setattr(member, "_LEANED_ON", leaned_on)
+    with pytest.raises(Refused, match=r"aiokafka 0\.14.*takes \(self tp offset extra\)"):
+        member._check_library()
+
+
+def test_secrets_do_not_show():
+    sasl = SaslOptions("PLAIN", "u", "geheim", token_endpoint=TokenEndpoint("u", "i", "geheim"))
+    tls = TlsOptions(password="geheim")
+    assert "geheim" not in repr(options("k:1", "g", "t", sasl=sasl, tls=tls))
+
+
+# -- tokens
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self):
+        return self.now
+
+
+@contextmanager
+def endpoint(answers):
+    """An OAuth endpoint on loopback that gives these answers in turn, the last for ever."""
+    asked = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            length = int(self.headers["content-length"])
+            asked.append((self.headers["authorization"], self.rfile.read(length).decode()))
+            status, body = answers[min(len(asked), len(answers)) - 1]
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/token", asked
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def token(name, seconds=100):
+    return 200, json.dumps({"access_token": name, "expires_in": seconds}).encode()
+
+
+def test_a_token_is_fetched_once_and_anew_before_it_ends():
+    clock = Clock()
+
+    async def scenario(url):
+        tokens = FetchedTokens(TokenEndpoint(url, "me&", "se cret", "kafka"), clock)
+        assert [await tokens.token(), await tokens.token()] == ["one", "one"]
+        clock.now += 96
+        assert await tokens.token() == "two"
+
+    with endpoint([token("one"), token("two")]) as (url, asked):
+        asyncio.run(scenario(url))
+    assert len(asked) == 2
+    # id and secret are form-encoded before they are joined, as RFC 6749 has it
+    assert asked[0][0] == "Basic bWUlMjY6c2UrY3JldA=="
+    assert asked[0][1] == "grant_type=client_credentials&scope=kafka"
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "line"),
+    [
+        ((401, b""), Refused, "gives no token: 401 Unauthorized"),
+        ((503, b""), Unreachable, "gives no token: 503"),
+        ((200, b"<html>"), Unreachable, "no token from"),
+        ((200, b"{}"), Refused, "answers without an access_token"),
+        ((200, b"[]"), Refused, "answers without an access_token"),
+    ],
+)
+def test_an_endpoint_that_gives_no_token_is_told_plainly(answer, kind, line):
+    async def scenario(url):
+        with pytest.raises(TokenError) as caught:
+            await FetchedTokens(TokenEndpoint(url, "me", "secret"), Clock()).token()
+        assert type(caught.value.told) is kind
+        assert line in str(caught.value.told)
+        assert "secret" not in str(caught.value.told)
+
+    with endpoint([answer]) as (url, _):
+        asyncio.run(scenario(url))
+
+
+def test_an_endpoint_that_is_down_does_not_matter_while_the_token_is_good():
+    clock = Clock()
+
+    async def scenario(url):
+        tokens = FetchedTokens(TokenEndpoint(url, "me", "secret"), clock)
+        assert await tokens.token() == "one"
+        clock.now += 90
+        with pytest.raises(TokenError):
+            await tokens._fetch()
+        assert await tokens.token() == "one"
+        clock.now += 10  # no longer
+        with pytest.raises(TokenError):
+            await tokens.token()
+
+    with endpoint([token("one"), (500, b"")]) as (url, _):
+        asyncio.run(scenario(url))
+
+
+def test_a_token_file_is_read_for_each_connection(tmp_path):
+    path = tmp_path / "token"
+    tokens = FileTokens(path)
+
+    async def scenario():
+        with pytest.raises(TokenError, match="cannot read the token"):
+            await tokens.token()
+        path.write_text("one\n")
+        assert await tokens.token() == "one"
+        path.write_text("two\n")
+        assert await tokens.token() == "two"
+        path.write_text(" ")
+        with pytest.raises(TokenError, match="is empty"):
+            await tokens.token()
+
+    asyncio.run(scenario())
+
+
+def test_files_that_cannot_be_used_are_refused_by_name(tmp_path):
+    broken = tmp_path / "broken.pem"
+    broken.write_text("nothing")
+    for tls in (TlsOptions(ca=tmp_path / "gone.pem"), TlsOptions(ca=broken)):
+        with pytest.raises(Refused, match=str(tls.ca)):
+            connection(tls, None, time.monotonic)
+    with pytest.raises(Refused, match="cannot use the certificate"):
+        connection(TlsOptions(certificate=broken), None, time.monotonic)
+
+
+# -- a broker that wants to know
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory):
+    """A broker with a listener for each way of letting somebody in."""
+    folder = tmp_path_factory.mktemp("tls")
+    authority, server, client = certificates(folder)
+    plain = "org.apache.kafka.common.security.plain.PlainLoginModule required"
+    scram = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
+    oauth = (
+        "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required "
+        'unsecuredLoginStringClaim_sub="broker";'
+    )
+    unsecured = "org.apache.kafka.common.security.oauthbearer.internals.unsecured."
+    listeners = {
+        "LOGIN": "SASL_PLAINTEXT",
+        "SAFE": "SASL_SSL",
+        "MUTUAL": "SSL",
+        "TOKEN": "SASL_PLAINTEXT",
+    }
+    properties = {
+        "sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512,OAUTHBEARER",
+        "ssl.keystore.type": "PEM",
+        "ssl.keystore.location": str(server),
+        "ssl.truststore.type": "PEM",
+        "ssl.truststore.location": str(authority),
+        "listener.name.mutual.ssl.client.auth": "required",
+        "listener.name.token.oauthbearer.sasl.jaas.config": oauth,
+        "listener.name.token.oauthbearer.sasl.server.callback.handler.class": (
+            unsecured + "OAuthBearerUnsecuredValidatorCallbackHandler"
+        ),
+        "listener.name.token.sasl.enabled.mechanisms": "OAUTHBEARER",
+    }
+    for name in ("login", "safe"):
+        properties[f"listener.name.{name}.sasl.enabled.mechanisms"] = (
+            "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512"
+        )
+        properties[f"listener.name.{name}.plain.sasl.jaas.config"] = (
+            f'{plain} username="u" password="p" user_u="p";'
+        )
+        for number in (256, 512):
+            properties[f"listener.name.{name}.scram-sha-{number}.sasl.jaas.config"] = scram
+    with running(listeners=listeners, properties=properties, scram={"s": "q"}) as kafka:
+        yield kafka, authority, client
+
+
+def certificates(folder: Path) -> tuple[Path, Path, Path]:
+    """An authority, a server's key and certificate in one file, and a client's with a password."""
+
+    def made(*arguments):
+        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
+
+    made(*["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "ca.key", "-out", "ca.pem", "-days", "2"],
+         "-subj", "/CN=authority")  # fmt: skip
+    (folder / "names").write_text("subjectAltName=IP:127.0.0.1,DNS:localhost")
+    for name in ("server", "client"):
+        made(*f"req -newkey rsa:2048 -nodes -keyout {name}.key -out {name}.csr".split(),
+             "-subj", f"/CN={name}")  # fmt: skip
+        made(*f"x509 -req -in {name}.csr -CA ca.pem -CAkey ca.key -CAcreateserial".split(),
+             *f"-out {name}.crt -days 2 -extfile names".split())  # fmt: skip
+        made(*f"pkcs8 -topk8 -nocrypt -in {name}.key -out {name}.pk8".split())
+    made(
+        *["pkcs8", "-topk8", "-in", "client.key", "-out", "client.locked", "-passout", "pass:open"]
+    )
+    whole = (folder / "server.pk8").read_text() + (folder / "server.crt").read_text()
+    (folder / "server.pem").write_text(whole + (folder / "ca.pem").read_text())
+    return folder / "ca.pem", folder / "server.pem", folder / "client.crt"
+
+
+async def reads(address, kafka, **how):
+    topic = await kafka.create_topic()
+    await kafka.produce(topic, [b"a", b"b"])
+    chosen = options(address, f"g-{uuid.uuid4().hex[:8]}", topic, **how)
+    async with reading("f/t", chosen) as reader:
+        await reader.records_are(2)
+        assert reader.values == [b"a", b"b"]
+        return [signal.reason for signal in reader.signals]
+
+
+async def is_refused(address, **how):
+    reader = Reader("f/t", options(address, "g", "t", **how))
+    try:
+        with pytest.raises((Refused, Unreachable)) as caught:
+            await reader.source.open(lambda work, name: None)
+    finally:
+        await reader.source.close()
+    assert "\n" not in str(caught.value)
+    return caught.value
+
+
+@pytest.mark.kafka
+@pytest.mark.slow
+@pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"])
+@pytest.mark.parametrize("safe", [False, True])
+def test_a_password_lets_us_in_and_a_wrong_one_is_refused(guarded, mechanism, safe):
+    kafka, authority, _ = guarded
+    user, password = ("u", "p") if mechanism == "PLAIN" else ("s", "q")
+    tls = TlsOptions(ca=authority) if safe else None
+    address = kafka.broker.address("SAFE" if safe else "LOGIN")
+
+    async def scenario():
+        told = await reads(address, kafka, tls=tls, sasl=SaslOptions(mechanism, user, password))
+        in_the_clear = [reason for reason in told if "in the clear" in reason]
+        assert len(in_the_clear) == (mechanism == "PLAIN" and not safe)
+        wrong = await is_refused(address, tls=tls, sasl=SaslOptions(mechanism, user, "wrong"))
+        assert type(wrong) is Refused
+        assert f"{address}: authentication failed" in str(wrong)
+
+    uvloop.run(scenario())
+
+
+@pytest.mark.kafka
+@pytest.mark.slow
+def test_tls_with_a_certificate_of_our_own(guarded):
+    kafka, authority, client = guarded
+    address = kafka.broker.address("MUTUAL")
+    with_key = TlsOptions(
+        ca=authority, certificate=client, key=client.with_name("client.locked"), password="open"
+    )
+    wrong_password = TlsOptions(
+        ca=authority, certificate=client, key=client.with_name("client.locked"), password="no"
+    )
+
+    async def scenario():
+        await reads(address, kafka, tls=with_key)
+        await reads(
+            address,
+            kafka,
+            tls=TlsOptions(
+                certificate=client, key=client.with_name("client.locked"), password="open",
+                verify=False,
+            ),
+        )  # fmt: skip
+        assert "cannot use the certificate" in str(await is_refused(address, tls=wrong_password))
+        assert "not trusted" in str(await is_refused(address, tls=TlsOptions()))
+        await is_refused(address, tls=TlsOptions(ca=authority))  # no certificate of ours
+
+    uvloop.run(scenario())
+
+
+@pytest.mark.kafka
+@pytest.mark.slow
+def test_the_wrong_way_of_talking_is_told_plainly(guarded):
+    kafka, authority, _ = guarded
+
+    async def scenario():
+        plain, login = kafka.broker.address("PLAINTEXT"), kafka.broker.address("LOGIN")
+        for address, tls in ((plain, TlsOptions(ca=authority)), (login, None)):
+            told = await is_refused(address, tls=tls)
+            assert "do tls and sasl fit this listener?" in str(told)
+        told = await is_refused(kafka.broker.address("TOKEN"), sasl=SaslOptions("PLAIN", "u", "p"))
+        assert "does not offer this SASL mechanism" in str(told)
+
+    uvloop.run(scenario())
+
+
+def unsecured(seconds):
+    """A token as Kafka's own developer mode wants it: nobody has signed it."""
+
+    def part(content):
+        import base64
+
+        return base64.urlsafe_b64encode(json.dumps(content).encode()).decode().rstrip("=")
+
+    now = int(time.time())
+    claims = {"sub": "u", "iat": now, "exp": now + seconds}
+    return f"{part({'alg': 'none'})}.{part(claims)}."
+
+
+@pytest.mark.kafka
+@pytest.mark.slow
+def test_a_token_lets_us_in_from_a_file_or_from_an_endpoint(guarded, tmp_path):
+    kafka, _, _ = guarded
+    address = kafka.broker.address("TOKEN")
+    (tmp_path / "token").write_text(unsecured(3600))
+
+    async def scenario(url):
+        file = SaslOptions("OAUTHBEARER", token_file=tmp_path / "token")
+        await reads(address, kafka, sasl=file)
+        fetched = SaslOptions("OAUTHBEARER", token_endpoint=TokenEndpoint(url, "me", "secret"))
+        await reads(address, kafka, sasl=fetched)
+        (tmp_path / "token").write_text("nonsense")
+        told = await is_refused(address, sasl=file)
+        assert "authentication failed" in str(told)
+        (tmp_path / "token").unlink()
+        assert "cannot read the token" in str(await is_refused(address, sasl=file))
+
+    with endpoint([token(unsecured(3600), 3600)]) as (url, _):
+        uvloop.run(scenario(url))
+
+
+@pytest.mark.kafka
+@pytest.mark.slow
+def test_the_broker_ends_connections_with_their_token_and_reading_goes_on(guarded, tmp_path):
+    """The client does not authenticate again on a connection that stands: it makes a new one."""
+    kafka, _, _ = guarded
+    path = tmp_path / "token"
+    path.write_text(unsecured(3))
+    sasl = SaslOptions("OAUTHBEARER", token_file=path)
+
+    async def scenario():
+        topic = await kafka.create_topic()
+        chosen = options(
+            kafka.broker.address("TOKEN"), f"g-{uuid.uuid4().hex[:8]}", topic, sasl=sasl
+        )
+        async with reading("f/t", chosen) as reader:
+            for n in range(10):
+                path.write_text(unsecured(3))
+                await kafka.produce(topic, [b"%d" % n])
+                await reader.records_are(n + 1)
+                await anyio.sleep(0.7)
+            assert reader.values == [b"%d" % n for n in range(10)]
+            assert not [s for s in reader.signals if s.state == "degraded"]
+
+    uvloop.run(scenario())
