@@ -8,10 +8,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from streamfaas.config import document, keys
-from streamfaas.config.document import MASK, Scalar, Table
+from streamfaas.config.document import MASK, Items, Scalar, Table
 from streamfaas.flow.errors import Problem
 
 _SHOWN_MAX = 60
+_OF_KEYS = ("missing", "extra_forbidden")
+"""Errors about a key, whatever its value."""
+
 _BARE = re.compile(r"[\x21-\x7e]+", re.ASCII)
 
 
@@ -20,7 +23,8 @@ def complaints(root: Table, errors: Iterable[Mapping[str, Any]]) -> list[Problem
     return [
         problem
         for error in errors
-        if (problem := _complaint(root, error, where(error))) is not None
+        if not _is_echo(root, error)
+        and (problem := _complaint(root, error, where(error))) is not None
     ]
 
 
@@ -51,9 +55,10 @@ def shown(value: Any) -> str:
     return text if len(text) <= _SHOWN_MAX else f"{text[:_SHOWN_MAX]}…"
 
 
-def _is_echo(error: Mapping[str, Any]) -> bool:
+def _is_echo(root: Table, error: Mapping[str, Any]) -> bool:
     """A list of nothing but wrong items counts as empty for the models."""
-    return error["type"] == "too_short" and bool(error["input"])
+    node = document.find(root, where(error))
+    return error["type"] == "too_short" and isinstance(node, Items) and bool(node.values)
 
 
 def _complaint(root: Table, error: Mapping[str, Any], path: document.Path) -> Problem | None:
@@ -64,7 +69,7 @@ def _complaint(root: Table, error: Mapping[str, Any], path: document.Path) -> Pr
     hidden = isinstance(node, Scalar) and node.hidden
     secret = path != () and path[-1] in keys.secrets()
     value = MASK if (hidden or secret) and not of_key else shown(error["input"])
-    at_key = of_key or error["type"] in ("missing", "extra_forbidden")
+    at_key = of_key or error["type"] in _OF_KEYS
     code, message, hint = _words(error, path, value)
     if error["type"] == "union_tag_invalid":
         path = (*path, "type")
@@ -77,10 +82,11 @@ def _complaint(root: Table, error: Mapping[str, Any], path: document.Path) -> Pr
 def _words(error: Mapping[str, Any], path: document.Path, value: str) -> tuple[str, str, str]:
     """Code, message and hint."""
     kind = error["type"]
+    if kind not in _OF_KEYS and error["input"] is None:
+        return "SF1044", "no value is given", ""
     if kind.startswith("SF"):
         told = error["ctx"]
-        head = f"{value} " if told["shown"] is not None else ""
-        return kind, f"{head}{told['message']}", told["hint"]
+        return kind, f"{value} {told['message']}", told["hint"]
     match kind:
         case "missing":
             return _missing(path)
@@ -91,10 +97,7 @@ def _words(error: Mapping[str, Any], path: document.Path, value: str) -> tuple[s
         case "union_tag_not_found":
             return "SF1043", "the key type is missing", f"one of {', '.join(keys.kinds())}"
         case "literal_error":
-            known = error["ctx"]["expected"].strip("'")
-            if path[-1] == "type":
-                return _type(path[:-1], error["input"], (known,))
-            return "SF1047", f"{value} is not {known}", ""
+            return _type(path[:-1], error["input"], (error["ctx"]["expected"].strip("'"),))
         case _:
             return _shape(error, value)
 

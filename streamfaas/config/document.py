@@ -212,9 +212,13 @@ _OTHERWISE = (
     (
         re.compile(r"[-+]?0[0-9][0-9_]*(\.[0-9_]*)?", re.ASCII),
         "a number with a leading zero, octal to some",
-        "",
+        "it without the zero",
     ),
-    (re.compile("[-+]?0o[0-7]+|[-+]?0b[01_]+", re.ASCII), "octal or binary to some", ""),
+    (
+        re.compile("[-+]?0o[0-7]+|[-+]?0b[01_]+", re.ASCII),
+        "octal or binary to some",
+        "it in decimal",
+    ),
     (
         re.compile(r"[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?", re.ASCII),
         "text here, but a number of base 60 to YAML 1.1",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +14,6 @@ from pydantic import GetCoreSchemaHandler, SecretStr
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from streamfaas.config import units
-from streamfaas.config.document import MASK
 
 NAME_PATTERN = "[A-Za-z0-9][A-Za-z0-9_-]{0,62}"
 TOPIC_PATTERN = r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,249}"
@@ -69,9 +68,10 @@ class Form:
         )
 
 
-def fail(code: LiteralString, message: str, hint: str = "", shown: Any = None) -> NoReturn:
-    """Ends a check. `shown` is what was found: it opens the message, or is masked there."""
-    raise PydanticCustomError(code, "{message}", {"message": message, "hint": hint, "shown": shown})
+def fail(code: LiteralString, message: str, hint: str = "") -> NoReturn:
+    """Ends a check. The message goes on from the value, which whoever tells it puts before, or
+    masks."""
+    raise PydanticCustomError(code, "{message}", {"message": message, "hint": hint})
 
 
 def duration(low: str, high: str) -> Form:
@@ -99,7 +99,7 @@ def size(low: str, high: str, *, step: str = "1B") -> Form:
         found: int = _unit("SF1046", value, "size", units.parse_size)
         _within(found, least, most, value, (low, high))
         if found % unit:
-            fail("SF1046", f"is not a multiple of {step}", shown=value)
+            fail("SF1046", f"is not a multiple of {step}")
         return found
 
     return Form(
@@ -135,7 +135,7 @@ def whole(low: int, high: int, *, word: LiteralString = "") -> Form:
         if isinstance(value, str) and _INTEGER.fullmatch(value):
             value = int(value)
         if isinstance(value, bool) or not isinstance(value, int):
-            fail("SF1044", f"is not {says}", shown=value)
+            fail("SF1044", f"is not {says}")
         _within(value, low, high, value, (f"{low:,}", f"{high:,}"))
         return int(value)
 
@@ -157,13 +157,24 @@ def number(low: float, high: float) -> Form:
         if isinstance(value, str) and re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,6})?", value, re.ASCII):
             value = float(value)
         if isinstance(value, bool) or not isinstance(value, int | float):
-            fail("SF1044", f"is not {says}", shown=value)
-        _within(value, low, high, value, (f"{low:,g}", f"{high:,g}"))
+            fail("SF1044", f"is not {says}")
+        _within(value, low, high, value, (f"{low:,}", f"{high:,}"))
         return float(value)
 
-    says = f"a number from {low:,g} to {high:,g}"
+    says = f"a number from {low:,} to {high:,}"
     own = {"type": "number", "minimum": low, "maximum": high}
     return Form(says, check, {"anyOf": [own, _INTERPOLATED]})
+
+
+def version() -> Form:
+    """The one version of the format that there is."""
+
+    def check(value: Any, _base: Path) -> int:
+        if value not in (1, "1") or isinstance(value, bool | float):
+            fail("SF1047", "is not a version of this format that is known here", "write 1")
+        return 1
+
+    return Form("1", check, {"const": 1})
 
 
 def flag() -> Form:
@@ -173,36 +184,42 @@ def flag() -> Form:
         if value in ("true", "false"):
             return bool(value == "true")
         if not isinstance(value, bool):
-            fail("SF1044", "is neither true nor false", shown=value)
+            fail("SF1044", "is neither true nor false")
         return value
 
     own = {"type": "boolean"}
     return Form("true or false", check, {"anyOf": [own, _INTERPOLATED]})
 
 
-def choice(*words: str, later: Mapping[str, str] | None = None) -> Form:
+def choice(*words: str, later: Collection[str] = ()) -> Form:
     """One of a few words. `later` are words that have a meaning, but not in this version."""
 
     def check(value: Any, _base: Path) -> str:
         if isinstance(value, str) and value in words:
             return str(value)
-        if isinstance(value, str) and later and value in later:
-            fail("SF1041", f"{later[value]} is not in this version", says_now, shown=value)
-        fail("SF1047", f"is not one of {', '.join(words)}", _nearest(value, words), shown=value)
+        if isinstance(value, str) and value in later:
+            fail("SF1041", "is not in this version", f"this version has {', '.join(words)}")
+        fail("SF1047", f"is not one of {', '.join(words)}", _nearest(value, words))
 
-    says_now = f"use {' or '.join(words)}"
     own = {"type": "string", "enum": list(words)}
     return Form(f"one of {', '.join(words)}", check, {"anyOf": [own, _INTERPOLATED]})
 
 
-def text(says: str, pattern: str = "", *, code: LiteralString = "SF1044", hint: str = "") -> Form:
+def text(
+    says: str,
+    pattern: str = "",
+    *,
+    code: LiteralString = "SF1044",
+    hint: str = "",
+    length_max: int = _TEXT_MAX,
+) -> Form:
     """Text without control characters, that matches a pattern as a whole."""
     compiled = re.compile(pattern, re.ASCII) if pattern else None
 
     def check(value: Any, _base: Path) -> str:
-        found = _line(value, says)
+        found = _line(value, says, length_max)
         if compiled is not None and not compiled.fullmatch(found):
-            fail(code, f"is not {says}", hint, shown=value)
+            fail(code, f"is not {says}", hint)
         return found
 
     schema = _pattern(pattern) if pattern else {"type": "string", "minLength": 1}
@@ -241,9 +258,9 @@ def variable() -> Form:
         found = _line(value, says)
         if not matching.fullmatch(found):
             hint = "use at least two letters, digits and _, with a letter first"
-            fail("SF1056", f"is not {says}", hint, shown=value)
+            fail("SF1056", f"is not {says}", hint)
         if found in RESERVED or found.startswith("AWS_LAMBDA_"):
-            fail("SF1058", "is reserved: the runtime sets it itself", "use another name", value)
+            fail("SF1058", "is reserved: the runtime sets it itself", "use another name")
         return found
 
     says = "a name of an environment variable"
@@ -258,9 +275,9 @@ def broker() -> Form:
         found = _line(value, says)
         if not matching.fullmatch(found):
             hint = f'write "{found}:9092"' if matching.fullmatch(f"{found}:9092") else ""
-            fail("SF1052", f"is not {says}", hint, shown=value)
+            fail("SF1052", f"is not {says}", hint)
         if not 1 <= int(found.rpartition(":")[2]) <= 65_535:
-            fail("SF1052", "has a port that is not from 1 to 65,535", shown=value)
+            fail("SF1052", "has a port that is not from 1 to 65,535")
         return found
 
     says = "a host and port, as in k1:9092"
@@ -272,14 +289,12 @@ def regex() -> Form:
     """A regular expression, as text that compiles."""
 
     def check(value: Any, _base: Path) -> str:
-        found = _line(value, says)
-        if len(found) > 255:
-            fail("SF1042", f"has {len(found)} characters, over the limit of 255")
+        found = _line(value, says, 255)
         try:
             with warnings.catch_warnings(action="error"):
                 re.compile(found)
         except (re.error, OverflowError, RecursionError, Warning) as cause:
-            fail("SF1054", f"is not {says}: {cause}", shown=value)
+            fail("SF1054", f"is not {says}: {cause}")
         return found
 
     says = "a regular expression"
@@ -294,11 +309,11 @@ def start() -> Form:
         if found in ("earliest", "latest"):
             return str(found)
         if not _TIME.fullmatch(found):
-            fail("SF1050", f"is not {says}", _nearest(value, ("earliest", "latest")), shown=value)
+            fail("SF1050", f"is not {says}", _nearest(value, ("earliest", "latest")))
         try:
             return datetime.fromisoformat(found.upper()).astimezone(UTC)
         except (ValueError, OverflowError) as cause:
-            fail("SF1050", f"is not a time: {cause}", shown=value)
+            fail("SF1050", f"is not a time: {cause}")
 
     says = "earliest, latest or a time like 2026-01-01T00:00:00Z"
     words = {"type": "string", "enum": ["earliest", "latest"]}
@@ -315,10 +330,8 @@ def location(says: str) -> Form:
 
     def check(value: Any, base: Path) -> Path:
         found = _line(value, says)
-        if len(found) > 4_095:
-            fail("SF1042", f"has {len(found):,} characters, over the limit of 4,095")
         if found.startswith("~"):
-            fail("SF1044", "begins with ~, which only a shell knows", "write the whole path", value)
+            fail("SF1044", "begins with ~, which only a shell knows", "write the whole path")
         return base / found
 
     return Form(says, check, {"type": "string", "minLength": 1})
@@ -329,9 +342,9 @@ def secret() -> Form:
 
     def check(value: Any, _base: Path) -> SecretStr:
         if not isinstance(value, str):
-            fail("SF1044", "is not text: put it in quotes", shown=MASK)
+            fail("SF1044", "is not text: put it in quotes")
         if not value or _CONTROL.search(value) or len(value) > _TEXT_MAX:
-            fail("SF1044", "is empty, too long, or has control characters in it", shown=MASK)
+            fail("SF1044", "is empty, too long, or has control characters in it")
         return SecretStr(value)
 
     schema = {"type": "string", "minLength": 1, "writeOnly": True}
@@ -347,37 +360,37 @@ def _pattern(pattern: str) -> dict[str, Any]:
 
 def _unit(code: LiteralString, value: Any, kind: str, parse: Callable[[str], Any]) -> Any:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
-        fail("SF1044", f"is not a {kind}", shown=value)
+        fail("SF1044", f"is not a {kind}")
     try:
         return parse(str(value))
     except units.UnitError as cause:
-        fail(code, str(cause), cause.hint, shown=value)
+        fail(code, str(cause), cause.hint)
 
 
 def _within(found: float, low: float, high: float, value: Any, said: tuple[str, str]) -> None:
     if not found >= low:  # so that NaN is refused too
-        fail("SF1042", f"is under the least of {said[0]}", shown=value)
+        fail("SF1042", f"is under the minimum of {said[0]}")
     if found > high:
-        fail("SF1042", f"is over the limit of {said[1]}", shown=value)
+        fail("SF1042", f"is over the limit of {said[1]}")
 
 
-def _line(value: Any, says: str) -> str:
+def _line(value: Any, says: str, length_max: int = _TEXT_MAX) -> str:
     """One line of text."""
     if not isinstance(value, str):
         _not_text(value)
     if not value:
         fail("SF1044", f"is empty; it has to be {says}")
-    if len(value) > _TEXT_MAX:
-        fail("SF1042", f"has {len(value):,} characters, over the limit of {_TEXT_MAX:,}")
+    if len(value) > length_max:
+        fail("SF1042", f"has {len(value):,} characters, over the limit of {length_max:,}")
     if _CONTROL.search(value):
-        fail("SF1044", "has control characters in it", shown=value)
+        fail("SF1044", "has control characters in it")
     return value
 
 
 def _not_text(value: Any) -> NoReturn:
     if isinstance(value, bool | int | float):
-        fail("SF1044", "is not text", "put it in quotes", shown=value)
-    fail("SF1044", "is not text", shown=value)
+        fail("SF1044", "is not text", "put it in quotes")
+    fail("SF1044", "is not text")
 
 
 def _nearest(value: Any, words: tuple[str, ...]) -> str:

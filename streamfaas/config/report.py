@@ -31,13 +31,18 @@ def summary(problem: Problem, name: str) -> str:
     where = f"{name}:{problem.line}:{problem.column}" if problem.line else name
     kind = "warning" if problem.warning else "error"
     path = f"{problem.path}: " if problem.path else ""
-    return f"{where}: {kind} {problem.code}: {path}{problem.message}"
+    return printable(f"{where}: {kind} {problem.code}: {path}{problem.message}")
+
+
+def printable(text: str) -> str:
+    """One line without anything that moves the cursor: what stands in a file cannot forge one."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _one(problem: Problem, name: str, lines: list[str]) -> Iterator[str]:
     yield summary(problem, name)
     more = f"streamfaas explain {problem.code}"
-    mend = f"{problem.hint}   ({more})" if problem.hint else f"({more})"
+    mend = printable(f"{problem.hint}   ({more})" if problem.hint else f"({more})")
     if not 0 < problem.line <= len(lines) or not any(lines):
         yield f"      {mend}"
         return

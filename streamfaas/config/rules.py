@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import stat
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -71,14 +72,14 @@ def judge(case: Case) -> Iterator[Problem]:
 def _code(case: Case) -> Iterator[Problem]:
     for name, function in case.config.functions.items():
         path = ("functions", name)
-        if not function.code.is_dir():
-            what = "is not a directory" if function.code.exists() else "does not exist"
-            yield case.tell("SF1063", (*path, "code"), f"{function.code} {what}")
+        wrong = _not_a_directory(function.code)
+        if wrong:
+            yield case.tell("SF1063", (*path, "code"), f"{function.code} {wrong}")
             continue
         module, _, _ = function.handler.rpartition(".")
         file = Path(*module.split("."))
         looked = (file.with_suffix(".py"), file / "__init__.py")
-        if not any((function.code / each).is_file() for each in looked):
+        if all(_not_a_file(function.code / each) for each in looked):
             yield case.tell(
                 "SF1064",
                 (*path, "handler"),
@@ -109,7 +110,10 @@ def _runtime(case: Case) -> Iterator[Problem]:
             )
         elif asked.startswith(("nodejs", "ruby", "java", "dotnet", "provided", "go")):
             yield case.tell(
-                "SF1041", path, f"the {asked} runtime: not in this version", f"it has {RUNTIME}"
+                "SF1041",
+                path,
+                f"the {asked} runtime: not in this version",
+                f"this version has {RUNTIME}",
             )
         else:
             yield case.tell("SF1047", path, f"{asked} is not a runtime", f"write {RUNTIME}")
@@ -120,14 +124,14 @@ def _venv(case: Case) -> Iterator[Problem]:
         if function.venv is None:
             continue
         path = ("functions", name, "venv")
-        if not (function.venv / "pyvenv.cfg").is_file():
+        if _not_a_file(function.venv / "pyvenv.cfg"):
             yield case.tell(
                 "SF1065",
                 path,
                 f"{function.venv} is not a virtual environment",
                 f"make one: {RUNTIME} -m venv {function.venv.name}",
             )
-        elif not (function.venv / "lib" / RUNTIME / "site-packages").is_dir():
+        elif _not_a_directory(function.venv / "lib" / RUNTIME / "site-packages"):
             found = sorted(each.name for each in (function.venv / "lib").glob("python3*"))
             made = f", but for {' and '.join(found)}" if found else ""
             yield case.tell("SF1065", path, f"{function.venv} is not made for {RUNTIME}{made}")
@@ -179,10 +183,11 @@ def _reserved(case: Case) -> Iterator[Problem]:
     limit, functions = case.config.limits.concurrency, case.config.functions
     total = sum(each.concurrency.reserved for each in functions.values())
     if total > limit:
+        greatest = max(functions, key=lambda name: functions[name].concurrency.reserved)
         yield case.tell(
             "SF1070",
-            ("limits", "concurrency"),
-            f"{total:,} invocations are reserved in all, more than the limit of {limit:,}",
+            ("functions", greatest, "concurrency", "reserved"),
+            f"{total:,} invocations are reserved in all, more than limits.concurrency: {limit:,}",
             "lower concurrency.reserved of a function, or raise the limit",
         )
     elif total == limit:
@@ -351,9 +356,9 @@ def _sasl(
 def _file(case: Case, path: document.Path, file: Path | None) -> Iterator[Problem]:
     if file is None:
         return
-    if not file.is_file():
-        what = "is not a file" if file.exists() else "does not exist"
-        yield case.tell("SF1075", path, f"{file} {what}")
+    wrong = _not_a_file(file)
+    if wrong:
+        yield case.tell("SF1075", path, f"{file} {wrong}")
     elif not os.access(file, os.R_OK):
         yield case.tell("SF1075", path, f"{file} may not be read", f"chmod or chown {file}")
 
@@ -390,10 +395,10 @@ def _directories(case: Case) -> Iterator[Problem]:
     sharers: dict[tuple[Path, str], list[tuple[document.Path, DirectoryTrigger]]]
     sharers = defaultdict(list)
     for path, trigger in _of_kind(case.config, DirectoryTrigger):
-        if not trigger.path.is_dir():
-            what = "is not a directory" if trigger.path.exists() else "does not exist"
-            hint = f"make it: mkdir -p {trigger.path}"
-            message = f"{trigger.path} {what}: the trigger waits until it is there"
+        wrong = _not_a_directory(trigger.path)
+        if wrong:
+            hint = f"make it: mkdir -p {shlex.quote(str(trigger.path))}"
+            message = f"{trigger.path} {wrong}: the trigger waits until it is there"
             yield case.tell("SF1076", (*path, "path"), message, hint, warning=True)
         if trigger.write and not trigger.prefix:
             yield case.tell(
@@ -513,7 +518,29 @@ def _of_kind(config: Config, kind: type[T]) -> Iterator[tuple[document.Path, T]]
 
 
 def _resolved(path: Path) -> Path:
-    return path.resolve()
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError):  # a loop of links, a name too long
+        return path
+
+
+def _not_a_directory(path: Path) -> str:
+    """Why not, or nothing."""
+    return _not(path, stat.S_ISDIR, "is not a directory")
+
+
+def _not_a_file(path: Path) -> str:
+    """Why not, or nothing."""
+    return _not(path, stat.S_ISREG, "is not a file")
+
+
+def _not(path: Path, is_kind: Callable[[int], bool], otherwise: str) -> str:
+    try:
+        return "" if is_kind(path.stat().st_mode) else otherwise
+    except FileNotFoundError:
+        return "does not exist"
+    except OSError as cause:
+        return f"cannot be looked at ({cause.strerror})"
 
 
 _RULES: tuple[Callable[[Case], Iterator[Problem]], ...] = (

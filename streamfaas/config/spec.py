@@ -26,11 +26,8 @@ from streamfaas.flow.errors import Problem
 RUNTIME = f"python{sys.version_info.major}.{sys.version_info.minor}"
 """The one runtime there is: the Python that runs the daemon."""
 
-LATER_MECHANISMS = {"GSSAPI": "Kerberos", "AWS_MSK_IAM": "MSK IAM"}
-
-LATER_VIA = {
-    word: f"notification by {word}" for word in ("webhook", "listen", "poll", "kafka", "sqs")
-}
+LATER_MECHANISMS = ("GSSAPI", "AWS_MSK_IAM")
+LATER_VIA = ("webhook", "listen", "poll", "kafka", "sqs")
 
 S3_EVENTS = (
     "s3:ObjectCreated:*",
@@ -425,6 +422,7 @@ class Function(Model):
             forms.HANDLER_PATTERN,
             code="SF1051",
             hint="write module.function, as in app.handler for handler() in app.py",
+            length_max=128,
         ),
     ] = Field(description="module.function, found in the code.", examples=["app.handler"])
     runtime: Annotated[str, forms.text("a runtime name", "[a-z]+[a-z0-9.]*")] = Field(
@@ -465,7 +463,9 @@ class Function(Model):
 class Config(Model):
     """A whole configuration. Once checked, every path is absolute and every default filled in."""
 
-    version: Literal[1] = Field(description="Version of this format: 1.")
+    version: Annotated[Literal[1], forms.version()] = Field(
+        description="Version of this format: 1."
+    )
     state: State = Field(default=State(), description="Where state is kept.")
     limits: Limits = Field(default=Limits(), description="What all functions together may use.")
     shutdown: Shutdown = Field(default=Shutdown(), description="How the daemon stops.")

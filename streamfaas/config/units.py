@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 
-DURATION_PATTERN = r"[0-9]{1,9}(\.[0-9]{1,3})?(ms|s|m|h)"
+DURATION_PATTERN = r"[0-9]{1,12}(\.[0-9]{1,3})?(ms|s|m|h)"
 SIZE_PATTERN = r"[0-9]{1,12}(B|[KMG]i?B)"
 
 _MILLISECONDS = {"h": 3_600_000, "m": 60_000, "s": 1_000, "ms": 1}
 _BYTES = {"GB": 1 << 30, "MB": 1 << 20, "KB": 1 << 10, "B": 1}
 _NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?", re.ASCII)
-_DURATION = re.compile(r"([0-9]{1,9})(?:\.([0-9]{1,3}))?(ms|s|m|h)", re.ASCII)
+_DURATION = re.compile(r"([0-9]{1,12})(?:\.([0-9]{1,3}))?(ms|s|m|h)", re.ASCII)
 _SIZE = re.compile(r"([0-9]{1,12})(B|[KMG]i?B)", re.ASCII)
 
 
