@@ -119,11 +119,11 @@ def test_a_new_record_is_handed_over_at_once(kafka):
 
 def test_earliest_latest_and_a_time_are_where_a_group_begins(kafka):
     async def scenario():
-        topic = await kafka.create_topic()
+        topic, now = await kafka.create_topic(), int(time.time() * 1000)
         async with kafka.producer() as producer:
             for n in range(10):
-                await producer.send_and_wait(topic, b"%d" % n, partition=0, timestamp_ms=1000 + n)
-        for start, first in (("earliest", 0), (1004, 4), (5000, 10), ("latest", 10)):
+                await producer.send_and_wait(topic, b"%d" % n, partition=0, timestamp_ms=now + n)
+        for start, first in (("earliest", 0), (now + 4, 4), (now + 99, 10), ("latest", 10)):
             name = group()
             chosen = options(kafka.bootstrap, name, topic, start=start)
             async with reading("f/t", chosen, settling=False) as reader:
