@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -32,14 +33,29 @@ def check(
         return None, (cause.problem,)
     base = base_dir.absolute()
     problems += interpolate(root, base, environ)
+    hidden = _hidden(root)
     config, found = _modelled(root, base, environ)
     places = {(problem.line, problem.column) for problem in problems}
     problems += [problem for problem in found if (problem.line, problem.column) not in places]
     problems.sort(key=lambda problem: (problem.line, problem.column, problem.warning))
+    told = tuple(_without(problem, hidden) for problem in problems[:PROBLEMS_MAX])
     if config is None or not all(problem.warning for problem in problems):
-        return None, tuple(problems[:PROBLEMS_MAX])
-    config.remember(base_dir / name, MappingProxyType(_origins(root)), tuple(problems))
-    return config, tuple(problems)
+        return None, told
+    config.remember(base_dir / name, MappingProxyType(_origins(root)), told)
+    return config, told
+
+
+def _hidden(root: Table) -> list[str]:
+    """Texts that no message may show, the longest first."""
+    found = {str(each.value) for _, each in document.scalars(root) if each.hidden and each.value}
+    return sorted(found, key=len, reverse=True)
+
+
+def _without(problem: Problem, hidden: list[str]) -> Problem:
+    message, hint = problem.message, problem.hint
+    for text in hidden:
+        message, hint = message.replace(text, document.MASK), hint.replace(text, document.MASK)
+    return replace(problem, message=message, hint=hint)
 
 
 def default_state(environ: Mapping[str, str]) -> str:

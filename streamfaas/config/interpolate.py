@@ -5,14 +5,13 @@ Only in values, after the YAML is parsed, and only once: what is put in is never
 
 from __future__ import annotations
 
-import os
 import re
-import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from streamfaas.config import document
 from streamfaas.config.document import Scalar, Table
+from streamfaas.config.files import read_small
 from streamfaas.flow.errors import Problem
 
 FILE_BYTES_MAX = 64 << 10
@@ -150,12 +149,7 @@ class _Reader:
 def _contents(path: Path, code: str, what: str) -> str:
     """The text of a small regular file, without the newline at its end."""
     try:
-        # not blocking: a pipe without a writer would hold us for ever
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        with os.fdopen(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise _Wrong(code, f"{what} is not a regular file")
-            data = file.read(FILE_BYTES_MAX + 1)
+        data, _ = read_small(path, FILE_BYTES_MAX)
     except OSError as cause:
         raise _Wrong(code, f"{what} cannot be read: {cause.strerror}") from cause
     if len(data) > FILE_BYTES_MAX:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from streamfaas.config import document
 from streamfaas.config.check import check, default_state, redacted
+from streamfaas.config.files import read_small
 from streamfaas.config.interpolate import interpolate
 from streamfaas.config.rules import unsafe
 from streamfaas.config.spec import SOCKET_NAME, Config
@@ -66,13 +66,7 @@ def socket_of(path: Path, environ: Mapping[str, str]) -> Path:
 def _read(path: Path) -> tuple[bytes, int, list[Problem]]:
     """The file's bytes and mode, and why it must not be trusted."""
     try:
-        # not blocking: a pipe without a writer would hold us for ever
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        with os.fdopen(descriptor, "rb") as file:
-            found = os.fstat(descriptor)
-            if not stat.S_ISREG(found.st_mode):
-                raise _cannot_read("it is not a regular file")
-            data = file.read(document.BYTES_MAX + 1)
+        data, found = read_small(path, document.BYTES_MAX)
         around = path.absolute().parent.stat()
     except (OSError, ValueError) as cause:
         hint = "make a project: streamfaas new" if isinstance(cause, FileNotFoundError) else ""

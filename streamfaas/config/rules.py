@@ -60,6 +60,10 @@ class Case:
         warning: bool = False,
     ) -> Problem:
         line, column = document.place(self.root, path, key=key)
+        node = document.find(self.root, path)
+        if isinstance(node, Scalar) and node.hidden:
+            message = f"what is put in from {node.origin} does not fit here"
+            hint = ""
         return Problem(code, document.dotted(path), line, column, message, hint, warning)
 
 

@@ -1,0 +1,27 @@
+"""Small regular files, read whole, without ever waiting."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+
+def read_small(path: Path, bytes_max: int) -> tuple[bytes, os.stat_result]:
+    """What a file holds, one byte more than `bytes_max` at most, and what there is to know of it.
+    `OSError` where it cannot be read; `ValueError` where the path cannot be one."""
+    # not blocking: a pipe without a writer would hold us for ever
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file")
+        parts = []
+        left = bytes_max + 1
+        while left and (part := os.read(descriptor, left)):
+            parts.append(part)
+            left -= len(part)
+        return b"".join(parts), found
+    finally:
+        os.close(descriptor)
