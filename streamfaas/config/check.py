@@ -18,9 +18,6 @@ from streamfaas.config.spec import RUNTIME, Config, Function
 from streamfaas.flow.errors import Problem
 from streamfaas.flow.verdict import ATTEMPTS_WITH_DESTINATION
 
-PROBLEMS_MAX = 1_000
-"""More than anybody reads: the rest is not worth finding words for."""
-
 
 def check(
     text: str, *, name: str, base_dir: Path, environ: Mapping[str, str]
@@ -38,7 +35,7 @@ def check(
     places = {(problem.line, problem.column) for problem in problems}
     problems += [problem for problem in found if (problem.line, problem.column) not in places]
     problems.sort(key=lambda problem: (problem.line, problem.column, problem.warning))
-    told = tuple(_without(problem, hidden) for problem in problems[:PROBLEMS_MAX])
+    told = tuple(_without(problem, hidden) for problem in problems[: document.PROBLEMS_MAX])
     if config is None or not all(problem.warning for problem in problems):
         return None, told
     config.remember(base_dir / name, MappingProxyType(_origins(root)), told)
@@ -96,7 +93,7 @@ def _modelled(
         except ValidationError as cause:
             errors = cause.errors(include_url=False)
         if sound:
-            problems = complaints.complaints(root, errors[:PROBLEMS_MAX])
+            problems = complaints.complaints(root, errors[: document.PROBLEMS_MAX])
             sound = False
         for path in {complaints.where(error) for error in errors}:
             lost.update(_left_out(data, path))

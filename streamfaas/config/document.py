@@ -21,6 +21,9 @@ BYTES_MAX = 1 << 20
 DEPTH_MAX = 64
 NODES_MAX = 100_000
 
+PROBLEMS_MAX = 1_000
+"""More than anybody reads: the rest is not worth finding words for."""
+
 
 class Hidden(str):
     """A text that came from a credential or a file: it prints as `***` wherever it is shown by
@@ -442,6 +445,8 @@ class _Builder:
     def _complain(
         self, code: str, at: tuple[int, int], message: str, hint: str = "", *, path: Path = ()
     ) -> None:
+        if len(self.problems) >= PROBLEMS_MAX:
+            return
         around = [
             frame.key if isinstance(frame.node, Table) else len(frame.node.values)
             for frame in self._stack

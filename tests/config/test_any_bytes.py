@@ -106,7 +106,7 @@ LARGE = {
     "variables": "version: 1\nx: '" + "${HOME}" * (MIB // 8) + "'",
     "growing": "version: 1\nx: '" + "${BIG}" * (MIB // 7) + "'",
     "triggers": "version: 1\nfunctions:\n  f:\n    code: .\n    handler: a.b\n    triggers:\n"
-    + "".join(f"      t{i}: {{type: memori, topic: a}}\n" for i in range(18_000)),
+    + "".join(f"      t{i}: {{type: memori, topic: a}}\n" for i in range(11_000)),
     "unknown keys": "version: 1\nfunctions:\n  f:\n" + "".join(f"    memry{i}: 1\n" for i in range(49_000)),
     "passwords": "version: 1\nconnections:\n"
     + "".join(f"  c{i}: {{type: kafka, brokers: [a:1], sasl: {{password: p}}}}\n" for i in range(8_000)),

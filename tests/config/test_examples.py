@@ -1,0 +1,22 @@
+"""Every example loads as it stands."""
+
+from pathlib import Path
+
+import pytest
+
+from streamfaas.config.check import check
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+NAMES = ["client-key-password", "kafka-password", "client-secret", "orders-api-key", "ca.pem", "client.pem", "client.key", "token"]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.name)
+def test_an_example_is_valid(path, tmp_path):
+    for name in NAMES:
+        (tmp_path / name).write_text("x\n")
+    environ = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
+    config, problems = check(path.read_text(), name=path.name, base_dir=CONFIGS, environ=environ)
+    assert config is not None, problems
+    # a directory that is watched is not part of the example
+    assert {problem.code for problem in problems} <= {"SF1076"}
+    assert config.functions

@@ -1,0 +1,55 @@
+"""The list of keys, read off the models."""
+
+from pathlib import Path
+
+from streamfaas.config import document, keys
+
+REFERENCE = Path(__file__).parents[2] / "configs" / "reference.yaml"
+
+
+def patterns(node, path=()):
+    """The paths of all keys in a tree, with `*` for names."""
+    if isinstance(node, document.Table):
+        names = path in {("connections",), ("functions",), ("functions", "*", "triggers")}
+        for name, value in node.values.items():
+            here = (*path, "*" if names else name)
+            if not names:
+                yield here
+            yield from patterns(value, here)
+
+
+def test_the_reference_configuration_has_every_key_and_no_other():
+    root, _ = document.parse(REFERENCE.read_text())
+    shown = {
+        path for path in patterns(root) if path[:3] != ("functions", "*", "env") or len(path) == 3
+    }
+    commented = {("functions", "*", "runtime"), ("functions", "*", "venv")}
+    assert shown | commented == {key.path for key in keys.known()}
+    assert all(f"# {path[-1]}:" in REFERENCE.read_text() for path in commented)
+
+
+def test_keys_of_later_versions_are_none_of_this_one():
+    known = {key.path for key in keys.known()}
+    # files of a directory have no order to keep: only there is it built
+    assert known & set(keys.LATER) == {("functions", "*", "triggers", "*", "parallel")}
+    for path in keys.LATER:
+        assert keys.later([part if part != "*" else "x" for part in path])
+
+
+def test_secrets_are_found_by_their_type():
+    assert keys.secrets() == {"password", "client_secret"}
+
+
+def test_the_nearest_word_is_the_one_that_was_meant():
+    words = ("memory", "best-effort", "on_failure")
+    assert keys.nearest("memry", words) == "memory"
+    assert keys.nearest("BEST_EFFORT", words) == "best-effort"
+    assert keys.nearest("onfailure", words) == "on_failure"
+    assert keys.nearest("zzz", words) == ""
+
+
+def test_siblings_are_those_of_the_same_kind_of_trigger():
+    path = ("functions", "f", "triggers", "t", "x")
+    assert "topics" in keys.siblings(path, "kafka")
+    assert "topics" not in keys.siblings(path, "memory")
+    assert "bucket" in keys.siblings(path, "object-store")

@@ -1,0 +1,71 @@
+"""The models: frozen, comparable, and silent about secrets."""
+
+import json
+
+import pydantic
+import pytest
+
+from config_project import HEAD, KAFKA, project, valid  # noqa: F401
+
+SASL = ("brokers:", "tls: {password: p1, key: key.pem, certificate: key.pem}, sasl: {mechanism: PLAIN, username: u, password: hunter2}, brokers:")  # fmt: skip
+
+
+def test_nothing_of_a_configuration_can_be_changed(project):  # noqa: F811
+    config = valid(KAFKA + "}", project)
+    with pytest.raises(pydantic.ValidationError):
+        config.limits.concurrency = 3
+    with pytest.raises(TypeError):
+        config.functions["g"] = config.functions["f"]
+    with pytest.raises(TypeError):
+        config.functions["f"].triggers["u"] = None
+    with pytest.raises(TypeError):
+        config.functions["f"].env["A"] = "b"
+
+
+def test_the_same_text_gives_equal_values_and_another_does_not(project):  # noqa: F811
+    one, two = valid(KAFKA + "}", project), valid(KAFKA + "}", project)
+    assert one == two
+    other = valid(KAFKA + ", batch: {size: 7}}", project)
+    assert one.functions["f"] != other.functions["f"]
+    assert one.connections == other.connections
+
+
+def test_secrets_are_in_no_output(project):  # noqa: F811
+    config = valid(KAFKA.replace(*SASL) + "}", project)
+    sasl = config.connections["main"].sasl
+    assert sasl.password.get_secret_value() == "hunter2"
+    for shown in (
+        repr(config),
+        str(config),
+        json.dumps(config.masked()),
+        repr(config.connections),
+        str(sasl),
+    ):
+        assert "hunter2" not in shown
+        assert "p1" not in shown
+    assert config.masked()["connections"]["main"]["sasl"]["password"] == "***"
+
+
+def test_a_masked_configuration_is_one_again(project):  # noqa: F811
+    config = valid(
+        KAFKA + ", retries: {max: 3}, on_failure: {type: file, path: d}}\n"
+        "      u: {type: memory, topic: a, records: 5}\n"
+        "      v: {type: object-store, via: directory, path: inbox, bucket: inbox, settle: 200ms}\n",
+        project,
+    )
+
+    def without_nothing(value):
+        if isinstance(value, dict):
+            return {
+                key: without_nothing(each)
+                for key, each in value.items()
+                if each not in (None, "", [])
+            }
+        return value
+
+    again = valid(json.dumps(without_nothing(config.masked())), project)
+    assert again == config
+
+
+def test_memory_is_told_in_mebibytes(project):  # noqa: F811
+    assert valid(HEAD + "    memory: 1GB\n", project).functions["f"].memory_mb == 1024
