@@ -82,11 +82,27 @@ class Objects:
 
         return await self._store.read(job)
 
-    async def get(self, key: bytes) -> Remembered | None:
-        def job(connection: sqlite3.Connection) -> Remembered | None:
+    async def some(self, keys: Sequence[bytes]) -> list[Remembered]:
+        """Those of the keys that are remembered."""
+
+        def job(connection: sqlite3.Connection) -> list[Remembered]:
             query = f"SELECT {_OBJECT} FROM objects WHERE bucket = ? AND key = ?"  # noqa: S608
-            row = connection.execute(query, (self._bucket, key)).fetchone()
-            return None if row is None else Remembered(*row)
+            rows = (connection.execute(query, (self._bucket, key)).fetchone() for key in keys)
+            return [Remembered(*row) for row in rows if row is not None]
+
+        return await self._store.read(job)
+
+    async def folders(self, keys: Sequence[bytes]) -> set[bytes]:
+        """Those of the keys that objects are remembered below of."""
+
+        def job(connection: sqlite3.Connection) -> set[bytes]:
+            query = "SELECT 1 FROM objects WHERE bucket = ? AND key > ? AND key < ? LIMIT 1"
+            return {
+                key
+                for key in keys
+                # "0" is what comes after the slash
+                if connection.execute(query, (self._bucket, key + b"/", key + b"0")).fetchone()
+            }
 
         return await self._store.read(job)
 

@@ -1,0 +1,419 @@
+"""A directory as a source: one event a change, at least once, in order for each key."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import anyio
+from watchfiles import awatch
+
+from streamfaas.flow.batch import Batch
+from streamfaas.flow.errors import StoreError, Unreachable, WorldError
+from streamfaas.flow.event import Encoding, Event
+from streamfaas.flow.ledger import Ledger, QueueLedger, Receipts, Settlement
+from streamfaas.flow.record import Instant, Lane, Record, Records, run_of_records
+from streamfaas.flow.verdict import BLOCKED_AFTER, Judge, judge_queue
+from streamfaas.sources import Arrival, Arrived, LaneView, Opened, SourceView, Spawn
+from streamfaas.sources.directory import inventory
+from streamfaas.sources.directory.inventory import Findings, Inventory, Rules
+from streamfaas.sources.directory.queue import KEYS_MAX, EventQueue
+from streamfaas.store import Store
+from streamfaas.store.objects import Objects
+from streamfaas.store.rows import Pending
+from streamfaas.telemetry.signals import Emit, SourceChanged
+from streamfaas.wire.s3_event import S3Change, encoded_key, matches, s3_event, s3_record
+
+WATCH_QUIET_MS = 50
+"""Changes are looked at once there was none for so long, …"""
+
+WATCH_DEBOUNCE_MS = 400
+"""… or after so long at the latest."""
+
+WATCH_AGAIN_SECONDS = 30.0
+"""When the kernel would not watch, it is asked again so much later."""
+
+IDLE_SECONDS = 60.0
+CLOSE_SECONDS = 5.0
+REMARKS_MAX = 1000
+NAMED_MAX = 20
+
+
+@dataclass(frozen=True, slots=True)
+class DirectoryOptions:
+    """What a trigger asks of its directory. `events` are patterns of S3 (`s3:ObjectCreated:*`,
+    `ObjectRemoved:*`, `*`). `existing`: objects that are there when the trigger is born are
+    events. `parallel`: how many events are in hand at a time."""
+
+    path: Path
+    bucket: str
+    prefix: str = ""
+    suffix: str = ""
+    events: tuple[str, ...] = ("s3:ObjectCreated:*",)
+    interval_seconds: float = 10.0
+    settle_seconds: float = 1.0
+    existing: bool = True
+    parallel: int = 10
+    region: str = "us-east-1"
+
+    def __post_init__(self) -> None:
+        assert self.interval_seconds > 0
+        assert self.settle_seconds >= 0
+        assert self.parallel >= 1
+
+
+class Directory:
+    """Files are objects, their paths below the directory are keys. Names that begin with a dot do
+    not exist, symbolic links are not followed, and only regular files count.
+
+    Delivery: at least once; each state of a file that was seen gives one event, those of one key
+    in order and one at a time. What happened while nobody looked is found by comparing with what
+    is remembered. A file that is replaced twice between two looks was replaced once. A file counts
+    as written when it has not been modified for `settle_seconds`; one whose modification time is
+    already that old (it was moved in) counts at once. That compares the clock of the file system
+    with ours: where it is ahead, a file must be seen unchanged for so long instead.
+
+    Entity tags are the MD5 of the content up to 16 MiB; beyond, a hash of size, modification time
+    and inode, in the form that S3 gives to objects of several parts.
+
+    Errors: `Gone`, `Refused` or `Unreachable` if the directory cannot be read at the start; later
+    the source is degraded until it can be. `Unreachable` if the store fails.
+
+    Permissions needed: read and search on the directory and all below it.
+    """
+
+    kind: ClassVar[str] = "directory"
+
+    def __init__(
+        self,
+        name: str,
+        options: DirectoryOptions,
+        *,
+        store: Store,
+        clock: Callable[[], Instant],
+        emit: Emit,
+        wall_clock: Callable[[], float] = time.time,  # noqa: TID251 - the time of an event
+    ) -> None:
+        self.name = name
+        self.judge: Judge = judge_queue
+        self._options = options
+        self._clock = clock
+        self._emit = emit
+        objects = Objects(store, name)
+        self._queue = EventQueue(objects)
+        rules = Rules(
+            path=options.path,
+            settle_seconds=options.settle_seconds,
+            # after a loss of memory, what was pending may be among what is there
+            existing=options.existing or bool(store.lost),
+            wanted=self._wanted,
+        )
+        self._inventory = Inventory(
+            rules, objects, clock=clock, wall_clock=wall_clock, recorded=self._recorded
+        )
+        lanes = [Lane(name, f"slot-{number}") for number in range(options.parallel)]
+        self._unopened = deque(lanes)
+        self._idle = dict.fromkeys(lanes)  # a set that keeps its order
+        self._in_hand: dict[Lane, Pending] = {}
+        self._changed = asyncio.Event()
+        self._hints: set[bytes] = set()
+        self._hinted = asyncio.Event()
+        self._sweep_at = Instant(0)
+        self._troubled = False
+        self._elsewhere = 0
+        self._unwatch = anyio.Event()
+        self._unwatched = ""
+        self._remarks: set[bytes] = set()
+        self._closing = False
+        self._state, self._reason = "connecting", ""
+
+    # -- pure
+
+    def ledger(self, lane: Lane) -> Ledger:
+        return QueueLedger(lane)
+
+    def shape(self, batch: Batch) -> Event:
+        return Event(Encoding.JSON, (self.event(batch),))
+
+    def event(self, batch: Batch) -> bytes:
+        return s3_event(record.value or b"" for record in self.records(batch))
+
+    def records(self, batch: Batch) -> tuple[Record, ...]:
+        found: list[Record] = []
+        for run in batch.runs:
+            assert isinstance(run.payload, Records)
+            found += run.payload.between(run.first, run.last)
+        return tuple(found)
+
+    def batch_info(self, batch: Batch) -> Mapping[str, Any]:
+        """S3 sends its events one by one and has no such thing; ours names the objects."""
+        return {
+            "S3BatchInfo": {
+                "batchSize": batch.count,
+                "bucketName": self._options.bucket,
+                "objects": [
+                    {"key": encoded_key(record.key or b""), "sequencer": f"{record.position:018X}"}
+                    for record in self.records(batch)
+                ],
+            }
+        }
+
+    # -- life
+
+    async def open(self, spawn: Spawn) -> None:
+        try:
+            await self._inventory.open()
+            await self._queue.open()
+        except StoreError as error:
+            raise _unreachable(error) from error
+        self._sweep_at = self._clock()
+        self._tell("running", "")
+        spawn(self._keep_up, "scan")
+        spawn(self._watch, "watch")
+
+    async def next(self, ready: Collection[Lane]) -> Arrival:
+        while True:
+            if self._unopened:
+                return Opened(self._unopened.popleft())
+            self._changed.clear()
+            await self._refill()
+            lane = next((lane for lane in self._idle if lane in ready), None)
+            if lane is not None and (event := self._queue.take(self._clock())) is not None:
+                del self._idle[lane]
+                self._in_hand[lane] = event
+                return Arrived(run_of_records((self._record(lane, event),), event.failures))
+            # without a lane it does not matter when an event that is held may go
+            await _wait(self._changed, self._seconds_until(self._queue.due if lane else None))
+
+    def wake(self) -> None:
+        self._changed.set()
+
+    async def rewind(self, lane: Lane, position: int) -> None:
+        raise AssertionError("a queue is not read again from a position")
+
+    async def closed(self, lane: Lane) -> None:
+        """Never asked for; but what is in the lane's hands goes to another."""
+        if (event := self._in_hand.pop(lane, None)) is not None:
+            await self._queue.give_back(event, None)
+        self.wake()
+
+    async def settle(self, settlement: Settlement) -> None:
+        """Durable when this returns."""
+        assert isinstance(settlement, Receipts)
+        event = self._in_hand.get(settlement.lane)
+        if event is None:
+            return
+        place = (event.sequencer, event.sequencer)
+        try:
+            if place in settlement.finished:
+                await self._queue.finish(event)
+            elif place in settlement.released:
+                await self._queue.give_back(event, settlement.at)
+            else:
+                return
+        except StoreError as error:
+            raise _unreachable(error) from error
+        del self._in_hand[settlement.lane]
+        self._idle[settlement.lane] = None
+        self.wake()
+
+    async def close(self) -> None:
+        """Every settlement is durable already."""
+        self._closing = True
+        self._unwatch.set()
+        self._hinted.set()
+
+    def view(self) -> SourceView:
+        """`lag` of a lane is what it has in hand, and its share of what waits."""
+        failing = self._queue.failing(BLOCKED_AFTER)
+        waiting = self._queue.count - len(self._in_hand)
+        lanes = {}
+        for number in range(self._options.parallel):
+            lane = Lane(self.name, f"slot-{number}")
+            event = self._in_hand.get(lane)
+            share = waiting // self._options.parallel
+            share += number < waiting % self._options.parallel
+            lanes[lane] = LaneView(
+                position=event.sequencer if event else None,
+                lag=share + (event is not None),
+                note=_text(event.key) if event else "",
+            )
+        return SourceView(
+            self._state,
+            self._reason,
+            lanes,
+            {
+                Lane(self.name, _text(event.key)): f"{event.name} has failed {event.failures} times"
+                for event in failing[:NAMED_MAX]
+            },
+            {
+                "pending": self._queue.count,
+                "blocked": len(failing),
+                "watch": self._unwatched or "on",
+                "remembered_from_elsewhere": self._elsewhere,
+            },
+        )
+
+    # -- events
+
+    async def _refill(self) -> None:
+        try:
+            await self._queue.refill()
+        except StoreError as error:
+            raise _unreachable(error) from error
+
+    def _recorded(self, events: int) -> None:
+        self._queue.arrived(events)
+        self.wake()
+
+    def _record(self, lane: Lane, event: Pending) -> Record:
+        change = S3Change(
+            event.name, event.key, event.sequencer, event.time_ms, event.size, event.etag
+        )
+        trigger = self.name.rpartition("/")[2]
+        options = self._options
+        value = s3_record(
+            change, region=options.region, bucket=options.bucket, configuration=trigger
+        )
+        return Record(lane, event.sequencer, value, event.key, event.time_ms)
+
+    def _wanted(self, name: str, key: bytes) -> bool:
+        options = self._options
+        return (
+            key.startswith(os.fsencode(options.prefix))
+            and key.endswith(os.fsencode(options.suffix))
+            and any(matches(pattern, name) for pattern in options.events)
+        )
+
+    # -- keeping up with the directory
+
+    async def _keep_up(self) -> None:
+        """The sweep is the truth. What the kernel tells of only says where to look sooner."""
+        try:
+            while not self._closing:
+                self._hinted.clear()
+                await self._look()
+                if not self._hints:
+                    await _wait(self._hinted, self._seconds_until(self._look_at()))
+        finally:
+            self._unwatch.set()  # so that the thread that watches lets go at once
+
+    def _look_at(self) -> Instant:
+        due = None if self._troubled else self._inventory.due
+        return self._sweep_at if due is None else min(self._sweep_at, due)
+
+    async def _look(self) -> None:
+        hints, self._hints = self._hints, set()
+        sweeping = self._clock() >= self._sweep_at or len(hints) > inventory.PAGE
+        if sweeping:
+            self._sweep_at = Instant(self._clock() + self._options.interval_seconds)
+        before = self._inventory.identity
+        try:
+            if sweeping:
+                await self._swept(await self._inventory.sweep())
+            elif keys := hints or self._inventory.due_keys():
+                await self._inventory.examine(keys)
+        except WorldError as error:
+            self._trouble(str(error))
+        except StoreError as error:
+            self._trouble(f"{error}; {error.remedy}")
+        if self._troubled or self._inventory.identity != before:
+            self._unwatch.set()  # what is watched may be another directory by now
+
+    def _trouble(self, reason: str) -> None:
+        """Nothing is lost: the next sweep finds what this look did not."""
+        self._troubled = True
+        self._tell("degraded", reason)
+        self._sweep_at = Instant(self._clock() + self._options.interval_seconds)
+
+    async def _swept(self, findings: Findings) -> None:
+        self._troubled = False
+        for skipped in findings.skipped:
+            if skipped.key not in self._remarks and len(self._remarks) < REMARKS_MAX:
+                self._remarks.add(skipped.key)
+                remark = f"{_text(skipped.key)} is left out: {skipped.reason}"
+                self._emit(SourceChanged(self.name, self._state, remark))
+        self._elsewhere = await self._inventory.elsewhere()
+        if findings.hidden:
+            self._tell("degraded", _described(findings))
+        elif self._elsewhere:
+            self._tell(
+                "degraded",
+                f"{self._options.path} is not the directory that it was: {self._elsewhere} "
+                "objects of the other one are remembered, and not taken for removed "
+                "(is a volume not mounted?)",
+            )
+        elif self._queue.full:
+            self._tell("degraded", f"{KEYS_MAX} keys fail at the same time: others have to wait")
+        else:
+            self._tell("running", "")
+
+    async def _watch(self) -> None:
+        while not self._closing:
+            self._unwatch = anyio.Event()
+            try:
+                async for changes in awatch(
+                    self._options.path,
+                    watch_filter=None,
+                    debounce=WATCH_DEBOUNCE_MS,
+                    step=WATCH_QUIET_MS,
+                    stop_event=self._unwatch,
+                    rust_timeout=5_000,
+                    ignore_permission_denied=True,
+                ):
+                    self._unwatched = ""
+                    self._hint(path for _, path in changes)
+            except (OSError, RuntimeError) as error:  # too many watches; or it is not there
+                self._unwatched = f"off, found by sweeps only: {error}"
+            with anyio.move_on_after(WATCH_AGAIN_SECONDS):
+                await self._unwatch.wait()
+
+    def _hint(self, paths: Iterable[str]) -> None:
+        for path in paths:
+            key = os.path.relpath(os.fsencode(path), os.fsencode(self._options.path))
+            if not any(name.startswith(b".") for name in key.split(b"/")):
+                self._hints.add(key)
+            if len(self._hints) > inventory.PAGE:  # so many that all is to be looked at
+                break
+        if self._hints:
+            self._hinted.set()
+
+    # -- small
+
+    def _tell(self, state: str, reason: str) -> None:
+        if (state, reason) != (self._state, self._reason):
+            self._state, self._reason = state, reason
+            self._emit(SourceChanged(self.name, state, reason))
+
+    def _seconds_until(self, at: Instant | None) -> float:
+        return IDLE_SECONDS if at is None else max(0.0, min(at - self._clock(), IDLE_SECONDS))
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    """Until it is set, or so long."""
+    timer = asyncio.get_running_loop().call_later(seconds, event.set)
+    try:
+        await event.wait()
+    finally:
+        timer.cancel()
+
+
+def _described(findings: Findings) -> str:
+    first = findings.hidden[0]
+    more = f" and {len(findings.hidden) - 1} more" if len(findings.hidden) > 1 else ""
+    place = _text(first.prefix) or "the directory"
+    return f"{place}{more} cannot be looked into: {first.reason}"
+
+
+def _text(key: bytes) -> str:
+    return key.decode("utf-8", "backslashreplace")
+
+
+def _unreachable(error: StoreError) -> Unreachable:
+    return Unreachable(f"{error}; {error.remedy}".rstrip("; "))

@@ -1,0 +1,332 @@
+"""A simulated stream in this process, shaped like Kafka: for trying things and for tests."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any, ClassVar
+
+import orjson
+
+from streamfaas.flow.batch import Batch
+from streamfaas.flow.errors import Busy
+from streamfaas.flow.event import Encoding, Event
+from streamfaas.flow.ledger import Checkpoint, Ledger, LogLedger, Settlement
+from streamfaas.flow.record import Headers, Instant, Lane, Record, Records, run_of_records
+from streamfaas.flow.verdict import Judge, judge_log
+from streamfaas.sources import Arrival, Arrived, Closing, LaneView, Opened, SourceView, Spawn
+from streamfaas.telemetry.signals import Emit
+from streamfaas.wire.kafka_event import kafka_batch_info, kafka_event
+
+RUN_MAX = 500
+"""Records that are handed over at a time."""
+
+PUT_MAX = 1_000_000
+"""Records of one lane that were put in and are not settled."""
+
+GRACE_SECONDS = 10.0
+SERVERS = "memory:9092"
+"""What the event gives as bootstrap servers."""
+
+Generate = Callable[[int], bytes]
+
+
+def orders(seed: int = 0) -> Generate:
+    """Orders of a shop, told by their number: the same seed gives the same ones."""
+
+    def order(number: int) -> bytes:
+        chance = _scrambled(seed, number)
+        return orjson.dumps(
+            {
+                "id": number,
+                "customer": f"customer-{chance % 97}",
+                "total": (chance >> 8) % 20_000 / 100 + 1,
+                "items": (chance >> 32) % 5 + 1,
+            }
+        )
+
+    return order
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryOptions:
+    """What is simulated. `records` None goes on for ever, `rate_per_second` None gives all that
+    there is at once; both are over all partitions. `value` makes the value of the n-th record."""
+
+    topic: str
+    partitions: int = 1
+    records: int | None = None
+    rate_per_second: float | None = None
+    seed: int = 0
+    value: Generate | None = None
+
+    def __post_init__(self) -> None:
+        assert self.partitions >= 1
+        assert self.records is None or self.records >= 0
+        assert self.rate_per_second is None or self.rate_per_second > 0
+
+
+@dataclass(slots=True)
+class Stream:
+    """What a broker would keep while its readers come and go: since when there is something, what
+    was put in beside what is generated, and how far each lane has been settled."""
+
+    born: Instant | None = None
+    born_ms: int = 0
+    put: dict[str, deque[Record]] = field(default_factory=dict)
+    ends: dict[str, int] = field(default_factory=dict)
+    checkpoints: dict[str, int] = field(default_factory=dict)
+
+
+class Memory:
+    """Records that are made up, or put in by whoever holds this object.
+
+    Delivery: at least once, in order within a lane, for as long as the `stream` is kept; it ends
+    with the process. Errors: `Busy` from `put` when far too much lies unsettled.
+    """
+
+    kind: ClassVar[str] = "memory"
+
+    def __init__(
+        self,
+        name: str,
+        options: MemoryOptions,
+        *,
+        clock: Callable[[], Instant],
+        emit: Emit,
+        stream: Stream | None = None,
+        wall_clock: Callable[[], float] = time.time,  # noqa: TID251 - the timestamps of records
+    ) -> None:
+        self.name = name
+        self.judge: Judge = judge_log
+        self.stream = Stream() if stream is None else stream
+        self._options = options
+        self._clock = clock
+        self._wall_clock = wall_clock
+        self._value = orders(options.seed) if options.value is None else options.value
+        self.lanes = tuple(
+            Lane(name, f"{options.topic}-{number}") for number in range(options.partitions)
+        )
+        self._count = _ENDLESS if options.records is None else options.records
+        self._numbers = {lane: number for number, lane in enumerate(self.lanes)}
+        self._told: deque[Opened | Closing] = deque()
+        self._next: dict[Lane, int] = {}  # lanes that are ours, and where reading goes on
+        self._leaving: set[Lane] = set()  # told to close, and not closed yet
+        self._turn = 0
+        self._changed = asyncio.Event()
+        self._settled = asyncio.Event()
+        self._state = "connecting"
+
+    # -- pure
+
+    def ledger(self, lane: Lane) -> Ledger:
+        return LogLedger(lane)
+
+    def shape(self, batch: Batch) -> Event:
+        return Event(Encoding.JSON, (self.event(batch),))
+
+    def event(self, batch: Batch) -> bytes:
+        partition = self._numbers[batch.lane]
+        return kafka_event(self._options.topic, partition, SERVERS, self.records(batch))
+
+    def records(self, batch: Batch) -> tuple[Record, ...]:
+        found: list[Record] = []
+        for run in batch.runs:
+            assert isinstance(run.payload, Records)
+            found += run.payload.between(run.first, run.last)
+        return tuple(found)
+
+    def batch_info(self, batch: Batch) -> Mapping[str, Any]:
+        return kafka_batch_info(batch, SERVERS, self.records(batch))
+
+    # -- life
+
+    async def open(self, spawn: Spawn) -> None:
+        if self.stream.born is None:
+            self.stream.born = self._clock()
+            self.stream.born_ms = int(self._wall_clock() * 1000)
+        for lane in self.lanes:
+            self.assign(lane)
+        self._state = "running"
+
+    async def next(self, ready: Collection[Lane]) -> Arrival:
+        while True:
+            self._changed.clear()
+            if (told := self._tell()) is not None:
+                return told
+            for lane in self._in_turn(ready):
+                if records := self._read(lane):
+                    self._next[lane] = records[-1].position + 1
+                    return Arrived(run_of_records(records))
+            await self._wait()
+
+    def wake(self) -> None:
+        self._changed.set()
+
+    async def rewind(self, lane: Lane, position: int) -> None:
+        if lane in self._next:
+            self._next[lane] = min(self._next[lane], position)
+        self.wake()
+
+    async def closed(self, lane: Lane) -> None:
+        self._leaving.discard(lane)
+        self.wake()
+
+    async def settle(self, settlement: Settlement) -> None:
+        assert isinstance(settlement, Checkpoint)
+        name, position = settlement.lane.name, settlement.position
+        assert position > self.stream.checkpoints.get(name, -1), "a settlement went back"
+        self.stream.checkpoints[name] = position
+        put = self.stream.put.get(name, deque())
+        while put and put[0].position <= position:
+            put.popleft()
+        self._settled.set()
+
+    async def close(self) -> None:
+        self._next.clear()
+        self._told.clear()
+        self._leaving.clear()
+
+    def view(self) -> SourceView:
+        return SourceView(
+            self._state,
+            lanes={
+                lane: LaneView(
+                    position=self.stream.checkpoints.get(lane.name),
+                    lag=self._lag(lane),
+                )
+                for lane in self.lanes
+            },
+        )
+
+    # -- what a broker and its other clients would do
+
+    def put(
+        self, lane: Lane, value: bytes | None, key: bytes | None = None, headers: Headers = ()
+    ) -> int:
+        """Appends a record to a lane whose own ones have an end; its position."""
+        assert self._options.records is not None, "a stream that has no end is not added to"
+        position = self._end_of_all(lane)
+        put = self.stream.put.setdefault(lane.name, deque())
+        if len(put) >= PUT_MAX:
+            raise Busy(f"{PUT_MAX} records lie unsettled in {lane.name}")
+        time_ms = int(self._wall_clock() * 1000)
+        put.append(Record(lane, position, value, key, time_ms, headers=headers))
+        self.stream.ends[lane.name] = position + 1
+        self.wake()
+        return position
+
+    def revoke(self, lane: Lane, grace_seconds: float = GRACE_SECONDS) -> None:
+        """Another reader shall have the lane."""
+        self._told.append(Closing(lane, grace_seconds))
+        self.wake()
+
+    def assign(self, lane: Lane) -> None:
+        """The lane is ours, from its checkpoint on."""
+        self._told.append(Opened(lane))
+        self.wake()
+
+    async def finished(self) -> None:
+        """Waits until everything is settled, for ever if there is no end."""
+        while any(
+            self.stream.checkpoints.get(lane.name, -1) + 1 < self._end_of_all(lane)
+            for lane in self.lanes
+        ):
+            self._settled.clear()
+            await self._settled.wait()
+
+    # -- reading
+
+    def _tell(self) -> Opened | Closing | None:
+        """What is to be told next; a lane that is still leaving cannot be opened again."""
+        for told in self._told:
+            if told.lane not in self._leaving:
+                self._told.remove(told)
+                break
+        else:
+            return None
+        if isinstance(told, Opened):
+            self._next[told.lane] = self.stream.checkpoints.get(told.lane.name, -1) + 1
+        else:
+            self._leaving.add(told.lane)
+            self._next.pop(told.lane, None)
+        return told
+
+    def _in_turn(self, ready: Collection[Lane]) -> list[Lane]:
+        """Lanes that may be read, each time beginning with another."""
+        lanes = [lane for lane in self._next if lane in ready]
+        self._turn += 1
+        start = self._turn % len(lanes) if lanes else 0
+        return lanes[start:] + lanes[:start]
+
+    def _read(self, lane: Lane) -> tuple[Record, ...]:
+        first = self._next[lane]
+        last = min(first + RUN_MAX, self._end(lane))
+        generated = min(last, self._share(lane, self._count))
+        found = [self._made(lane, position) for position in range(first, generated)]
+        if put := self.stream.put.get(lane.name):
+            base = put[0].position
+            found += islice(put, max(0, first - base), max(0, last - base))
+        return tuple(found)
+
+    def _made(self, lane: Lane, position: int) -> Record:
+        number = position * len(self.lanes) + self._numbers[lane]
+        rate = self._options.rate_per_second
+        later_ms = 0 if rate is None else int(number * 1000 / rate)
+        key = b"customer-%d" % (_scrambled(self._options.seed, number) % 97)
+        return Record(lane, position, self._value(number), key, self.stream.born_ms + later_ms)
+
+    def _end(self, lane: Lane) -> int:
+        """The position after the last record that is there by now."""
+        count = self._count
+        if self._options.rate_per_second is not None:
+            born = self.stream.born
+            elapsed = 0.0 if born is None else self._clock() - born
+            count = min(count, int(elapsed * self._options.rate_per_second) + 1)
+        generated = self._share(lane, count)
+        return generated if count < self._count else max(generated, self._put_end(lane))
+
+    def _lag(self, lane: Lane) -> int | None:
+        lag = self._end(lane) - self.stream.checkpoints.get(lane.name, -1) - 1
+        return lag if lag < _ENDLESS >> 32 else None
+
+    def _end_of_all(self, lane: Lane) -> int:
+        """The position after the last record that will ever be there by itself."""
+        return max(self._share(lane, self._count), self._put_end(lane))
+
+    def _put_end(self, lane: Lane) -> int:
+        return self.stream.ends.get(lane.name, 0)
+
+    def _share(self, lane: Lane, count: int) -> int:
+        """How many of the first `count` records fall to a lane."""
+        partitions = len(self.lanes)
+        return (count + partitions - 1 - self._numbers[lane]) // partitions
+
+    async def _wait(self) -> None:
+        """Until something changes, or the next record is due."""
+        rate = self._options.rate_per_second
+        pause = _IDLE_SECONDS if rate is None else min(max(1 / rate, 0.01), _IDLE_SECONDS)
+        timer = asyncio.get_running_loop().call_later(pause, self._changed.set)
+        try:
+            await self._changed.wait()
+        finally:
+            timer.cancel()
+
+
+_ENDLESS = 1 << 62
+_IDLE_SECONDS = 60.0
+
+
+def _scrambled(seed: int, number: int) -> int:
+    """64 bits that look like chance (the finaliser of MurmurHash3)."""
+    value = (number + (seed + 1) * 0x9E3779B97F4A7C15) & _MASK
+    value = ((value ^ value >> 33) * 0xFF51AFD7ED558CCD) & _MASK
+    value = ((value ^ value >> 33) * 0xC4CEB9FE1A85EC53) & _MASK
+    return value ^ value >> 33
+
+
+_MASK = (1 << 64) - 1
