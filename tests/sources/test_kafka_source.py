@@ -8,7 +8,8 @@ import orjson
 import pytest
 import uvloop
 
-from kafka_reader import Reader, options, reading
+from kafka_broker import running
+from kafka_reader import Reader, alone, options, reading
 from streamfaas.flow.batch import Batch
 from streamfaas.flow.errors import Unreachable
 from streamfaas.flow.event import Encoding
@@ -519,5 +520,60 @@ def test_nobody_there_is_one_plain_line():
         with pytest.raises(Unreachable, match=r"^cannot reach 127.0.0.1:1 \(connection refused\)$"):
             await reader.source.open(lambda work, name: None)
         await reader.source.close()
+
+    uvloop.run(scenario())
+
+
+@pytest.fixture(scope="module")
+def mortal():
+    with running() as made:
+        yield made
+
+
+def test_a_broker_that_dies_and_comes_back_costs_no_record(mortal):
+    async def scenario():
+        topic, name = await mortal.create_topic(partitions=2), group()
+        chosen = options(
+            mortal.bootstrap, name, topic, session_timeout_seconds=20, rebalance_timeout_seconds=20
+        )
+        async with reading("f/t", chosen) as reader:
+            for turn in range(3):
+                await mortal.produce(topic, numbered(10, 10 * turn))
+                await reader.records_are(10 * turn + 10)
+                mortal.broker.kill()
+                await reader.until(lambda: reader.source.view().state == "degraded")
+                reason = reader.source.view().reason
+                assert f"cannot reach {mortal.bootstrap}" in reason or "committed" in reason
+                await mortal.broker.start()
+                await reader.until(lambda: reader.source.view().state == "running")
+            await mortal.produce(topic, numbered(10, 30))
+            await reader.until(lambda: set(reader.values) >= set(numbered(40)))
+            told = [signal.state for signal in reader.signals]
+            assert told.count("running") == told.count("degraded") or len(told) < 20
+        ends = await mortal.ends(topic)
+        assert await mortal.committed(name, topic) == ends
+
+    uvloop.run(scenario())
+
+
+def test_a_frozen_broker_is_given_up_and_one_that_wakes_is_read_on(mortal):
+    async def scenario():
+        topic, name = await mortal.create_topic(), group()
+        chosen = options(mortal.bootstrap, name, topic, stall_seconds=1.5)
+        await mortal.produce(topic, numbered(5))
+        with pytest.raises(ExceptionGroup) as caught:
+            async with reading("f/t", chosen) as reader:
+                await reader.records_are(5)
+                mortal.broker.freeze()
+                try:
+                    await anyio.sleep(20)
+                finally:
+                    mortal.broker.thaw()
+        assert isinstance(alone(caught.value), Unreachable)
+        assert str(alone(caught.value)).startswith("stalled: no broker has answered for")
+        assert [signal.state for signal in reader.signals][-1] == "rebuilt"
+        async with reading("f/t", chosen) as reader:
+            await mortal.produce(topic, numbered(5, 5))
+            await reader.until(lambda: reader.values[-5:] == numbered(5, 5))
 
     uvloop.run(scenario())

@@ -267,6 +267,8 @@ def _from_kafka(error: KafkaError, where: str) -> WorldError:
         return Busy(f"{where} asks for less: {told}")
     if isinstance(error, (errors.RequestTimedOutError, errors.KafkaTimeoutError)):
         return Unreachable(f"{where} did not answer in time")
+    if isinstance(error, errors.NodeNotReadyError):  # whose connection failed before
+        return Unreachable(f"cannot reach {where}")
     if isinstance(error, KafkaConnectionError):
         return Unreachable(f"cannot reach {where} ({_cause(error)})")
     return Unreachable(f"{where}: {told}")

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +23,10 @@ REPLY_FETCHES = 16
 FRESH_SECONDS = 0.1
 """How long a node waits for what it has answered to be taken, so that the next request can be for
 all of its partitions together."""
+
+HURRIED_MS = 20
+HURRIED_SECONDS = 1.0
+"""While a reply of this age waits to be taken, no broker is asked to wait for longer than that."""
 
 REST_SECONDS = 0.1
 """How long a partition rests after it was answered with an error."""
@@ -56,17 +59,25 @@ class Partition:
 class Reply:
     """What a broker answered for one partition, waiting to be taken."""
 
-    __slots__ = ("assignment", "fresh_until", "position", "scan")
+    __slots__ = ("assignment", "came_at", "partition", "position", "scan", "waits_for")
 
-    def __init__(self, assignment: Any, position: int, found: Scan, fresh_until: float) -> None:
+    def __init__(
+        self, assignment: Any, partition: Partition, found: Scan, came_at: float, waits_for: Waits
+    ) -> None:
         self.assignment = assignment
-        self.position = position
+        self.partition = partition
+        self.position = partition.expected
         self.scan = found
-        self.fresh_until = fresh_until
+        self.came_at = came_at
+        self.waits_for = waits_for
 
     def calculate_backoff(self) -> float:
-        """Asked by the library: a node gets no new request while it might be about more."""
-        return max(0.0, self.fresh_until - time.monotonic())
+        """Asked by the library: for how long the node gets no request, so that its next one can be
+        for this partition as well."""
+        return self.waits_for(self)
+
+
+Waits = Callable[[Reply], float]
 
 
 class Stop:
@@ -104,6 +115,9 @@ class RawFetcher(Fetcher):  # type: ignore[misc] # the library is untyped
         self._partitions: dict[TopicPartition, Partition] = {}
         self._enlarged_for: TopicPartition | None = None
         self._fetch_bytes: int = options["max_partition_fetch_bytes"]
+        self._wait_ms: int = options["fetch_max_wait_ms"]
+        self.ready: Collection[Lane] = ()
+        """Lanes that take what comes."""
         self.troubles: dict[int, tuple[float, KafkaError]] = {}
         """Nodes that do not answer: since when, and why."""
         super().__init__(
@@ -190,6 +204,14 @@ class RawFetcher(Fetcher):  # type: ignore[misc] # the library is untyped
             self._take_in(assignment, request, response)
         return False
 
+    def _get_actions_per_node(self, assignment: Any) -> Any:
+        # a lane whose reply has not been taken yet is about to want more, and its node can be
+        # asked for that only once it has answered what it is asked for now
+        recent = self._clock() - HURRIED_SECONDS
+        hurried = any(type(one) is Reply and one.came_at > recent for one in self._records.values())
+        self._fetch_max_wait_ms = min(HURRIED_MS, self._wait_ms) if hurried else self._wait_ms
+        return super()._get_actions_per_node(assignment)
+
     async def _update_fetch_positions(
         self, assignment: Any, node_id: int, tps: list[TopicPartition]
     ) -> bool:
@@ -246,13 +268,18 @@ class RawFetcher(Fetcher):  # type: ignore[misc] # the library is untyped
         )
         if found.next_position > partition.expected:
             self._records[partition.place] = Reply(
-                assignment, partition.expected, found, time.monotonic() + FRESH_SECONDS
+                assignment, partition, found, self._clock(), self._patience
             )
             self._enlarged(partition.place, None)
         elif found.needed_bytes:
             self._enlarge(partition, found.needed_bytes)
         elif found.damage:
             self._damaged(partition, found.damage)
+
+    def _patience(self, reply: Reply) -> float:
+        if reply.partition.lane not in self.ready:
+            return 0.0  # the lane takes nothing now: others are not to wait for it
+        return max(0.0, reply.came_at + FRESH_SECONDS - self._clock())
 
     def _answered_with(self, partition: Partition, kind: type[KafkaError]) -> None:
         partition.trouble = kind.__name__

@@ -203,6 +203,9 @@ class Member:
         """Topics that we may not even see."""
         return frozenset(self._client.cluster.unauthorized_topics)
 
+    def forbidden(self, topic: str) -> bool:
+        return topic in self._client.cluster.unauthorized_topics
+
     @property
     def topics(self) -> frozenset[str]:
         return frozenset(self._subscription.topics)

@@ -12,7 +12,7 @@ import anyio
 import orjson
 from aiokafka import TopicPartition
 from aiokafka.abc import ConsumerRebalanceListener
-from aiokafka.errors import KafkaError, TopicAuthorizationFailedError
+from aiokafka.errors import KafkaError
 from aiokafka.structs import OffsetAndMetadata
 
 from streamfaas.flow.batch import Batch
@@ -35,6 +35,7 @@ from streamfaas.sources.kafka.fetch import Partition
 from streamfaas.sources.kafka.member import Member, Seat, SeatLostError
 from streamfaas.sources.kafka.options import KafkaOptions
 from streamfaas.sources.kafka.records import RawBatches, look
+from streamfaas.sources.kafka.watch import Watch
 from streamfaas.telemetry.signals import Emit, SourceChanged
 from streamfaas.wire.kafka_event import kafka_batch_info, kafka_event
 
@@ -49,9 +50,6 @@ LOST_SECONDS = 2.0
 
 LOSSES_MAX = 3
 """So many seats lost in short order are not the doing of a broker."""
-
-PATIENCE_SECONDS = 1.0
-"""A trouble that passes sooner is not told."""
 
 NO_SEAT = Seat(-1, "")
 
@@ -86,7 +84,6 @@ class Kafka:
         self._member: Member | None = None
         self._seat = NO_SEAT
         self._partitions: dict[Lane, Partition] = {}
-        self._ready: Collection[Lane] = ()
         self._told: deque[Opened | Closing] = deque()
         self._leaving: set[Lane] = set()  # told to close, and not closed yet
         self._held: set[Lane] = set()  # ours again, while an earlier life of them is leaving
@@ -95,9 +92,7 @@ class Kafka:
         self._revoking = False
         self._closing = False
         self._failure: Exception | None = None
-        self._state, self._reason = "connecting", ""
-        self._seated_at = clock()
-        self._uncommitted: tuple[float, str] | None = None  # since when, and why
+        self._watch: Watch | None = None
         self._late = 0
         self._lost_at: deque[float] = deque(maxlen=LOSSES_MAX)
 
@@ -155,8 +150,9 @@ class Kafka:
             raise Unreachable(f"no answer from {self._servers} in {seconds:.0f} s") from error
         except KafkaError as error:
             raise translated(error, self._servers) from error
-        self._seated_at = self._clock()
-        spawn(self._watch, "watch")
+        member = self._member
+        watch = self._watch = Watch(self.name, options, member, self._clock, self._emit)
+        spawn(lambda: self._look_again(member, watch), "watch")
         tokens = asked.get("sasl_oauth_token_provider")
         if isinstance(tokens, FetchedTokens):
             spawn(tokens.keep_fresh, "token")
@@ -181,7 +177,8 @@ class Kafka:
     # -- reading
 
     async def next(self, ready: Collection[Lane]) -> Arrival:
-        self._ready = ready
+        if self._member is not None:
+            self._member.fetcher.ready = ready
         while True:
             self._stirred.clear()
             if self._failure is not None:
@@ -364,23 +361,25 @@ class Kafka:
         self._failure = self._failure or error
         self._stirred.set()
 
-    async def _watch(self) -> None:
-        assert self._member is not None
+    async def _look_again(self, member: Member, watch: Watch) -> None:
+        """Runs for ever: commits on time, and sees whether all goes well."""
         while True:
             await anyio.sleep(self._options.commit_seconds)
             if self._closing or self._failure is not None:
                 return
             try:
-                self._member.check()
-                await self._commit_in_time()
-                await self._explain_losses()
-                self._look(self._clock())
+                member.check()
+                await self._commit_in_time(watch)
+                await watch.explain_losses()
+                member.fetcher.revive(self._clock())
+                partitions = self._partitions.values()
+                watch.look(partitions, revoking=self._revoking, seated=self._seat.taken)
             except WorldError as error:
                 self._fail(error)
             except KafkaError as error:
                 self._fail(translated(error, self._servers))
 
-    async def _commit_in_time(self) -> None:
+    async def _commit_in_time(self, watch: Watch) -> None:
         if self._revoking or not self._seat.taken:
             return
         try:
@@ -392,103 +391,9 @@ class Kafka:
             told = translated(error, f"the coordinator of group {self._options.group}")
             if isinstance(told, Refused):
                 raise told from error
-            since = self._clock() if self._uncommitted is None else self._uncommitted[0]
-            self._uncommitted = (since, f"nothing can be committed: {told}")
+            watch.committed(told)
         else:
-            self._uncommitted = None
-
-    async def _explain_losses(self) -> None:
-        """Says exactly what a partition has lost, and how to go on without it."""
-        assert self._member is not None
-        for partition in self._member.fetcher.lost():
-            if partition.blocked:
-                continue
-            with anyio.move_on_after(COMMIT_SECONDS):
-                places = [partition.place]
-                first = await self._member.starts(places, "earliest", COMMIT_SECONDS)
-                end = await self._member.starts(places, "latest", COMMIT_SECONDS)
-                partition.blocked = self._loss(
-                    partition, first[partition.place], end[partition.place]
-                )
-
-    def _loss(self, partition: Partition, first: int, end: int) -> str:
-        at, place = partition.expected, partition.place
-        if at < first:
-            told = f"the records at {at}..{first - 1} are gone: the log now begins at {first}"
-        else:
-            told = f"the group stands at {at}, but the log ends at {end}: was the topic made anew?"
-        return (
-            f"{told}. To go on without them stop this trigger, and run kafka-consumer-groups.sh "
-            f"--bootstrap-server {self._servers} --group {self._options.group} "
-            f"--topic {place.topic}:{place.partition} --reset-offsets --to-offset {first} --execute"
-        )
-
-    def _look(self, now: float) -> None:
-        assert self._member is not None
-        member = self._member
-        member.fetcher.revive(now)
-        if denied := sorted(member.denied.intersection(self._options.topics)):
-            raise Refused(f"{self._servers}: no permission for topic {denied[0]}")
-        for partition in self._partitions.values():
-            if partition.trouble == TopicAuthorizationFailedError.__name__:
-                raise Refused(f"{self._servers}: no permission for topic {partition.place.topic}")
-            self._look_at(partition, now)
-        if member.seated or self._revoking:
-            self._seated_at = now
-        unseated = now - self._seated_at
-        if unseated > self._options.rebalance_timeout_seconds + self._options.stall_seconds:
-            self._stalled(f"group {self._options.group} has not settled for {unseated:.0f} s")
-        self._tell(*self._standing(now))
-
-    def _look_at(self, partition: Partition, now: float) -> None:
-        assert self._member is not None
-        if partition.end is not None and partition.end <= partition.expected:
-            partition.moved_at = max(partition.moved_at, partition.heard_at)
-        waits_for_us = (
-            self._revoking
-            or bool(partition.blocked)
-            or not partition.opened
-            or partition.lane not in self._ready
-            or self._member.fetcher.replied(partition)
-        )
-        if waits_for_us:
-            partition.moved_at = now
-        if now - partition.moved_at > self._options.stall_seconds:
-            for_seconds = f"for {now - partition.moved_at:.0f} s"
-            if now - partition.heard_at > self._options.stall_seconds:
-                self._stalled(f"no broker has answered for {partition.lane.name} {for_seconds}")
-            lag = (partition.end or partition.expected) - partition.expected
-            self._stalled(f"{partition.lane.name} has not moved {for_seconds}, {lag} behind")
-
-    def _stalled(self, reason: str) -> None:
-        self._emit(SourceChanged(self.name, "rebuilt", f"stalled: {reason}"))
-        raise Unreachable(f"stalled: {reason}")
-
-    def _standing(self, now: float) -> tuple[str, str]:
-        """The state, and the worst that can be said of it."""
-        assert self._member is not None
-        member = self._member
-        leaders = {member.leader(one.place) for one in self._partitions.values()}
-        for node, (since, error) in member.fetcher.troubles.items():
-            if node in leaders and now - since > PATIENCE_SECONDS:
-                return "degraded", str(translated(error, member.address(node)))
-        if self._uncommitted is not None and now - self._uncommitted[0] > PATIENCE_SECONDS:
-            return "degraded", self._uncommitted[1]
-        for topic in self._options.topics:
-            if not member.partitions(topic) and now - self._seated_at <= PATIENCE_SECONDS:
-                return "degraded", f"there is no topic {topic}"
-        for partition in self._partitions.values():
-            if partition.blocked:
-                return "degraded", f"{partition.lane.name} is blocked: {partition.blocked}"
-        if self._seat.taken:
-            return "running", ""
-        return ("connecting", "") if self._state == "connecting" else (self._state, self._reason)
-
-    def _tell(self, state: str, reason: str) -> None:
-        before, self._state, self._reason = (self._state, self._reason), state, reason
-        # the engine tells that it has connected by itself
-        if before != (state, reason) and (before[0], state) != ("connecting", "running"):
-            self._emit(SourceChanged(self.name, state, reason))
+            watch.committed(None)
 
     def view(self) -> SourceView:
         """Positions are offsets as Kafka's own tools show them: of the next record."""
@@ -499,8 +404,8 @@ class Kafka:
             details["generation"] = self._seat.generation
             details["member"] = self._seat.member
         return SourceView(
-            state=self._state,
-            reason=self._reason,
+            state="connecting" if self._watch is None else self._watch.state,
+            reason="" if self._watch is None else self._watch.reason,
             lanes={
                 lane: LaneView(
                     one.settled,

@@ -1,0 +1,147 @@
+"""How a Kafka source stands: what troubles it, what blocks a lane, and when nothing moves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+
+import anyio
+from aiokafka.errors import TopicAuthorizationFailedError
+
+from streamfaas.flow.errors import Refused, Unreachable, WorldError
+from streamfaas.sources.kafka.client import translated
+from streamfaas.sources.kafka.fetch import Partition
+from streamfaas.sources.kafka.member import Member
+from streamfaas.sources.kafka.options import KafkaOptions
+from streamfaas.telemetry.signals import Emit, SourceChanged
+
+PATIENCE_SECONDS = 1.0
+"""A trouble that passes sooner is not told."""
+
+EXPLAIN_SECONDS = 5.0
+"""How long the ends of a log may take to be asked for."""
+
+
+class Watch:
+    """Looks at a member and its partitions again and again, and says it once when they change.
+
+    `state` and `reason` are the worst that can be said at the moment. A source that stands still
+    though there is something to read ends with `Unreachable`: it is to be made anew.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        options: KafkaOptions,
+        member: Member,
+        clock: Callable[[], float],
+        emit: Emit,
+    ) -> None:
+        self.state, self.reason = "connecting", ""
+        self._name = name
+        self._options = options
+        self._servers = ",".join(options.brokers)
+        self._member = member
+        self._clock = clock
+        self._emit = emit
+        self._seated_at = clock()
+        self._uncommitted: tuple[float, str] | None = None  # since when, and why
+
+    def look(self, partitions: Collection[Partition], *, revoking: bool, seated: bool) -> None:
+        """`seated`: we have a seat that records may be committed under. While partitions are being
+        given away nothing has to move."""
+        now = self._clock()
+        denied = TopicAuthorizationFailedError.__name__
+        forbidden = [one.place.topic for one in partitions if one.trouble == denied]
+        forbidden += filter(self._member.forbidden, self._options.topics)
+        if forbidden:
+            raise Refused(f"{self._servers}: no permission for topic {forbidden[0]}")
+        for partition in partitions:
+            self._look_at(partition, now, revoking=revoking)
+        if self._member.seated or revoking:
+            self._seated_at = now
+        unseated = now - self._seated_at
+        if unseated > self._options.rebalance_timeout_seconds + self._options.stall_seconds:
+            self._stalled(f"group {self._options.group} has not settled for {unseated:.0f} s")
+        if worst := self._worst(partitions, now):
+            self._tell("degraded", worst)
+        elif seated:
+            self._tell("running", "")
+
+    def committed(self, trouble: WorldError | None) -> None:
+        """How the last attempt at a commit went."""
+        if trouble is None:
+            self._uncommitted = None
+        else:
+            since = self._clock() if self._uncommitted is None else self._uncommitted[0]
+            self._uncommitted = (since, f"nothing can be committed: {trouble}")
+
+    async def explain_losses(self) -> None:
+        """Says exactly what a partition has lost, and how to go on without it."""
+        for partition in self._member.fetcher.lost():
+            if partition.blocked:
+                continue
+            with anyio.move_on_after(EXPLAIN_SECONDS):
+                places = [partition.place]
+                first = await self._member.starts(places, "earliest", EXPLAIN_SECONDS)
+                end = await self._member.starts(places, "latest", EXPLAIN_SECONDS)
+                partition.blocked = self._loss(
+                    partition, first[partition.place], end[partition.place]
+                )
+
+    def _loss(self, partition: Partition, first: int, end: int) -> str:
+        at, place = partition.expected, partition.place
+        if at < first:
+            told = f"the records at {at}..{first - 1} are gone: the log now begins at {first}"
+        else:
+            told = f"the group stands at {at}, but the log ends at {end}: was the topic made anew?"
+        return (
+            f"{told}. To go on without them stop this trigger, and run kafka-consumer-groups.sh "
+            f"--bootstrap-server {self._servers} --group {self._options.group} "
+            f"--topic {place.topic}:{place.partition} --reset-offsets --to-offset {first} --execute"
+        )
+
+    def _look_at(self, partition: Partition, now: float, *, revoking: bool) -> None:
+        if partition.end is not None and partition.end <= partition.expected:
+            partition.moved_at = max(partition.moved_at, partition.heard_at)
+        fetcher = self._member.fetcher
+        waits_for_us = (
+            revoking
+            or bool(partition.blocked)
+            or not partition.opened
+            or partition.lane not in fetcher.ready
+            or fetcher.replied(partition)
+        )
+        if waits_for_us:
+            partition.moved_at = now
+        if now - partition.moved_at > self._options.stall_seconds:
+            for_seconds = f"for {now - partition.moved_at:.0f} s"
+            if now - partition.heard_at > self._options.stall_seconds:
+                self._stalled(f"no broker has answered for {partition.lane.name} {for_seconds}")
+            lag = (partition.end or partition.expected) - partition.expected
+            self._stalled(f"{partition.lane.name} has not moved {for_seconds}, {lag} behind")
+
+    def _stalled(self, reason: str) -> None:
+        self._emit(SourceChanged(self._name, "rebuilt", f"stalled: {reason}"))
+        raise Unreachable(f"stalled: {reason}")
+
+    def _worst(self, partitions: Collection[Partition], now: float) -> str:
+        member = self._member
+        leaders = {member.leader(one.place) for one in partitions}
+        for node, (since, error) in member.fetcher.troubles.items():
+            if node in leaders and now - since > PATIENCE_SECONDS:
+                return str(translated(error, member.address(node)))
+        if self._uncommitted is not None and now - self._uncommitted[0] > PATIENCE_SECONDS:
+            return self._uncommitted[1]
+        for topic in self._options.topics:
+            if not member.partitions(topic) and member.seated:
+                return f"there is no topic {topic}"
+        for partition in partitions:
+            if partition.blocked:
+                return f"{partition.lane.name} is blocked: {partition.blocked}"
+        return ""
+
+    def _tell(self, state: str, reason: str) -> None:
+        before, self.state, self.reason = (self.state, self.reason), state, reason
+        # that it has connected the engine tells by itself
+        if before != (state, reason) and (before[0], state) != ("connecting", "running"):
+            self._emit(SourceChanged(self._name, state, reason))
