@@ -1,0 +1,220 @@
+"""`streamfaas status`: screens, forms, and a daemon that is not there."""
+
+import json
+import os
+
+import pytest
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+
+from status_server import answering
+from streamfaas.cli.main import main
+from streamfaas.cli.status import span
+
+LANE = {
+    "name": "orders.v1-0", "state": "running", "position": 100, "lag": 7, "held_records": 3, "held_bytes": 300,
+    "in_flight": 1, "attempt": 0, "reason": "", "next_in_seconds": None,
+}  # fmt: skip
+TRIGGER = {
+    "kind": "kafka", "state": "running", "reason": "", "lanes": [LANE], "records": 1234567, "batches": 12345,
+    "failures": 0, "set_aside": 0,
+}  # fmt: skip
+FUNCTION = {
+    "isolation": "full", "missing": [], "workers": {"starting": 0, "idle": 1, "busy": 2, "draining": 0},
+    "waiting": 3, "invocations": 123456, "errors": 7, "last_error": None,
+}  # fmt: skip
+VIEW = {
+    "version": "0.1.0", "uptime_seconds": 273600.5, "config": "/srv/streamfaas.yaml", "state": "running",
+    "rss_bytes": 88 << 20, "functions": {"enrich": FUNCTION}, "triggers": {"enrich/orders": TRIGGER},
+}  # fmt: skip
+
+
+def status(tmp_path, view, *arguments, env=None, answer=200):
+    socket = tmp_path / "s.sock"
+    body = json.dumps(view).encode()
+    with answering(socket, body, status=answer) as asked:
+        result = CliRunner(env=env).invoke(main, ["status", "--socket", str(socket), *arguments])
+    socket.unlink()
+    assert asked[0].startswith(b"GET /status HTTP/1.1\r\n")
+    return result
+
+
+def lines(result):
+    return [line.rstrip() for line in result.output.splitlines()]
+
+
+def blocked(reason="KeyError: 'total'", count=1):
+    lanes = [
+        {
+            **LANE,
+            "name": f"orders.v1-{at}",
+            "state": "blocked",
+            "attempt": 6,
+            "reason": reason,
+            "next_in_seconds": 31.5,
+        }
+        for at in range(count)
+    ]
+    return {
+        **VIEW,
+        "triggers": {
+            "enrich/orders": {**TRIGGER, "state": "blocked", "reason": "1 lane", "lanes": lanes}
+        },
+    }
+
+
+def test_a_running_daemon_on_one_screen(tmp_path):
+    result = status(tmp_path, VIEW)
+    assert result.exit_code == 0
+    assert lines(result) == [
+        "running  streamfaas 0.1.0  up 3d 4h  RSS 88 MB  config /srv/streamfaas.yaml",
+        "",
+        "FUNCTION  ISOLATION  WORKERS         WAITING  INVOKED  ERRORS  NOTE",
+        "enrich    full       1 idle, 2 busy        3  123,456       7",
+        "",
+        "TRIGGER        KIND   STATE    LANES  LAG    RECORDS  BATCHES  FAILURES  SET ASIDE  NOTE",
+        "enrich/orders  kafka  running      1    7  1,234,567   12,345         0          0",
+        "",
+        "LANE                       STATE    POSITION  LAG  HELD  IN FLIGHT  ATTEMPT  NEXT  NOTE",
+        "enrich/orders orders.v1-0  running       100    7     3          1        0",
+    ]
+
+
+def test_a_blocked_lane_is_told_with_its_reason_and_the_commands_that_help(tmp_path):
+    told = lines(status(tmp_path, blocked()))
+    assert (
+        "enrich/orders orders.v1-0  blocked       100    7     3          1        6  in 32s  KeyError: 'total'"
+        in told
+    )
+    assert told[-3:] == [
+        "blocked enrich/orders: KeyError: 'total'",
+        "  streamfaas invoke enrich -e event.json       # try the function by hand",
+        "  streamfaas explain blocked                   # what it means, and what helps",
+    ]
+
+
+def test_a_degraded_source_is_told_with_its_reason(tmp_path):
+    view = {
+        **VIEW,
+        "triggers": {
+            "a/b": {
+                **TRIGGER,
+                "state": "degraded",
+                "reason": "k1:9092: connection refused",
+                "lanes": [],
+            }
+        },
+    }
+    told = lines(status(tmp_path, view))
+    assert told[-2:] == [
+        "degraded a/b: k1:9092: connection refused",
+        "  streamfaas explain degraded",
+    ]
+
+
+def test_of_many_lanes_the_worst_are_shown_and_the_rest_counted(tmp_path):
+    lanes = [{**LANE, "name": f"p{at}", "lag": at} for at in range(1_000)]
+    lanes[500]["state"] = "blocked"
+    lanes[501]["state"] = "retrying"
+    view = {**VIEW, "triggers": {"a/b": {**TRIGGER, "lanes": lanes}}}
+    told = lines(status(tmp_path, view))
+    first = next(at for at, line in enumerate(told) if line.startswith("LANE"))
+    shown = [line.split()[1] for line in told[first + 1 : first + 21]]
+    assert shown == ["p500", "p501", *(f"p{at}" for at in range(999, 981, -1))]
+    assert "… and 980 more lanes (all: -o json)" in told
+
+
+def test_missing_isolation_and_the_last_error_are_notes(tmp_path):
+    view = {
+        **VIEW,
+        "functions": {
+            "f": {**FUNCTION, "isolation": "reduced", "missing": ["landlock"], "last_error": "boom"}
+        },
+    }
+    assert "without landlock; boom" in status(tmp_path, view).output
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 160])
+def test_tables_fit_the_width(tmp_path, width):
+    result = status(tmp_path, blocked("a long reason " * 20, 30), env={"COLUMNS": str(width)})
+    tables = result.output.split("\n\n")[1:-1]
+    assert all(len(line) <= width for table in tables for line in table.splitlines())
+
+
+def test_what_a_function_says_cannot_move_the_cursor_or_forge_a_line(tmp_path):
+    view = blocked("\x1b[2Jnice\nblocked other/trigger\x07\u202e [bold]")
+    result = status(tmp_path, view)
+    assert all(c.isprintable() or c == "\n" for c in result.output)
+    assert "\\x1b[2Jnice\\nblocked other/trigger\\x07\\u202e [bold]" in result.output
+
+
+def test_nothing_is_coloured_where_there_is_no_terminal(tmp_path):
+    assert "\x1b" not in status(tmp_path, blocked(), env={"NO_COLOR": "1"}).output
+    assert "\x1b" not in status(tmp_path, blocked()).output
+
+
+def test_json_and_yaml_say_all_of_it(tmp_path):
+    import yaml
+
+    assert json.loads(status(tmp_path, VIEW, "-o", "json").output) == VIEW
+    assert yaml.safe_load(status(tmp_path, VIEW, "-o", "yaml").output) == VIEW
+
+
+def test_no_daemon_is_one_line_with_the_remedy(tmp_path):
+    result = CliRunner().invoke(main, ["status", "--socket", str(tmp_path / "s.sock")])
+    assert result.exit_code == 69
+    assert (
+        result.stderr
+        == f"streamfaas: no daemon answers at {tmp_path}/s.sock; start one: streamfaas run\n"
+    )
+
+
+def test_a_path_that_is_too_long_has_no_daemon_either(tmp_path):
+    result = CliRunner().invoke(main, ["status", "--socket", "x" * 200])
+    assert result.exit_code == 69
+
+
+@pytest.mark.parametrize(("view", "answer"), [([1], 200), ({"error": "no"}, 404), ("text", 200)])
+def test_something_else_on_the_socket_is_told(tmp_path, view, answer):
+    result = status(tmp_path, view, answer=answer)
+    assert result.exit_code == 69
+    assert "is no streamfaas daemon" in result.stderr
+
+
+def test_the_socket_is_found_by_the_configuration(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "streamfaas.yaml").write_text("state: {path: here}\nfunctions: broken since\n")
+    (tmp_path / "here").mkdir()
+    with answering(tmp_path / "here" / "streamfaas.sock", json.dumps(VIEW).encode()):
+        assert CliRunner().invoke(main, ["status"]).exit_code == 0
+        assert CliRunner().invoke(main, ["status", "-c", "streamfaas.yaml"]).exit_code == 0
+    assert CliRunner().invoke(main, ["status", "-c", "a", "--socket", "b"]).exit_code == 2
+
+
+@given(st.floats(0, 10**9))
+def test_a_span_is_two_units_at_most(seconds):
+    assert 1 <= len(span(seconds).split()) <= 2
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [
+        (0, "0.0s"),
+        (9.44, "9.4s"),
+        (31.5, "32s"),
+        (60, "1m"),
+        (61, "1m 1s"),
+        (3600, "1h"),
+        (273600, "3d 4h"),
+        (86461, "1d"),
+    ],
+)
+def test_spans_read_well(seconds, told):
+    assert span(seconds) == told
+
+
+def test_the_width_may_be_nonsense(tmp_path):
+    for columns in ("", "abc", "3", "-1"):
+        assert status(tmp_path, VIEW, env={"COLUMNS": columns}).exit_code == 0
+    assert os.environ.get("COLUMNS") != "3"
