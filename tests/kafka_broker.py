@@ -23,7 +23,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -350,10 +358,16 @@ class Kafka:
         return self._broker
 
     async def create_topic(
-        self, stem: str = "topic", partitions: int = 1, config: Mapping[str, str] | None = None
+        self,
+        stem: str = "topic",
+        partitions: int = 1,
+        config: Mapping[str, str] | None = None,
+        *,
+        named: bool = False,
     ) -> str:
-        """A new topic with a name that nobody has used before."""
-        name = f"{stem}-{os.getpid()}-{next(_numbers)}-{random.randrange(1 << 32):08x}"
+        """A new topic with a name that nobody has used before; `named`: of exactly that name."""
+        unused = f"{stem}-{os.getpid()}-{next(_numbers)}-{random.randrange(1 << 32):08x}"
+        name = stem if named else unused
         async with _admin(self.bootstrap) as admin:
             topic = NewTopic(name, partitions, 1, topic_configs=dict(config or {}))
             response = await admin.create_topics([topic])
@@ -427,13 +441,26 @@ class Kafka:
 
     async def committed(self, group: str, topic: str) -> dict[int, int]:
         """What the group has committed of the topic; a partition without a commit is absent."""
+        async with self.watching(group) as look:
+            return await look(topic)
+
+    @contextlib.asynccontextmanager
+    async def watching(
+        self, group: str
+    ) -> AsyncIterator[Callable[[str], Awaitable[dict[int, int]]]]:
+        """Asks as `committed` does, again and again over one connection."""
         async with _admin(self.bootstrap) as admin:
-            offsets = await admin.list_consumer_group_offsets(group)
-        return {
-            place.partition: given.offset
-            for place, given in offsets.items()
-            if place.topic == topic and given.offset >= 0
-        }
+            where = await admin.find_coordinator(group)
+
+            async def look(topic: str) -> dict[int, int]:
+                offsets = await admin.list_consumer_group_offsets(group, group_coordinator_id=where)
+                return {
+                    place.partition: given.offset
+                    for place, given in offsets.items()
+                    if place.topic == topic and given.offset >= 0
+                }
+
+            yield look
 
     async def members(self, group: str) -> int:
         """How many members the group has now."""

@@ -123,7 +123,8 @@ class Lanes:
                 with anyio.move_on_after(0.02):
                     await self._changed.wait()
             return
-        raise AssertionError(f"not within {seconds:.0f} s: {dict(self.ran)}, {self.view()}")
+        ran = {lane: len(offsets) for lane, offsets in self.ran.items()}
+        raise AssertionError(f"not within {seconds:.0f} s; ran {ran}; {self.view()}")
 
     async def until_ran(self, *counts: int, seconds: float = WAIT_SECONDS) -> None:
         """Until so many records of each partition of the topic `orders` have run."""
