@@ -14,6 +14,8 @@ from pydantic import ValidationError
 from streamfaas.config import complaints, document, keys, rules
 from streamfaas.config.document import Table
 from streamfaas.config.interpolate import interpolate
+from streamfaas.config.rules.case import Case
+from streamfaas.config.rules.connections import plain_secrets
 from streamfaas.config.spec import RUNTIME, Config, Function
 from streamfaas.flow.errors import Problem
 from streamfaas.flow.verdict import ATTEMPTS_WITH_DESTINATION
@@ -67,7 +69,7 @@ def redacted(text: str) -> str:
         root, _ = document.parse(text)
     except document.Unreadable:
         return _by_eye(text)
-    return document.blotted(text, [scalar for _, scalar in rules.plain_secrets(root)])
+    return document.blotted(text, [scalar for _, scalar in plain_secrets(root)])
 
 
 def _by_eye(text: str) -> str:
@@ -98,7 +100,7 @@ def _modelled(
         for path in {complaints.where(error) for error in errors}:
             lost.update(_left_out(data, path))
     config = _filled(config, base, environ)
-    problems += rules.judge(rules.Case(config, root, environ, sound, frozenset(lost)))
+    problems += rules.judge(Case(config, root, environ, sound, frozenset(lost)))
     return (config if sound else None), problems
 
 

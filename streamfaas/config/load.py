@@ -11,7 +11,7 @@ from streamfaas.config import document
 from streamfaas.config.check import check, default_state, redacted
 from streamfaas.config.files import read_small
 from streamfaas.config.interpolate import interpolate
-from streamfaas.config.rules import unsafe
+from streamfaas.config.rules.state import unsafe
 from streamfaas.config.spec import SOCKET_NAME, Config
 from streamfaas.flow.errors import ConfigError, Problem
 

@@ -1,0 +1,22 @@
+"""What must hold between keys, and between the configuration and the machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from streamfaas.config.rules import connections, functions, state, triggers
+from streamfaas.config.rules.case import Case
+from streamfaas.flow.errors import Problem
+
+RULES: tuple[Callable[[Case], Iterator[Problem]], ...] = (
+    *functions.RULES,
+    *triggers.RULES,
+    *connections.RULES,
+    *state.RULES,
+)
+
+
+def judge(case: Case) -> Iterator[Problem]:
+    """Everything that is wrong, and everything that is allowed but should be looked at."""
+    for rule in RULES:
+        yield from rule(case)

@@ -1,0 +1,110 @@
+"""Rules of connections: addresses, certificates, logins and their secrets."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from streamfaas.config import document, keys
+from streamfaas.config.document import Scalar, Table
+from streamfaas.config.rules.case import Case, not_a_file, of_kind
+from streamfaas.config.spec import KafkaConnection, KafkaTrigger, Sasl, Tls
+from streamfaas.flow.errors import Problem
+
+
+def _connections(case: Case) -> Iterator[Problem]:
+    used = {trigger.connection for _, trigger in of_kind(case.config, KafkaTrigger)}
+    for name, connection in case.config.connections.items():
+        path = ("connections", name)
+        for at, broker in enumerate(connection.brokers):
+            if broker in connection.brokers[:at]:
+                yield case.tell("SF1052", (*path, "brokers", at), f"{broker} is in the list twice")
+        if connection.tls is not None:
+            yield from _tls(case, (*path, "tls"), connection.tls)
+        if connection.sasl is not None:
+            yield from _sasl(case, (*path, "sasl"), connection.sasl, connection)
+        if name not in used and case.whole:
+            yield case.tell("SF1093", path, "no trigger uses it", key=True, warning=True)
+
+
+def _tls(case: Case, path: document.Path, tls: Tls) -> Iterator[Problem]:
+    for name in ("ca", "certificate", "key"):
+        yield from _file(case, (*path, name), getattr(tls, name))
+    if (tls.key is None) != (tls.certificate is None):
+        there, missing = ("key", "certificate") if tls.key else ("certificate", "key")
+        yield case.tell("SF1075", (*path, there), f"there is a {there} but no {missing}")
+    if tls.password is not None and tls.key is None:
+        message = "there is a password but no key that it could open"
+        yield case.tell("SF1075", (*path, "password"), message, key=True)
+
+
+def _sasl(
+    case: Case, path: document.Path, sasl: Sasl, connection: KafkaConnection
+) -> Iterator[Problem]:
+    tokens = sasl.mechanism == "OAUTHBEARER"
+    wanted = ("token_file", "token_endpoint") if tokens else ("username", "password")
+    given = [name for name in Sasl.model_fields if getattr(sasl, name) is not None]
+    for name in given:
+        if name != "mechanism" and name not in wanted:
+            message = f"{name} means nothing to {sasl.mechanism}"
+            hint = f"it wants {' or '.join(wanted) if tokens else ' and '.join(wanted)}"
+            yield case.tell("SF1074", (*path, name), message, hint, key=True)
+    missing = [name for name in wanted if name not in given]
+    if tokens and len(missing) != 1:
+        message = f"{sasl.mechanism} wants one of token_file and token_endpoint"
+        yield case.tell("SF1074", path, message, key=True)
+    elif not tokens and missing:
+        message = f"{sasl.mechanism} wants {' and '.join(missing)}"
+        yield case.tell("SF1074", path, message, key=True)
+    yield from _file(case, (*path, "token_file"), sasl.token_file)
+    far = not all(_is_loopback(broker) for broker in connection.brokers)
+    if connection.tls is None and far:
+        message = "what is said here crosses the network in the clear: there is no tls"
+        yield case.tell("SF1091", path, message, "add tls: {}", key=True, warning=True)
+    url = sasl.token_endpoint.url if sasl.token_endpoint is not None else ""
+    if url.startswith("http://") and not _is_loopback(url.removeprefix("http://").split("/")[0]):
+        where = (*path, "token_endpoint", "url")
+        message = "the client's secret crosses the network in the clear"
+        yield case.tell("SF1091", where, message, "use https", warning=True)
+
+
+def _file(case: Case, path: document.Path, file: Path | None) -> Iterator[Problem]:
+    if file is None:
+        return
+    wrong = not_a_file(file)
+    if wrong:
+        yield case.tell("SF1075", path, f"{file} {wrong}")
+    elif not os.access(file, os.R_OK):
+        yield case.tell("SF1075", path, f"{file} may not be read", f"chmod or chown {file}")
+
+
+def _is_loopback(address: str) -> bool:
+    return address.startswith(("localhost", "127.", "[::1]"))
+
+
+def _secrets(case: Case) -> Iterator[Problem]:
+    for path, scalar in plain_secrets(case.root):
+        yield case.tell(
+            "SF1090",
+            path,
+            "a secret in plain text",
+            f"write ${{credential:{_slug(path)}}} or ${{file:…}}",
+            key=scalar.value is None,
+            warning=True,
+        )
+
+
+def plain_secrets(root: Table) -> Iterator[tuple[document.Path, Scalar]]:
+    """The values of secret keys that are written out in the file."""
+    names = keys.secrets()
+    for path, scalar in document.scalars(root):
+        if path[-1] in names and not scalar.origin and scalar.value is not None:
+            yield path, scalar
+
+
+def _slug(path: document.Path) -> str:
+    return "-".join(str(part) for part in (path[1:2] + path[-1:]))
+
+
+RULES = (_connections, _secrets)

@@ -1,0 +1,151 @@
+"""Rules of functions: code, runtime, environment and their shares."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from streamfaas.config import keys, units
+from streamfaas.config.rules.case import Case, not_a_directory, not_a_file
+from streamfaas.config.spec import RUNTIME, Function
+from streamfaas.flow.errors import Problem
+
+ENV_BYTES_MAX = 4_096
+
+
+def _code(case: Case) -> Iterator[Problem]:
+    for name, function in case.config.functions.items():
+        path = ("functions", name)
+        wrong = not_a_directory(function.code)
+        if wrong:
+            yield case.tell("SF1063", (*path, "code"), f"{function.code} {wrong}")
+            continue
+        module, _, _ = function.handler.rpartition(".")
+        file = Path(*module.split("."))
+        looked = (file.with_suffix(".py"), file / "__init__.py")
+        if all(not_a_file(function.code / each) for each in looked):
+            yield case.tell(
+                "SF1064",
+                (*path, "handler"),
+                f"there is no {looked[0]} in {function.code}",
+                _handler_hint(function),
+            )
+
+
+def _handler_hint(function: Function) -> str:
+    first = function.handler.split(".")[0]
+    there = sorted(each.stem for each in function.code.glob("*.py") if each.stem.isidentifier())
+    near = keys.nearest(first, there)
+    return f"did you mean {near}.{function.handler.rpartition('.')[2]}?" if near else ""
+
+
+def _runtime(case: Case) -> Iterator[Problem]:
+    for name, function in case.config.functions.items():
+        path = ("functions", name, "runtime")
+        asked = function.runtime
+        if asked == RUNTIME:
+            continue
+        if re.fullmatch(r"python3\.[0-9]{1,2}", asked):
+            yield case.tell(
+                "SF1066",
+                path,
+                f"{asked} is not the Python that runs streamfaas, which is {RUNTIME}",
+                f"install streamfaas under {asked}, or write runtime: {RUNTIME}",
+            )
+        elif asked.startswith(("nodejs", "ruby", "java", "dotnet", "provided", "go")):
+            yield case.tell(
+                "SF1041",
+                path,
+                f"the {asked} runtime: not in this version",
+                f"this version has {RUNTIME}",
+            )
+        else:
+            yield case.tell("SF1047", path, f"{asked} is not a runtime", f"write {RUNTIME}")
+
+
+def _venv(case: Case) -> Iterator[Problem]:
+    for name, function in case.config.functions.items():
+        if function.venv is None:
+            continue
+        path = ("functions", name, "venv")
+        if not_a_file(function.venv / "pyvenv.cfg"):
+            yield case.tell(
+                "SF1065",
+                path,
+                f"{function.venv} is not a virtual environment",
+                f"make one: {RUNTIME} -m venv {function.venv.name}",
+            )
+        elif not_a_directory(function.venv / "lib" / RUNTIME / "site-packages"):
+            found = sorted(each.name for each in (function.venv / "lib").glob("python3*"))
+            made = f", but for {' and '.join(found)}" if found else ""
+            yield case.tell("SF1065", path, f"{function.venv} is not made for {RUNTIME}{made}")
+
+
+def _environment(case: Case) -> Iterator[Problem]:
+    for name, function in case.config.functions.items():
+        size = sum(len(key) + len(value.encode()) for key, value in function.env.items())
+        if size > ENV_BYTES_MAX:
+            yield case.tell(
+                "SF1059",
+                ("functions", name, "env"),
+                f"the names and values come to {size:,} bytes, over the limit of {ENV_BYTES_MAX:,}",
+                "put large values in a file of the code",
+                key=True,
+            )
+
+
+def _concurrency(case: Case) -> Iterator[Problem]:
+    limits, functions = case.config.limits, case.config.functions
+    for name, function in functions.items():
+        share, path = function.concurrency, ("functions", name, "concurrency")
+        if share.max is not None and share.warm > share.max:
+            message = f"warm: {share.warm} is more than max: {share.max}"
+            yield case.tell("SF1071", (*path, "warm"), message)
+        if share.max is not None and share.reserved > share.max:
+            message = f"reserved: {share.reserved} is more than max: {share.max}"
+            yield case.tell("SF1071", (*path, "reserved"), message)
+        if limits.memory is not None and function.memory > limits.memory:
+            yield case.tell(
+                "SF1095",
+                ("functions", name, "memory"),
+                f"{units.format_size(function.memory)} is more than limits.memory, "
+                f"{units.format_size(limits.memory)}: no worker could ever start",
+            )
+    yield from _reserved(case)
+    warm = sum(each.concurrency.warm * each.memory for each in functions.values())
+    if limits.memory is not None and warm > limits.memory:
+        yield case.tell(
+            "SF1095",
+            ("limits", "memory"),
+            f"the warm workers alone may need {units.format_size(warm)}",
+            "lower concurrency.warm, or raise the limit",
+            warning=True,
+        )
+
+
+def _reserved(case: Case) -> Iterator[Problem]:
+    limit, functions = case.config.limits.concurrency, case.config.functions
+    total = sum(each.concurrency.reserved for each in functions.values())
+    if total > limit:
+        greatest = max(functions, key=lambda name: functions[name].concurrency.reserved)
+        yield case.tell(
+            "SF1070",
+            ("functions", greatest, "concurrency", "reserved"),
+            f"{total:,} invocations are reserved in all, more than limits.concurrency: {limit:,}",
+            "lower concurrency.reserved of a function, or raise the limit",
+        )
+    elif total == limit:
+        for name, function in functions.items():
+            if not function.concurrency.reserved:
+                yield case.tell(
+                    "SF1070",
+                    ("functions", name),
+                    f"other functions reserve all of the {limit:,} invocations: this one could "
+                    "never run",
+                    "raise limits.concurrency, or reserve some for it",
+                    key=True,
+                )
+
+
+RULES = (_code, _runtime, _venv, _environment, _concurrency)

@@ -1,0 +1,57 @@
+"""Rules of what is trusted: owners, modes, and the state directory."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from streamfaas.config.rules.case import Case
+from streamfaas.flow.errors import Problem
+
+SOCKET_PATH_MAX = 107
+"""Bytes of a Unix socket's path, on Linux."""
+
+
+def _state(case: Case) -> Iterator[Problem]:
+    state = case.config.state.path
+    socket = case.config.socket
+    length = len(os.fsencode(socket))
+    if length > SOCKET_PATH_MAX:
+        yield case.tell(
+            "SF1079",
+            ("state", "path"),
+            f"{socket} has {length} bytes, over the limit of {SOCKET_PATH_MAX} for a socket",
+            "use a shorter path",
+        )
+    unsafe, mend = _unsafe_directory(state, case.environ)
+    if unsafe:
+        yield case.tell("SF1022", ("state", "path"), f"{state} {unsafe}", mend)
+
+
+def _unsafe_directory(path: Path, environ: Mapping[str, str]) -> tuple[str, str]:
+    """Why a directory that is there must not hold state, and the mend."""
+    try:
+        # systemd may give a link to a private directory, which it has made itself
+        given = str(path) in environ.get("STATE_DIRECTORY", "").split(":")
+        found = path.stat() if given else path.lstat()
+    except OSError:
+        return "", ""
+    if stat.S_ISLNK(found.st_mode):
+        return "is a symbolic link", "give the directory itself"
+    if not stat.S_ISDIR(found.st_mode):
+        return "is not a directory", "give a directory, or a path where none is yet"
+    return unsafe(found)
+
+
+def unsafe(found: os.stat_result) -> tuple[str, str]:
+    """Why something must not be trusted by its owner and mode, and the mend."""
+    if found.st_uid not in (0, os.geteuid()):
+        return f"belongs to another user, {found.st_uid}", "chown it to the daemon's user"
+    if found.st_mode & stat.S_IWOTH:
+        return "may be written by everybody", "chmod o-w"
+    return "", ""
+
+
+RULES = (_state,)

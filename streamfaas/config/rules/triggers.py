@@ -1,0 +1,195 @@
+"""Rules of triggers: where they begin and end, and that no two are in each other's way."""
+
+from __future__ import annotations
+
+import shlex
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from streamfaas.config import document, keys
+from streamfaas.config.rules.case import Case, not_a_directory, of_kind, resolved
+from streamfaas.config.spec import DirectoryTrigger, KafkaTrigger
+from streamfaas.flow.errors import Problem
+
+SHARERS_MAX = 100
+"""Triggers on one directory."""
+
+
+def _retries(case: Case) -> Iterator[Problem]:
+    for function, name, trigger in case.config.mappings():
+        path = ("functions", function, "triggers", name)
+        if trigger.on_failure is None and trigger.retries.max is not None:
+            yield case.tell(
+                "SF1062",
+                (*path, "retries", "max"),
+                f"after {trigger.retries.max} retries the records would have nowhere to go: there "
+                "is no on_failure, and a record is never dropped",
+                "add on_failure: {type: file, path: …}, or leave max out",
+            )
+
+
+def _kafka(case: Case) -> Iterator[Problem]:
+    now = datetime.now(UTC)  # noqa: TID251 - against a time that the operator wrote
+    for path, trigger in of_kind(case.config, KafkaTrigger):
+        if trigger.connection not in case.config.connections and (
+            trigger.connection not in case.lost
+        ):
+            known = [*case.config.connections, *case.lost]
+            near = keys.nearest(trigger.connection, known)
+            hint = f"did you mean {near}?" if near else "add it under connections"
+            yield case.tell(
+                "SF1067",
+                (*path, "connection"),
+                f"there is no connection {trigger.connection}",
+                hint,
+            )
+        if isinstance(trigger.start, datetime) and trigger.start > now:
+            yield case.tell(
+                "SF1061", (*path, "start"), f"{trigger.start:%Y-%m-%dT%H:%M:%SZ} is in the future"
+            )
+        if bool(trigger.topics) == bool(trigger.pattern):
+            both = "topics and pattern are both given" if trigger.topics else "no topics are given"
+            yield case.tell(
+                "SF1073",
+                (*path, "pattern") if trigger.topics else path,
+                both,
+                "give topics: [name, …], or pattern: a regular expression",
+                key=True,
+            )
+        for at, topic in enumerate(trigger.topics):
+            if topic in trigger.topics[:at]:
+                yield case.tell("SF1073", (*path, "topics", at), f"{topic} is in the list twice")
+
+
+def _groups(case: Case) -> Iterator[Problem]:
+    """Two mappings of one group must not share a topic: each would get half of it."""
+    crews: dict[tuple[frozenset[str], str], _Crew] = defaultdict(_Crew)
+    for path, trigger in of_kind(case.config, KafkaTrigger):
+        connection = case.config.connections.get(trigger.connection)
+        if connection is None:
+            continue
+        crew = crews[frozenset(connection.brokers), trigger.group]
+        clash = crew.clash(trigger)
+        if clash:
+            hint = "give each its own group: leave group out"
+            yield case.tell("SF1068", (*path, "group"), clash, hint)
+        crew.add(f"{path[1]}/{path[3]}", trigger)
+
+
+@dataclass(slots=True)
+class _Crew:
+    """The mappings of one group on one cluster: who reads what."""
+
+    first: str = ""
+    pattern: str = ""  # who has one
+    topics: dict[str, str] = field(default_factory=dict)
+    instances: dict[str, str] = field(default_factory=dict)
+
+    def clash(self, trigger: KafkaTrigger) -> str:
+        """Why a mapping cannot join, or nothing."""
+        group = trigger.group
+        for topic in trigger.topics:
+            if topic in self.topics:
+                return f"{self.topics[topic]} reads the topic {topic} in the same group, {group}"
+        other = self.first if trigger.pattern else self.pattern
+        if other:
+            return f"{other} is in the same group, {group}, and a pattern may match its topics"
+        if trigger.instance in self.instances:
+            holder = self.instances[trigger.instance]
+            return f"{holder} has the same group and the same instance, {trigger.instance}"
+        return ""
+
+    def add(self, name: str, trigger: KafkaTrigger) -> None:
+        self.first = self.first or name
+        if trigger.pattern:
+            self.pattern = self.pattern or name
+        if trigger.instance is not None:
+            self.instances.setdefault(trigger.instance, name)
+        for topic in trigger.topics:
+            self.topics.setdefault(topic, name)
+
+
+def _directories(case: Case) -> Iterator[Problem]:
+    sharers: dict[tuple[Path, str], list[tuple[document.Path, DirectoryTrigger]]]
+    sharers = defaultdict(list)
+    for path, trigger in of_kind(case.config, DirectoryTrigger):
+        wrong = not_a_directory(trigger.path)
+        if wrong:
+            hint = f"make it: mkdir -p {shlex.quote(str(trigger.path))}"
+            message = f"{trigger.path} {wrong}: the trigger waits until it is there"
+            yield case.tell("SF1076", (*path, "path"), message, hint, warning=True)
+        if trigger.write and not trigger.prefix:
+            yield case.tell(
+                "SF1094",
+                (*path, "write"),
+                "what the function writes there triggers it again, for ever",
+                "add a prefix, as in prefix: in/, and write elsewhere",
+                warning=True,
+            )
+        yield from _overlaps(case, path, trigger, sharers[resolved(trigger.path), trigger.bucket])
+
+
+def _overlaps(
+    case: Case,
+    path: document.Path,
+    trigger: DirectoryTrigger,
+    others: list[tuple[document.Path, DirectoryTrigger]],
+) -> Iterator[Problem]:
+    """As on S3: no two triggers of one bucket may want the same event."""
+    for there, other in others:
+        if (
+            (trigger.prefix.startswith(other.prefix) or other.prefix.startswith(trigger.prefix))
+            and (trigger.suffix.endswith(other.suffix) or other.suffix.endswith(trigger.suffix))
+            and _share_an_event(trigger.events, other.events)
+        ):
+            yield case.tell(
+                "SF1069",
+                path,
+                f"{there[1]}/{there[3]} wants the same events of the same bucket",
+                "set them apart by prefix, suffix or bucket",
+                key=True,
+            )
+            break
+    if len(others) >= SHARERS_MAX:
+        message = f"over {SHARERS_MAX} triggers watch the same directory"
+        yield case.tell("SF1069", path, message, key=True)
+    else:
+        others.append((path, trigger))
+
+
+def _share_an_event(ours: Sequence[str], theirs: Sequence[str]) -> bool:
+    return any(
+        mine == other
+        or (mine.endswith("*") and other.startswith(mine[:-1]))
+        or (other.endswith("*") and mine.startswith(other[:-1]))
+        for mine in ours
+        for other in theirs
+    )
+
+
+def _loops(case: Case) -> Iterator[Problem]:
+    """Nothing that we write ourselves may lie where a trigger would see it."""
+    watched: dict[Path, list[tuple[str, str]]] = defaultdict(list)
+    for path, trigger in of_kind(case.config, DirectoryTrigger):
+        watched[resolved(trigger.path)].append((f"{path[1]}/{path[3]}", trigger.prefix))
+    if not watched:
+        return
+    ours: list[tuple[document.Path, Path]] = [(("state", "path"), case.config.state.path)]
+    for function, name, mapping in case.config.mappings():
+        if mapping.on_failure is not None:
+            where = ("functions", function, "triggers", name, "on_failure", "path")
+            ours.append((where, mapping.on_failure.path))
+    for written_at, written in ours:
+        real = resolved(written)
+        for parent in (real, *real.parents):
+            for name, prefix in watched.get(parent, ())[:SHARERS_MAX]:
+                if str(real.relative_to(parent)).startswith(prefix) or parent == real:
+                    message = f"{written} lies where {name} watches: it would trigger itself"
+                    yield case.tell("SF1072", written_at, message, "put it elsewhere")
+                    break
+
+
+RULES = (_retries, _kafka, _groups, _directories, _loops)
