@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from operator import sub
-from typing import Any, NamedTuple
+from typing import Any, TypeAlias
 
 import cramjam
 from aiokafka.errors import KafkaError
@@ -23,18 +23,11 @@ COMPRESSION_GUESS = 3
 larger runs the records that fit, and leaves the rest for the next call."""
 
 
-class Found(NamedTuple):
-    """One batch of one record or more, as its header tells. `start` and `stop` are where its bytes
-    lie; timestamps are -1 where there are none; `text_bytes` estimates its data as base64."""
-
-    base: int
-    next_offset: int
-    records: int
-    start: int
-    stop: int
-    oldest_ms: int
-    newest_ms: int
-    text_bytes: int
+Found: TypeAlias = tuple[int, int, int, int, int, int, int, int]
+"""One batch as its header tells: base offset, the offset that follows it, how many records of it
+are for us, where its bytes begin and end, the oldest and newest timestamp (-1 where there is
+none), and how many bytes of an event its records are taken for. Without names, since one is made
+for each batch, and that may be for each record."""
 
 
 class RawBatches:
@@ -55,22 +48,19 @@ class RawBatches:
         "_weights",
     )
 
-    def __init__(self, data: bytes, found: Sequence[Found], lane_name: str) -> None:
-        columns = tuple(zip(*found, strict=True)) or ((),) * len(Found._fields)
+    def __init__(self, data: bytes, found: Sequence[Found]) -> None:
+        columns = tuple(zip(*found, strict=True)) or ((),) * 8
         self._bases: tuple[int, ...] = columns[0]
         self._nexts: tuple[int, ...] = columns[1]
-        counts, starts, stops, oldest, newest, texts = columns[2:]
+        self._starts: tuple[int, ...] = columns[3]
+        self._stops: tuple[int, ...] = columns[4]
+        self._oldest: tuple[int, ...] = columns[5]
+        self._newest: tuple[int, ...] = columns[6]
         self._data = memoryview(data)
-        self._starts: tuple[int, ...] = starts
-        self._stops: tuple[int, ...] = stops
-        self._oldest: tuple[int, ...] = oldest
-        self._newest: tuple[int, ...] = newest
         # running totals up to a batch: a record's number is all that is needed to measure or cut
-        overhead = RECORD_OVERHEAD_BYTES + len(lane_name)
-        weights = (text + count * overhead for text, count in zip(texts, counts, strict=True))
-        self._counts: list[int] = list(accumulate(counts, initial=0))
-        self._sizes: list[int] = list(accumulate(map(sub, stops, starts), initial=0))
-        self._weights: list[int] = list(accumulate(weights, initial=0))
+        self._counts: list[int] = list(accumulate(columns[2], initial=0))
+        self._sizes: list[int] = list(accumulate(map(sub, self._stops, self._starts), initial=0))
+        self._weights: list[int] = list(accumulate(columns[7], initial=0))
         self._offsets: dict[int, Sequence[int]] = {}
 
     def extent(self, first: int, last: int) -> Extent:
@@ -199,25 +189,25 @@ def scan(
     """Walks the batches of a reply that was asked for at `position`. Control batches are left out;
     with `aborted` (producer and first offset of each aborted transaction) so is what they hold. A
     batch that is cut off at the end is normal, and is asked for again."""
-    transactions = _Transactions(aborted)
+    reading = _Reading(data, RECORD_OVERHEAD_BYTES + len(lane_name), _Transactions(aborted))
     found: list[Found] = []
     at, end, reached = 0, len(data), position
     needed, damage = 0, ""
     try:
         while end - at >= _FRAME.size:
-            batch, wanted = _batch(data, at, transactions)
-            if wanted and batch.next_offset > position:
-                if batch.base < reached and reached > position:
-                    damage = f"the batch at position {batch.base} begins before {reached}"
+            batch = reading.batch(at)
+            base, following, count, _, at, _, _, _ = batch
+            if count and following > position:
+                if base < reached and reached > position:
+                    damage = f"the batch at position {base} begins before {reached}"
                     break
                 found.append(batch)
-            reached = max(reached, batch.next_offset)
-            at = batch.stop
+            reached = max(reached, following)
     except _CutOffError as cut_off:
         needed = cut_off.needed_bytes
     except CorruptBatch as error:
         damage = str(error)
-    batches = RawBatches(data, found, lane_name)
+    batches = RawBatches(data, found)
     if reached > position:
         return Scan(batches, reached)
     if data and not damage and not needed:
@@ -278,47 +268,63 @@ class _Transactions:
         return False
 
 
-def _batch(data: bytes, at: int, transactions: _Transactions) -> tuple[Found, bool]:
-    """The batch at a place in a reply, and whether it holds records for us."""
-    base, length, magic = _FRAME.unpack_from(data, at)
-    if not 0 <= magic <= 2 or length < _LENGTHS_MIN[magic] or base < 0:
-        raise CorruptBatch(base, "a header makes no sense")
-    stop = at + _PREFIX_BYTES + length
-    if stop > len(data):
-        raise _CutOffError(stop - at)
-    if magic < 2:
-        return _legacy(data, at, stop), True
-    attributes, delta, oldest, newest, producer, count = _DEFAULT.unpack_from(data, at + 21)
-    if delta < 0 or not 0 <= count <= delta + 1:
-        raise CorruptBatch(base, f"a batch of {count} records over {delta + 1} positions")
-    wanted = count > 0
-    text = 4 * (stop - at) // 3
-    if attributes:
-        if attributes & _CODEC:
-            text *= COMPRESSION_GUESS
-        if attributes & _LOG_APPEND_TIME:
-            oldest = newest
-        if attributes & (_CONTROL | _TRANSACTIONAL):
-            control = memoryview(data)[at:stop] if attributes & _CONTROL else None
-            wanted = transactions.wanted(base, producer, control) and wanted
-    oldest = min(oldest, newest)
-    return Found(base, base + delta + 1, count, at, stop, oldest, newest, text), wanted
+class _Reading:
+    """Reads the headers in a reply."""
 
+    __slots__ = ("_data", "_end", "_overhead", "_transactions")
 
-def _legacy(data: bytes, at: int, stop: int) -> Found:
-    """Magic 0 and 1: one record each, or a wrapper that only tells the offset of its last."""
-    offset, _, magic = _FRAME.unpack_from(data, at)
-    text = 4 * (stop - at) // 3
-    if not data[at + 17] & _CODEC:
-        (moment,) = _LEGACY_TIME.unpack_from(data, at + 18) if magic else (-1,)
-        return Found(offset, offset + 1, 1, at, stop, moment, moment, text)
-    records = list(decode(memoryview(data)[at:stop]))
-    if not records or records[-1].offset != offset:
-        raise CorruptBatch(offset, "a compressed message set does not end where it says")
-    times = [-1 if record.timestamp is None else record.timestamp for record in records]
-    text *= COMPRESSION_GUESS
-    base, count = records[0].offset, len(records)
-    return Found(base, offset + 1, count, at, stop, min(times), max(times), text)
+    def __init__(self, data: bytes, overhead: int, transactions: _Transactions) -> None:
+        self._data = data
+        self._end = len(data)
+        self._overhead = overhead
+        self._transactions = transactions
+
+    def batch(self, at: int) -> Found:
+        """The batch at a place in the reply. Of one whose records are not for us the count is 0."""
+        if self._end - at < _HEADER.size or self._data[at + 16] != 2:
+            return self._other(at)
+        base, length, attributes, delta, oldest, newest, producer, count = _HEADER.unpack_from(
+            self._data, at
+        )
+        stop = at + _PREFIX_BYTES + length
+        if length < _LENGTHS_MIN[2] or base < 0 or delta < 0 or not 0 <= count <= delta + 1:
+            raise CorruptBatch(base, "a header makes no sense")
+        if stop > self._end:
+            raise _CutOffError(stop - at)
+        text = 4 * (stop - at) // 3
+        if attributes:
+            if attributes & _CODEC:
+                text *= COMPRESSION_GUESS
+            if attributes & _LOG_APPEND_TIME:
+                oldest = newest
+            if attributes & (_CONTROL | _TRANSACTIONAL):
+                control = memoryview(self._data)[at:stop] if attributes & _CONTROL else None
+                if not self._transactions.wanted(base, producer, control):
+                    count = 0
+        oldest = min(oldest, newest)
+        weight = text + count * self._overhead
+        return base, base + delta + 1, count, at, stop, oldest, newest, weight
+
+    def _other(self, at: int) -> Found:
+        """Old messages, of magic 0 and 1, and what is cut off or makes no sense."""
+        base, length, magic = _FRAME.unpack_from(self._data, at)
+        if not 0 <= magic <= 2 or length < _LENGTHS_MIN[magic] or base < 0:
+            raise CorruptBatch(base, "a header makes no sense")
+        stop = at + _PREFIX_BYTES + length
+        if stop > self._end:
+            raise _CutOffError(stop - at)
+        text = 4 * (stop - at) // 3
+        if not self._data[at + 17] & _CODEC:
+            (moment,) = _LEGACY_TIME.unpack_from(self._data, at + 18) if magic else (-1,)
+            return base, base + 1, 1, at, stop, moment, moment, text + self._overhead
+        # a wrapper, which only tells the offset of its last message
+        records = list(decode(memoryview(self._data)[at:stop]))
+        if not records or records[-1].offset != base:
+            raise CorruptBatch(base, "a compressed message set does not end where it says")
+        first, count = records[0].offset, len(records)
+        times = [-1 if record.timestamp is None else record.timestamp for record in records]
+        weight = text * COMPRESSION_GUESS + count * self._overhead
+        return first, base + 1, count, at, stop, min(times), max(times), weight
 
 
 class _CutOffError(Exception):
@@ -335,14 +341,14 @@ def _is_abort(batch: memoryview) -> bool:
     return marker is not None and marker.key is not None and marker.key[2:4] == b"\0\0"
 
 
-# the same in every version: offset, length of what follows, (epoch or checksum), magic
+# the same in every version: offset, length of what follows it, (epoch or checksum), magic
 _FRAME = struct.Struct(">qi4xb")
 _PREFIX_BYTES = 12
 _LENGTHS_MIN = (14, 22, 49)  # by magic, of an empty batch or record
 
-# magic 2, from the attributes on: attributes, last offset delta, first and newest timestamp,
-# producer, (its epoch, sequence), count
-_DEFAULT = struct.Struct(">hiqqq6xi")
+# magic 2: base offset, length, (epoch, magic, checksum), attributes, last offset delta, first and
+# newest timestamp, producer, (its epoch, sequence), count
+_HEADER = struct.Struct(">qi9xhiqqq6xi")
 _CODEC, _LOG_APPEND_TIME, _TRANSACTIONAL, _CONTROL = 0x07, 0x08, 0x10, 0x20
 _LEGACY_TIME = struct.Struct(">q")
 
