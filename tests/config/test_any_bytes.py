@@ -108,6 +108,11 @@ LARGE = {
     "triggers": "version: 1\nfunctions:\n  f:\n    code: .\n    handler: a.b\n    triggers:\n"
     + "".join(f"      t{i}: {{type: memori, topic: a}}\n" for i in range(11_000)),
     "unknown keys": "version: 1\nfunctions:\n  f:\n" + "".join(f"    memry{i}: 1\n" for i in range(49_000)),
+    "topics": "version: 1\nconnections: {c: {type: kafka, brokers: [a:1]}}\nfunctions:\n  f:\n    code: .\n    handler: a.b\n    triggers:\n"
+    + "".join(
+        f"      t{i}: {{type: kafka, connection: c, start: latest, topics: [{','.join(f'a{j}' for j in range(1_000))}]}}\n"
+        for i in range(90)
+    ),
     "passwords": "version: 1\nconnections:\n"
     + "".join(f"  c{i}: {{type: kafka, brokers: [a:1], sasl: {{password: p}}}}\n" for i in range(8_000)),
 }  # fmt: skip

@@ -59,9 +59,11 @@ def _kafka(case: Case) -> Iterator[Problem]:
                 "give topics: [name, …], or pattern: a regular expression",
                 key=True,
             )
+        seen: set[str] = set()
         for at, topic in enumerate(trigger.topics):
-            if topic in trigger.topics[:at]:
+            if topic in seen:
                 yield case.tell("SF1073", (*path, "topics", at), f"{topic} is in the list twice")
+            seen.add(topic)
 
 
 def _groups(case: Case) -> Iterator[Problem]:
