@@ -270,6 +270,9 @@ def _from_kafka(error: KafkaError, where: str) -> WorldError:
     if isinstance(error, errors.NodeNotReadyError):  # whose connection failed before
         return Unreachable(f"cannot reach {where}")
     if isinstance(error, KafkaConnectionError):
+        # in TLS 1.3 our certificate is looked at once the handshake is over, for us
+        if (why := getattr(error.__cause__, "reason", None)) and _NOT_OURS.search(str(why)):
+            return Refused(f"{where}: it does not accept our certificate ({why})")
         return Unreachable(f"cannot reach {where} ({_cause(error)})")
     return Unreachable(f"{where}: {told}")
 
@@ -278,7 +281,7 @@ def _from_os(error: BaseException, where: str) -> WorldError:
     if isinstance(error, ssl.SSLCertVerificationError):
         why = getattr(error, "verify_message", "") or _line(error)
         return Refused(f"{where}: its certificate is not trusted ({why})")
-    if isinstance(error, ssl.SSLError):
+    if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError):
         return Refused(f"{where}: no TLS with it ({error.reason or _line(error)})")
     if isinstance(error, (ValueError, AssertionError, LookupError)):  # what its SCRAM code raises
         return Refused(f"{where}: authentication failed ({_line(error)})")
@@ -293,7 +296,7 @@ def _cause(error: BaseException) -> str:
     match error:
         case ConnectionRefusedError():
             return "connection refused"
-        case ConnectionResetError() | asyncio.IncompleteReadError():
+        case ConnectionResetError() | asyncio.IncompleteReadError() | ssl.SSLEOFError():
             return "it closed the connection: do tls and sasl fit this listener?"
         case TimeoutError():
             return "no answer"
@@ -310,6 +313,8 @@ def _line(error: BaseException) -> str:
     text = " ".join(text.split()).removeprefix(f"{type(error).__name__}: ")
     return (text or type(error).__name__)[:200]
 
+
+_NOT_OURS = re.compile(r"ALERT_(\w+_)?CERTIFICATE|ALERT_UNKNOWN_CA")
 
 _CONNECTING = (KafkaError, OSError, ValueError, AssertionError, LookupError, EOFError)
 

@@ -55,6 +55,19 @@ class SeatLostError(Exception):
     """The group has gone on without us: nothing of this seat may be committed any more."""
 
 
+class Coordinator(GroupCoordinator):  # type: ignore[misc] # the library is untyped
+    """Remembers answers that the library has no name for."""
+
+    refused_with = 0
+
+    async def _send_req(self, request: Any) -> Any:
+        response = await super()._send_req(request)
+        code = getattr(response, "error_code", 0)
+        if code in _NAMELESS:
+            self.refused_with = code
+        return response
+
+
 class Member:
     """What the library calls a consumer, put together from the same parts: with a fetcher of ours,
     commits that carry their own seat, and offsets that are not taken for absent while a
@@ -100,7 +113,7 @@ class Member:
     async def open(self, listener: ConsumerRebalanceListener) -> None:
         await self._client.bootstrap()
         options = self._options
-        self._coordinator = GroupCoordinator(
+        self._coordinator = Coordinator(
             self._client,
             self._subscription,
             group_id=options.group,
@@ -147,6 +160,8 @@ class Member:
     def check(self) -> None:
         """Raises what has ended a part of the client, or what it wants somebody to know."""
         if self._coordinator is not None:
+            if code := self._coordinator.refused_with:
+                raise Refused(_NAMELESS[code].format(self._options))
             self._coordinator.check_errors()
         for task in (self.fetcher.error_future, self._client._sync_task):
             if task is not None and task.done() and not task.cancelled():
@@ -197,11 +212,6 @@ class Member:
     def partitions(self, topic: str) -> int:
         """How many partitions a topic has; 0: there is no such topic."""
         return len(self._client.cluster.partitions_for_topic(topic) or ())
-
-    @property
-    def denied(self) -> frozenset[str]:
-        """Topics that we may not even see."""
-        return frozenset(self._client.cluster.unauthorized_topics)
 
     def forbidden(self, topic: str) -> bool:
         return topic in self._client.cluster.unauthorized_topics
@@ -332,6 +342,11 @@ def _ms(seconds: float) -> int:
     return round(seconds * 1000)
 
 
+_NAMELESS = {
+    81: "group {0.group} has as many members as its brokers allow (group.max.size)",
+    82: "another member of group {0.group} has the instance name {0.instance_id}; each needs one "
+    "of its own",
+}
 _SEAT_LOST = {errors.UnknownMemberIdError, errors.IllegalGenerationError}
 _COORDINATOR_GONE = {
     errors.GroupCoordinatorNotAvailableError,
