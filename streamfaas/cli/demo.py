@@ -103,7 +103,12 @@ def _run(home: Path, *, keep: bool) -> int:
     try:
         status = uvloop.run(main())
     finally:
-        for line in ("", "next:", "  streamfaas new hello", "  cd hello && streamfaas run streamfaas.yaml"):
+        for line in (
+            "",
+            "next:",
+            "  streamfaas new hello",
+            "  cd hello && streamfaas run streamfaas.yaml",
+        ):
             sink.put(line)
         sink.close()
     return status

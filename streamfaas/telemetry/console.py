@@ -59,7 +59,7 @@ class Console:
                 mark = "BLOCKED" if blocked else "retrying"
                 tail = f": {BLOCKED_HELP}" if blocked else ""
                 text = (
-                    f"{mark} {_place(lane)} @{first}..{last}: failure {attempt}, "
+                    f"{mark} {_place(lane)} @{_span(first, last)}: failure {attempt}, "
                     f"again in {wait:.1f} s: {printable(reason)}{tail}"
                 )
                 return self._stamped(text, RED if blocked else YELLOW)
@@ -67,7 +67,7 @@ class Console:
                 return self._stamped(f"healed {_place(lane)}: goes on", GREEN)
             case signals.BatchSetAside(lane, first, last, records, condition, destination):
                 text = (
-                    f"set aside {_place(lane)} @{first}..{last}: {records} records "
+                    f"set aside {_place(lane)} @{_span(first, last)}: {records} records "
                     f"→ {destination} ({condition})"
                 )
                 return self._stamped(text, YELLOW)
@@ -104,7 +104,7 @@ class Console:
         if not failed and (self._quiet or self._too_many()):
             return ""
         place = signal.function if signal.lane is None else _place(signal.lane)
-        span = "" if signal.lane is None else f" @{signal.first}..{signal.last}"
+        span = "" if signal.lane is None else f" @{_span(signal.first, signal.last)}"
         report = signal.outcome.report
         init = "" if report.init_seconds is None else f" (init {_ms(report.init_seconds)})"
         text = (
@@ -144,6 +144,10 @@ def printable(text: str, limit: int = 400) -> str:
 
 def _place(lane: Lane) -> str:
     return f"{lane.source} {printable(lane.name)}"
+
+
+def _span(first: int, last: int) -> str:
+    return str(first) if first == last else f"{first}..{last}"
 
 
 def _records(count: int) -> str:
