@@ -9,7 +9,6 @@ import time
 import uuid
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import anyio
 import pytest
@@ -110,7 +109,9 @@ def test_a_cause_is_found_under_the_wrappings_of_the_client():
     outer = errors.KafkaError("Unexpected error during coordination")
     outer.__cause__ = inner
     told = translated(outer, "k:1")
-    assert str(told) == ("cannot reach k:1 (it closed the connection: do tls and sasl fit this listener?)")
+    assert str(told) == (
+        "cannot reach k:1 (it closed the connection: do tls and sasl fit this listener?)"
+    )
 
 
 def test_another_version_of_the_library_is_refused_by_name(monkeypatch):
@@ -261,70 +262,27 @@ def test_files_that_cannot_be_used_are_refused_by_name(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def guarded(tmp_path_factory):
-    """A broker with a listener for each way of letting somebody in."""
-    folder = tmp_path_factory.mktemp("tls")
-    authority, server, client = certificates(folder)
-    plain = "org.apache.kafka.common.security.plain.PlainLoginModule required"
-    scram = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
-    oauth = (
+def guarded():
+    """A broker with a listener for passwords and tokens, in the clear."""
+    bearer = (
         "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required "
         'unsecuredLoginStringClaim_sub="broker";'
     )
-    unsecured = "org.apache.kafka.common.security.oauthbearer.internals.unsecured."
-    listeners = {
-        "LOGIN": "SASL_PLAINTEXT",
-        "SAFE": "SASL_SSL",
-        "MUTUAL": "SSL",
-        "TOKEN": "SASL_PLAINTEXT",
-    }
+    plain = "org.apache.kafka.common.security.plain.PlainLoginModule required"
+    login = "listener.name.login"
     properties = {
-        "sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512,OAUTHBEARER",
-        "ssl.keystore.type": "PEM",
-        "ssl.keystore.location": str(server),
-        "ssl.truststore.type": "PEM",
-        "ssl.truststore.location": str(authority),
-        "listener.name.mutual.ssl.client.auth": "required",
-        "listener.name.token.oauthbearer.sasl.jaas.config": oauth,
-        "listener.name.token.oauthbearer.sasl.server.callback.handler.class": (
-            unsecured + "OAuthBearerUnsecuredValidatorCallbackHandler"
+        "sasl.enabled.mechanisms": "PLAIN,OAUTHBEARER",
+        f"{login}.oauthbearer.sasl.jaas.config": bearer,
+        f"{login}.oauthbearer.sasl.server.callback.handler.class": (
+            "org.apache.kafka.common.security.oauthbearer.internals.unsecured."
+            "OAuthBearerUnsecuredValidatorCallbackHandler"
         ),
-        "listener.name.token.sasl.enabled.mechanisms": "OAUTHBEARER",
+        f"{login}.plain.sasl.jaas.config": f'{plain} username="u" password="p" user_u="p";',
+        # a connection ends with its token, unless it shows another: the client never does
+        f"{login}.connections.max.reauth.ms": "3600000",
     }
-    for name in ("login", "safe"):
-        properties[f"listener.name.{name}.sasl.enabled.mechanisms"] = (
-            "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512"
-        )
-        properties[f"listener.name.{name}.plain.sasl.jaas.config"] = (
-            f'{plain} username="u" password="p" user_u="p";'
-        )
-        for number in (256, 512):
-            properties[f"listener.name.{name}.scram-sha-{number}.sasl.jaas.config"] = scram
-    with running(listeners=listeners, properties=properties, scram={"s": "q"}) as kafka:
-        yield kafka, authority, client
-
-
-def certificates(folder: Path) -> tuple[Path, Path, Path]:
-    """An authority, a server's key and certificate in one file, and a client's with a password."""
-
-    def made(*arguments):
-        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
-
-    made(*["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "ca.key", "-out", "ca.pem", "-days", "2"],
-         "-subj", "/CN=authority")  # fmt: skip
-    (folder / "names").write_text("subjectAltName=IP:127.0.0.1,DNS:localhost")
-    for name in ("server", "client"):
-        made(*f"req -newkey rsa:2048 -nodes -keyout {name}.key -out {name}.csr".split(),
-             "-subj", f"/CN={name}")  # fmt: skip
-        made(*f"x509 -req -in {name}.csr -CA ca.pem -CAkey ca.key -CAcreateserial".split(),
-             *f"-out {name}.crt -days 2 -extfile names".split())  # fmt: skip
-        made(*f"pkcs8 -topk8 -nocrypt -in {name}.key -out {name}.pk8".split())
-    made(
-        *["pkcs8", "-topk8", "-in", "client.key", "-out", "client.locked", "-passout", "pass:open"]
-    )
-    whole = (folder / "server.pk8").read_text() + (folder / "server.crt").read_text()
-    (folder / "server.pem").write_text(whole + (folder / "ca.pem").read_text())
-    return folder / "ca.pem", folder / "server.pem", folder / "client.crt"
+    with running(listeners={"LOGIN": "SASL_PLAINTEXT"}, properties=properties) as kafka:
+        yield kafka
 
 
 async def reads(address, kafka, **how):
@@ -350,68 +308,41 @@ async def is_refused(address, **how):
 
 @pytest.mark.kafka
 @pytest.mark.slow
-@pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"])
-@pytest.mark.parametrize("safe", [False, True])
-def test_a_password_lets_us_in_and_a_wrong_one_is_refused(guarded, mechanism, safe):
-    kafka, authority, _ = guarded
-    user, password = ("u", "p") if mechanism == "PLAIN" else ("s", "q")
-    tls = TlsOptions(ca=authority) if safe else None
-    address = kafka.broker.address("SAFE" if safe else "LOGIN")
-
+def test_that_a_password_is_sent_for_all_to_read_is_told_once(guarded):
     async def scenario():
-        told = await reads(address, kafka, tls=tls, sasl=SaslOptions(mechanism, user, password))
-        in_the_clear = [reason for reason in told if "in the clear" in reason]
-        assert len(in_the_clear) == (mechanism == "PLAIN" and not safe)
-        wrong = await is_refused(address, tls=tls, sasl=SaslOptions(mechanism, user, "wrong"))
-        assert type(wrong) is Refused
-        assert f"{address}: authentication failed" in str(wrong)
+        address = guarded.broker.address("LOGIN")
+        told = await reads(address, guarded, sasl=SaslOptions("PLAIN", "u", "p"))
+        assert len([reason for reason in told if "in the clear" in reason]) == 1
+        wrong = await is_refused(address, sasl=SaslOptions("SCRAM-SHA-256", "u", "p"))
+        assert "does not offer this SASL mechanism" in str(wrong)
 
     uvloop.run(scenario())
 
 
-@pytest.mark.kafka
-@pytest.mark.slow
-def test_tls_with_a_certificate_of_our_own(guarded):
-    kafka, authority, client = guarded
-    address = kafka.broker.address("MUTUAL")
-    with_key = TlsOptions(
-        ca=authority, certificate=client, key=client.with_name("client.locked"), password="open"
+def test_a_locked_key_needs_its_password(tmp_path):
+    def made(*arguments):
+        subprocess.run(["openssl", *arguments], cwd=tmp_path, check=True, capture_output=True)
+
+    made(
+        *[
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-keyout",
+            "key",
+            "-out",
+            "certificate",
+            "-days",
+            "2",
+        ],
+        *["-passout", "pass:open", "-subj", "/CN=client"],
     )
-    wrong_password = TlsOptions(
-        ca=authority, certificate=client, key=client.with_name("client.locked"), password="no"
-    )
-
-    async def scenario():
-        await reads(address, kafka, tls=with_key)
-        await reads(
-            address,
-            kafka,
-            tls=TlsOptions(
-                certificate=client, key=client.with_name("client.locked"), password="open",
-                verify=False,
-            ),
-        )  # fmt: skip
-        assert "cannot use the certificate" in str(await is_refused(address, tls=wrong_password))
-        assert "not trusted" in str(await is_refused(address, tls=TlsOptions()))
-        await is_refused(address, tls=TlsOptions(ca=authority))  # no certificate of ours
-
-    uvloop.run(scenario())
-
-
-@pytest.mark.kafka
-@pytest.mark.slow
-def test_the_wrong_way_of_talking_is_told_plainly(guarded):
-    kafka, authority, _ = guarded
-
-    async def scenario():
-        plain, login = kafka.broker.address("PLAINTEXT"), kafka.broker.address("LOGIN")
-        for address, tls in ((plain, TlsOptions(ca=authority)), (login, None)):
-            told = await is_refused(address, tls=tls)
-            assert "do tls and sasl fit this listener?" in str(told)
-        told = await is_refused(kafka.broker.address("TOKEN"), sasl=SaslOptions("PLAIN", "u", "p"))
-        assert "does not offer this SASL mechanism" in str(told)
-
-    uvloop.run(scenario())
+    certificate, key = tmp_path / "certificate", tmp_path / "key"
+    connection(TlsOptions(None, certificate, key, "open"), None, time.monotonic)
+    for password in ("wrong", None):
+        with pytest.raises(Refused, match=f"cannot use the certificate {certificate}"):
+            connection(TlsOptions(None, certificate, key, password), None, time.monotonic)
 
 
 def unsecured(seconds):
@@ -430,15 +361,14 @@ def unsecured(seconds):
 @pytest.mark.kafka
 @pytest.mark.slow
 def test_a_token_lets_us_in_from_a_file_or_from_an_endpoint(guarded, tmp_path):
-    kafka, _, _ = guarded
-    address = kafka.broker.address("TOKEN")
+    address = guarded.broker.address("LOGIN")
     (tmp_path / "token").write_text(unsecured(3600))
 
     async def scenario(url):
         file = SaslOptions("OAUTHBEARER", token_file=tmp_path / "token")
-        await reads(address, kafka, sasl=file)
+        await reads(address, guarded, sasl=file)
         fetched = SaslOptions("OAUTHBEARER", token_endpoint=TokenEndpoint(url, "me", "secret"))
-        await reads(address, kafka, sasl=fetched)
+        await reads(address, guarded, sasl=fetched)
         (tmp_path / "token").write_text("nonsense")
         told = await is_refused(address, sasl=file)
         assert "authentication failed" in str(told)
@@ -451,25 +381,35 @@ def test_a_token_lets_us_in_from_a_file_or_from_an_endpoint(guarded, tmp_path):
 
 @pytest.mark.kafka
 @pytest.mark.slow
-def test_the_broker_ends_connections_with_their_token_and_reading_goes_on(guarded, tmp_path):
+def test_the_broker_ends_connections_with_their_token_and_reading_goes_on(
+    guarded, tmp_path, monkeypatch
+):
     """The client does not authenticate again on a connection that stands: it makes a new one."""
-    kafka, _, _ = guarded
+    asked = []
+    read_token = FileTokens.token
+
+    async def counted(self):
+        asked.append(await read_token(self))
+        return asked[-1]
+
+    monkeypatch.setattr(FileTokens, "token", counted)
     path = tmp_path / "token"
     path.write_text(unsecured(3))
     sasl = SaslOptions("OAUTHBEARER", token_file=path)
 
     async def scenario():
-        topic = await kafka.create_topic()
+        topic = await guarded.create_topic()
         chosen = options(
-            kafka.broker.address("TOKEN"), f"g-{uuid.uuid4().hex[:8]}", topic, sasl=sasl
+            guarded.broker.address("LOGIN"), f"g-{uuid.uuid4().hex[:8]}", topic, sasl=sasl
         )
         async with reading("f/t", chosen) as reader:
             for n in range(10):
                 path.write_text(unsecured(3))
-                await kafka.produce(topic, [b"%d" % n])
+                await guarded.produce(topic, [b"%d" % n])
                 await reader.records_are(n + 1)
                 await anyio.sleep(0.7)
             assert reader.values == [b"%d" % n for n in range(10)]
             assert not [s for s in reader.signals if s.state == "degraded"]
+        assert len(set(asked)) >= 3, "the broker ended no connection"
 
     uvloop.run(scenario())

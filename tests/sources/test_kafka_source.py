@@ -11,7 +11,7 @@ import uvloop
 from kafka_broker import running
 from kafka_reader import Reader, alone, options, reading
 from streamfaas.flow.batch import Batch
-from streamfaas.flow.errors import Unreachable
+from streamfaas.flow.errors import Refused, Unreachable
 from streamfaas.flow.event import Encoding
 from streamfaas.flow.record import Lane
 
@@ -297,6 +297,19 @@ def test_a_static_member_comes_back_without_a_rebalance(kafka):
                 await first.until(lambda: first.open)
                 assert first.source.view().details["generation"] == generation
                 assert len(second.told_to_close) == closed
+
+    uvloop.run(scenario())
+
+
+def test_two_static_members_of_one_name_are_told_so(kafka):
+    async def scenario():
+        topic, name = await kafka.create_topic(partitions=2), group()
+        chosen = options(kafka.bootstrap, name, topic, instance_id="same")
+        with pytest.raises(ExceptionGroup) as caught:
+            async with reading("f/a", chosen), reading("f/b", chosen):
+                await anyio.sleep(30)
+        assert isinstance(alone(caught.value), Refused)
+        assert "has the instance name same" in str(alone(caught.value))
 
     uvloop.run(scenario())
 
