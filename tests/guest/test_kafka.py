@@ -99,6 +99,28 @@ def test_an_event_holds_exactly_the_records_that_were_asked_for(log, data):
 
 
 @pytest.mark.slow
+@given(logs(codecs=CODECS), st.lists(st.integers(1, 5), min_size=1, max_size=12))
+def test_a_worker_that_is_given_a_log_piece_by_piece_sees_each_record_once(log, sizes):
+    data, _, records, _ = log
+    builder, seen, again = event_builder(6 << 20), [], []
+    offsets = [record.offset for record in records]
+    while offsets:
+        size = sizes[len(seen) % len(sizes)]
+        piece, offsets = offsets[:size], offsets[size:]
+        # the daemon's receive buffer is used again: what the builder keeps must not lie in it
+        buffer = bytearray(data)
+        event, until = builder.build(memoryview(buffer), ask(piece[0], piece[-1]))
+        buffer[:] = bytes(len(buffer))
+        assert until == -1
+        seen += event["records"]["orders-3"]
+        if len(again) < 3:  # a retry comes with the same piece, and must see the same
+            event, _ = builder.build(memoryview(data), ask(piece[0], piece[-1]))
+            again.append(event["records"]["orders-3"] == seen[-len(piece) :])
+    assert seen == [shown(record) for record in records]
+    assert all(again)
+
+
+@pytest.mark.slow
 @given(logs(batches_max=4), st.integers(300, 3000))
 def test_an_event_is_cut_before_the_first_record_that_has_no_room(log, most):
     payload, start, written, _ = log

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from streamfaas.guest.python.libraries import Libraries
@@ -27,6 +27,10 @@ _RECORD_BYTES_MAX = 200  # of JSON beside topic and data: names, numbers, the pa
 _GROWTH_MAX = 6  # bytes of JSON that a byte of data or of a header becomes, at most
 
 
+_BEGUN_MAX = 8
+_BEGUN_BYTES_MAX = 1024 * 1024
+
+
 class Kind(enum.IntEnum):
     """Why there is no event; the numbers are those of an ERROR frame."""
 
@@ -47,6 +51,31 @@ class _Broken(Exception):
     """A batch that cannot be read, and what is wrong with it."""
 
 
+class _Begun:
+    """A batch that was read in part, and the offset that it has been read to."""
+
+    def __init__(self, records: Iterator[Any], offset: int) -> None:
+        self._records = records
+        self._next: Any = None
+        self.offset = offset
+        self.data_bytes = 0
+
+    def part(self, first: int, last: int) -> list[Any]:
+        """The records at `first`..`last`; what was read before cannot be had again."""
+        chosen = [self._next] if self._next is not None and self._next.offset >= first else []
+        if chosen and chosen[0].offset > last:
+            return []
+        self._next, self.offset = None, last + 1
+        # the reader may be asked for an iterator only once: no `for` over it
+        while (record := next(self._records, None)) is not None:
+            if record.offset > last:
+                self._next = record
+                break
+            if record.offset >= first:
+                chosen.append(record)
+        return chosen
+
+
 class EventBuilder:
     """Decodes, checks and cuts, and stops before an event grows too large."""
 
@@ -56,6 +85,9 @@ class EventBuilder:
         self._libraries = libraries
         self._measure = measure
         self._event_bytes_max = event_bytes_max
+        # batches larger than what is asked for come again for their rest: they are not checked,
+        # unpacked and decoded anew each time (header to reader, the least lately used first)
+        self._begun: dict[bytes, _Begun] = {}
 
     def build(self, payload: memoryview, ask: dict[str, Any]) -> tuple[Event | None, int]:
         """The event of the records at the offsets that `ask` names (None: there are none), and
@@ -128,9 +160,11 @@ class EventBuilder:
     def _decode(
         self, batch: memoryview, ask: Record, template: Record, records: list[Record]
     ) -> int:
+        header = bytes(batch[:_HEADER_BYTES])
+        known = self._begun.pop(header, None)
         decoded = self._libraries.default_record_batch(batch)
         # before anything that the header says is believed, or a flipped bit would lose records
-        if not ask["checked"] and not decoded.validate_crc():
+        if known is None and not ask["checked"] and not decoded.validate_crc():
             raise _Broken("does not match its checksum")
         attributes, delta = _ATTRIBUTES.unpack_from(batch, _ATTRIBUTES_AT)
         first, last, offset = ask["first"], ask["last"], decoded.base_offset
@@ -140,7 +174,15 @@ class EventBuilder:
         copy, append, encode = template.copy, records.append, self._libraries.encode_base64
         chosen: Iterable[Any] = decoded
         if offset < first or offset + delta > last:
-            chosen = [record for record in decoded if first <= record.offset <= last]
+            if known is None or known.offset > first:
+                if offset + delta > last:  # what is kept must not lie in the receive buffer
+                    decoded = self._libraries.default_record_batch(bytes(batch))
+                known = _Begun(iter(decoded), offset)
+            chosen = known.part(first, last)
+            if not known.data_bytes:  # it is only now that the first record was unpacked
+                known.data_bytes = self._data_bytes(batch, attributes)
+            if offset + delta > last and len(batch) <= _BEGUN_BYTES_MAX:
+                self._keep(header, known)
         for record in chosen:  # most of a worker's time for a batch is spent in this loop
             made = copy()
             made["offset"] = record.offset
@@ -151,7 +193,16 @@ class EventBuilder:
                 made["value"] = encode(data)
             made["headers"] = _signed(headers) if (headers := record.headers) else headers
             append(made)
+        return known.data_bytes if known is not None else self._data_bytes(batch, attributes)
+
+    def _data_bytes(self, batch: memoryview, attributes: int) -> int:
+        """Of the batch that was unpacked last."""
         return self._libraries.codecs.size_bytes if attributes & _COMPRESSED else len(batch)
+
+    def _keep(self, header: bytes, begun: _Begun) -> None:
+        if len(self._begun) >= _BEGUN_MAX:
+            del self._begun[next(iter(self._begun))]
+        self._begun[header] = begun
 
     def _decode_legacy(
         self, batch: memoryview, version: int, ask: Record, template: Record, records: list[Record]
