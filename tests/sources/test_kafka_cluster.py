@@ -9,11 +9,12 @@ import json
 import signal
 import subprocess
 import sys
+import time
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import anyio
 import pytest
@@ -36,6 +37,14 @@ SIZE = 20
 COMMIT_SECONDS = 0.05
 
 
+class Run(NamedTuple):
+    """One record that was run, and when that ended (monotonic nanoseconds, in every process)."""
+
+    at: int
+    lane: str
+    offset: int
+
+
 class Scene:
     """A topic, a group, records that keep coming, and what has been seen of the group's commits."""
 
@@ -44,8 +53,8 @@ class Scene:
         self.topic = topic
         self.group = f"group-{uuid.uuid4().hex[:12]}"
         self.produced: Counter[int] = Counter()
-        self.commits: list[dict[int, int]] = []
-        self.runs: list[tuple[str, int]] = []  # lane and offset, as they ended
+        self.commits: list[tuple[int, dict[int, int]]] = []  # when it was seen, and what
+        self.runs: list[Run] = []
         self._enough = anyio.Event()
 
     def options(self, **other: Any) -> Any:
@@ -57,7 +66,8 @@ class Scene:
     async def _work(self, call: Call) -> None:
         await anyio.sleep(WORK_SECONDS)
         assert [int(value) for value in call.values] == call.offsets
-        self.runs += [(call.lane, offset) for offset in call.offsets]
+        at = time.monotonic_ns()
+        self.runs += [Run(at, call.lane, offset) for offset in call.offsets]
 
     async def produce(self) -> None:
         """A thousand records a second, until there are enough."""
@@ -75,7 +85,8 @@ class Scene:
         """What the group has committed, every 50 ms."""
         async with self.kafka.watching(self.group) as look:
             while True:
-                self.commits.append(await look(self.topic))
+                given = await look(self.topic)
+                self.commits.append((time.monotonic_ns(), given))
                 await anyio.sleep(0.05)
 
     async def finish(self) -> None:
@@ -97,28 +108,47 @@ def run(kafka: Kafka, scenario: Callable[[Scene], Awaitable[None]]) -> Scene:
 
     scene = uvloop.run(main())
     assert min(scene.produced.values()) > 500, "too little load to show anything"
-    check_commits(scene)
     return scene
 
 
 # -- what must hold
 
 
-def check_commits(scene: Scene) -> None:
-    """Commits never go back, whoever makes them."""
-    for before, after in itertools.pairwise(scene.commits):
-        assert all(after[partition] >= offset for partition, offset in before.items())
-
-
-def check_runs(scene: Scene, runs: Sequence[tuple[str, int]]) -> int:
-    """Every record was run, in order among first times; gives how many were run again."""
-    by_lane: dict[str, list[int]] = {}
-    for lane, offset in runs:
-        by_lane.setdefault(lane, []).append(offset)
+def check(scene: Scene, runs: Sequence[Run]) -> int:
+    """Every record was run, in order among first times, and no commit ran ahead or back; gives how
+    many were run again."""
+    by_lane: dict[str, list[Run]] = {}
+    for one in runs:
+        by_lane.setdefault(one.lane, []).append(one)
     for partition, count in scene.produced.items():
-        offsets = by_lane[f"{scene.topic}-{partition}"]
-        assert list(dict.fromkeys(offsets)) == list(range(count))
+        mine = by_lane[f"{scene.topic}-{partition}"]
+        assert list(dict.fromkeys(one.offset for one in mine)) == list(range(count))
+        seen = [(at, given[partition]) for at, given in scene.commits if partition in given]
+        check_commits(seen, mine)
     return len(runs) - sum(scene.produced.values())
+
+
+def check_commits(seen: Sequence[tuple[int, int]], runs: Sequence[Run]) -> None:
+    """No commit goes back, whoever makes it, nor past a record that has not ended by then."""
+    assert all(before <= after for (_, before), (_, after) in itertools.pairwise(seen))
+    coming, ended = iter(runs), -1
+    following = next(coming, None)
+    for at, committed in seen:
+        while following is not None and following.at <= at:
+            ended = max(ended, following.offset)  # first times are in order: all below have ended
+            following = next(coming, None)
+        assert committed <= ended + 1
+
+
+@pytest.mark.parametrize(
+    ("seen", "at"),
+    [([(5, 1)], 6), ([(7, 2)], 6), ([(7, 1), (8, 0)], 6)],
+    ids=["before it ended", "too far", "back"],
+)
+def test_a_commit_that_must_not_be_is_found(seen: list[tuple[int, int]], at: int) -> None:
+    check_commits([(7, 1)], [Run(6, "orders-0", 0)])
+    with pytest.raises(AssertionError):
+        check_commits(seen, [Run(at, "orders-0", 0)])
 
 
 # -- members come and go
@@ -142,7 +172,7 @@ def test_members_that_join_and_leave_under_load_run_every_record_exactly_once(
                 await scene.finish()
 
     scene = run(kafka, scenario)
-    assert check_runs(scene, scene.runs) == 0
+    assert check(scene, scene.runs) == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
@@ -164,7 +194,7 @@ def test_members_that_are_ended_under_load_lose_nothing(
             await scene.finish()
 
     scene = run(kafka, scenario)
-    again = check_runs(scene, ended(tmp_path))
+    again = check(scene, ended(tmp_path))
     if number == signal.SIGTERM:
         assert again == 0
     else:
@@ -189,7 +219,7 @@ def test_a_member_that_was_frozen_beyond_its_session_changes_no_commit(
             await scene.finish()
 
     scene = run(kafka, scenario)
-    check_runs(scene, ended(tmp_path))
+    check(scene, ended(tmp_path))
 
 
 @contextlib.contextmanager
@@ -217,11 +247,11 @@ def rows(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines]
 
 
-def ended(folder: Path) -> list[tuple[str, int]]:
+def ended(folder: Path) -> list[Run]:
     found = sorted((row for row in rows(folder) if row["word"] == "ended"), key=lambda r: r["at"])
     for row in found:
         assert [int(value) for value in row["values"]] == row["offsets"]
-    return [(row["lane"], offset) for row in found for offset in row["offsets"]]
+    return [Run(row["at"], row["lane"], offset) for row in found for offset in row["offsets"]]
 
 
 def lanes_of(folder: Path, process: subprocess.Popen[bytes]) -> int:
@@ -259,7 +289,7 @@ def test_a_group_in_which_somebody_comes_and_goes_all_the_time_still_moves(kafka
             await scene.finish()
 
     scene = run(kafka, scenario)
-    assert check_runs(scene, scene.runs) == 0
+    assert check(scene, scene.runs) == 0
 
 
 @contextlib.asynccontextmanager
@@ -296,7 +326,7 @@ def test_a_broker_that_is_killed_under_load_costs_no_record(kafka: Kafka) -> Non
             await scene.finish()
 
     scene = run_outliving(kafka, scenario)
-    check_runs(scene, scene.runs)
+    check(scene, scene.runs)
 
 
 def test_a_broker_that_is_frozen_beyond_every_session_costs_no_record(kafka: Kafka) -> None:
@@ -315,7 +345,7 @@ def test_a_broker_that_is_frozen_beyond_every_session_costs_no_record(kafka: Kaf
             await scene.finish()
 
     scene = run_outliving(kafka, scenario)
-    check_runs(scene, scene.runs)
+    check(scene, scene.runs)
 
 
 def run_outliving(kafka: Kafka, scenario: Callable[[Scene], Awaitable[None]]) -> Scene:
@@ -375,6 +405,6 @@ def test_a_topic_that_is_deleted_is_told_and_begun_anew_when_it_is_made_again(
                 await lanes.until(lambda: len(lanes.open()) == 1)
             await kafka.produce(scene.topic, [b"%d" % number for number in range(50)])
             await lanes.until(lambda: len(scene.runs) == 80)
-        assert [offset for _, offset in scene.runs] == [*range(30), *range(50)]
+        assert [one.offset for one in scene.runs] == [*range(30), *range(50)]
 
     uvloop.run(main())

@@ -307,6 +307,20 @@ def test_retention_that_overtakes_a_slow_function_blocks_and_what_was_read_still
     run(scenario)
 
 
+def test_an_answer_out_of_range_about_what_the_log_still_holds_is_asked_again() -> None:
+    async def scenario(replay: ReplayBroker) -> None:
+        (log,) = replay.create("orders")
+        fill(log)
+        rule = replay.fail(Api.FETCH, Code.OFFSET_OUT_OF_RANGE, times=2)
+        async with consuming(Lanes(options(replay.bootstrap, "orders"))) as lanes:
+            await lanes.until_ran(500)
+            assert rule.struck == 2
+            await lanes.until(lambda: not lanes.blocked())
+        assert lanes.ran["orders-0"] == whole(500)
+
+    run(scenario)
+
+
 def test_a_log_that_ends_before_the_committed_offset_blocks_and_asks_whether_it_is_new() -> None:
     async def scenario(replay: ReplayBroker) -> None:
         (log,) = replay.create("orders")
@@ -796,6 +810,29 @@ def test_a_black_hole_at_open_is_a_plain_error_within_the_deadline() -> None:
         assert time.monotonic() - begun < 4.0
 
     run(scenario)
+
+
+def test_a_port_that_speaks_another_protocol_is_a_plain_error_within_the_deadline() -> None:
+    async def main() -> None:
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            with contextlib.suppress(OSError):
+                await reader.read()
+            writer.close()
+
+        server = await asyncio.start_server(answer, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        chosen = options(f"127.0.0.1:{port}", "orders", open_seconds=1.0)
+        source = Kafka("f/t", chosen, clock=time.monotonic, emit=lambda _: None)
+        begun = time.monotonic()
+        with pytest.raises(Unreachable):
+            await source.open(lambda *_: None)
+        await source.close()
+        assert time.monotonic() - begun < 4.0
+        server.close()
+        await server.wait_closed()
+
+    uvloop.run(main())
 
 
 @pytest.mark.parametrize("how", ["down", "black hole"])
