@@ -112,11 +112,14 @@ class Roster:
 
     # -- events
 
-    def ask(self, ticket: int, function: str) -> None:
+    def ask(self, ticket: int, function: str) -> bool:
+        """Whether a plan is due: not where the function has all the workers it may have, and all
+        are in use. The next that is `freed` will do."""
         crew = self._crews[function]
         assert not crew.waiting or crew.waiting[-1] < ticket
         crew.waiting.append(ticket)
         self._restless[function] = crew
+        return bool(crew.idle) or crew.alive < self._most(crew)
 
     def withdraw(self, ticket: int, function: str) -> None:
         """The ticket's owner no longer waits (and was not served yet)."""
@@ -153,6 +156,17 @@ class Roster:
         it.state = _IDLE
         crew.idle.append(it)
 
+    def pass_on(self, worker: int) -> int | None:
+        """Its invocation has ended and it is fit for the next: the oldest ticket of its own
+        function, if nobody else waits. It stays busy then; None: nothing has changed, and the
+        worker is to be `freed`."""
+        crew = self._workers[worker].crew
+        if not crew.waiting or self._contended:
+            return None
+        if any(other.waiting and other is not crew for other in self._restless.values()):
+            return None
+        return crew.waiting.popleft()
+
     def exited(self, worker: int, now: Instant) -> None:
         """Gone, for whatever reason and in whatever state. One that was never of use is not
         replaced at once: the next start waits, longer each time in a row that none gets ready."""
@@ -187,8 +201,12 @@ class Roster:
         """Due at the beginning, after `ask`, `started` and `exited`, after `freed` where anybody
         waits for whatever function, and at the `wake` of the plan before; after a `claim` there
         is no hurry, but it may have taken the spare."""
-        stop = self._relieve(now)
-        assign = self._assign()
+        assign: list[tuple[int, int]] = []
+        stop: list[int] = []
+        if overdue := self._overdue(now):
+            assign = self._assign(before=_oldest(overdue))
+            stop = self._evict(overdue, 1, overdue=True)
+        assign += self._assign()
         start, short = self._start(now)
         for crew, missing in short:
             stop += self._evict(crew, missing)
@@ -208,19 +226,20 @@ class Roster:
             "waiting": len(crew.waiting),
         }
 
-    def _relieve(self, now: Instant) -> list[int]:
-        """Stops workers, in demand or not, for a function that has had none for too long."""
+    def _overdue(self, now: Instant) -> _Crew | None:
+        """Who has been without a single worker for too long, for want of memory."""
         starved = [c for c in self._restless.values() if c.waiting and not c.alive]
         overdue = [c for c in starved if now >= c.short + STARVED_SECONDS]
-        if not overdue:
-            return []
-        return self._evict(min(overdue, key=_oldest), 1, overdue=True)
+        return min(overdue, key=_oldest, default=None)
 
-    def _assign(self) -> list[tuple[int, int]]:
+    def _assign(self, before: float = math.inf) -> list[tuple[int, int]]:
+        """Gives idle workers to those who wait, the oldest ticket first."""
         assigned: list[tuple[int, int]] = []
         able = [crew for crew in self._restless.values() if crew.waiting and crew.idle]
         while able:
             crew = min(able, key=_oldest)
+            if _oldest(crew) > before:
+                break
             if not self.admission.admit(crew.name):
                 able.remove(crew)
                 continue
@@ -277,6 +296,11 @@ class Roster:
         needed = self._needed(crew)
         return max(crew.share.warm, needed + self._spare if needed else 0)
 
+    def _most(self, crew: _Crew) -> int:
+        """How many workers it may ever have."""
+        maximum, limit = crew.share.maximum, self.admission.limit
+        return (limit if maximum is None else min(maximum, limit)) + self._spare
+
     def _evict(self, crew: _Crew, missing: int, *, overdue: bool = False) -> list[int]:
         """Stops idle workers of others until so many of a crew fit, or soon will.
 
@@ -314,10 +338,12 @@ class Roster:
         for crew in self._crews.values():
             if crew.alive <= crew.share.warm:
                 continue
-            unused = crew.idle and not crew.waiting and not self.admission.busy(crew.name)
-            used = crew.used if unused else now
+            in_use = crew.waiting or self.admission.busy(crew.name)
+            used = now if in_use else crew.used
             # a function in use keeps one that has long been idle: its spare
             keep = self._spare if now < used + IDLE_SECONDS else 0
+            if crew.waiting:
+                keep = len(crew.idle)  # they wait for their turn
             while (
                 crew.alive > crew.share.warm
                 and len(crew.idle) > keep

@@ -238,8 +238,15 @@ class WorkerPool:
             call.ticket = self._tickets
             team.waiting[call.ticket] = call
             self._waiting += 1
-            self._roster.ask(call.ticket, call.invocation.function)
-            self._plan_soon()
+            if self._roster.ask(call.ticket, call.invocation.function):
+                self._plan_soon()
+
+    def _take_over(self, worker: Worker, ticket: int) -> None:
+        """Who waited has its turn."""
+        team = self._teams[worker.function.name]
+        call = team.waiting[ticket]
+        self._withdraw(team, call)
+        self._hand_over(worker, call)
 
     def _hand_over(self, worker: Worker, call: Call) -> None:
         function = worker.function
@@ -303,10 +310,14 @@ class WorkerPool:
         self._plan_soon()
 
     def _worker_freed(self, worker: Worker, call: Call, outcome: Outcome) -> None:
+        self._settle(self._teams[worker.function.name], call, outcome)
+        ticket = self._roster.pass_on(worker.number) if self._waiting else None
+        if ticket is not None:
+            self._take_over(worker, ticket)
+            return
         self._roster.freed(worker.number, self._clock())
         if self._waiting:
             self._plan_soon()
-        self._settle(self._teams[worker.function.name], call, outcome)
         if self._closing:
             self._changed.set()
 
@@ -356,10 +367,7 @@ class WorkerPool:
         now = self._clock()
         plan = self._roster.plan(now)
         for ticket, number in plan.assign:
-            worker = self._workers[number]
-            call = self._teams[worker.function.name].waiting[ticket]
-            self._withdraw(self._teams[worker.function.name], call)
-            self._hand_over(worker, call)
+            self._take_over(self._workers[number], ticket)
         for number in plan.stop:
             self._workers[number].dismiss("idle")
         for name in plan.start:

@@ -12,6 +12,7 @@ from hypothesis.stateful import (
 )
 
 from streamfaas.flow.admission import Share
+from streamfaas.flow.record import Instant
 from streamfaas.flow.roster import IDLE_SECONDS, STARVED_SECONDS, Plan, Roster
 from streamfaas.testing.clock import ManualClock
 
@@ -672,3 +673,31 @@ def test_words_out_of_turn_are_refused():
 def test_a_function_that_could_never_have_a_worker_is_refused():
     with pytest.raises(AssertionError):
         Roster(1, 10, {"a": Share(memory_bytes=11)})
+
+
+def test_a_freed_worker_goes_straight_to_who_waits_for_its_own_function():
+    roster = Roster(10, 1 << 40, {"f": Share(maximum=1, memory_bytes=1)}, spare=False)
+    assert roster.ask(1, "f")
+    (function,) = roster.plan(Instant(0.0)).start
+    roster.starting(7, function)
+    roster.started(7, Instant(0.0))
+    assert roster.plan(Instant(0.0)).assign == ((1, 7),)
+    assert not roster.ask(2, "f")  # it has all that it may have, and all are in use
+    assert roster.pass_on(7) == 2
+    assert roster.admission.busy("f") == 1
+    assert roster.pass_on(7) is None
+    roster.freed(7, Instant(1.0))
+    assert roster.claim("f") == 7
+
+
+def test_a_freed_worker_is_not_passed_on_past_who_waits_for_another_function():
+    shares = {name: Share(memory_bytes=1) for name in "fg"}
+    roster = Roster(1, 1 << 40, shares, spare=False)
+    roster.ask(1, "f")
+    roster.plan(Instant(0.0))
+    roster.starting(7, "f")
+    roster.started(7, Instant(0.0))
+    assert roster.plan(Instant(0.0)).assign == ((1, 7),)
+    roster.ask(2, "g")
+    roster.ask(3, "f")
+    assert roster.pass_on(7) is None
