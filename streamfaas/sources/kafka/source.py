@@ -241,7 +241,7 @@ class Kafka:
             }
             await self._member.commit(offsets, self._seat, patient=patient)
             for place, given in offsets.items():
-                risen[place].committed = given.offset
+                risen[place].committed = max(risen[place].committed, given.offset)
 
     async def _last_commit(self) -> WorldError | None:
         """What stood in its way. That the seat is lost is no error: somebody else begins where

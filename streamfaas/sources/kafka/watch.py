@@ -57,7 +57,7 @@ class Watch:
             raise Refused(f"{self._servers}: no permission for topic {forbidden[0]}")
         for partition in partitions:
             self._look_at(partition, now, revoking=revoking)
-        if self._member.seated or revoking:
+        if (seated and self._member.seated) or revoking:
             self._seated_at = now
         unseated = now - self._seated_at
         if unseated > self._options.rebalance_timeout_seconds + self._options.stall_seconds:
@@ -82,18 +82,22 @@ class Watch:
                 continue
             with anyio.move_on_after(EXPLAIN_SECONDS):
                 places = [partition.place]
-                first = await self._member.starts(places, "earliest", EXPLAIN_SECONDS)
-                end = await self._member.starts(places, "latest", EXPLAIN_SECONDS)
-                partition.blocked = self._loss(
-                    partition, first[partition.place], end[partition.place]
-                )
+                firsts = await self._member.starts(places, "earliest", EXPLAIN_SECONDS)
+                ends = await self._member.starts(places, "latest", EXPLAIN_SECONDS)
+                first, end = firsts[partition.place], ends[partition.place]
+                if first <= partition.expected <= end:  # a leader that did not know better yet
+                    self._member.fetcher.seek(partition, partition.expected)
+                else:
+                    partition.blocked = self._loss(partition, first, end)
 
     def _loss(self, partition: Partition, first: int, end: int) -> str:
         at, place = partition.expected, partition.place
         if at < first:
             told = f"the records at {at}..{first - 1} are gone: the log now begins at {first}"
         else:
-            told = f"the group stands at {at}, but the log ends at {end}: was the topic made anew?"
+            told = (
+                f"the group stands at {at}, but the log ends at {end}: it may have been made anew"
+            )
         return (
             f"{told}. To go on without them stop this trigger, and run kafka-consumer-groups.sh "
             f"--bootstrap-server {self._servers} --group {self._options.group} "
