@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ctypes
 import gc
 import os
 import random
@@ -53,6 +55,7 @@ def run(config: Path, *, quiet: bool = False, json_logs: bool = False) -> int:
     if found.config is None:
         return CONFIG_EXIT
     plan = plan_of(found.config, config)
+    _keep_memory()
     colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     sink = LineSink(sys.stdout.fileno())
     console = Console(sink.put, json=json_logs, colour=colour, quiet=quiet)
@@ -231,6 +234,16 @@ class Daemon:
         if degraded:
             return f"degraded: {'; '.join(degraded)}"
         return f"{counts}, lag {sum(lags)}"
+
+
+def _keep_memory() -> None:
+    """Lets malloc keep what the fetch buffers need: given back to the kernel and taken anew, each
+    of their pages would be faulted in again for every reply."""
+    mmap_threshold, trim_threshold = -3, -1  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD of mallopt(3)
+    with contextlib.suppress(OSError, AttributeError):  # another libc has no mallopt
+        libc = ctypes.CDLL(None)
+        libc.mallopt(mmap_threshold, 16 * 1024 * 1024)
+        libc.mallopt(trim_threshold, 32 * 1024 * 1024)
 
 
 async def _close(destination: Destination) -> None:

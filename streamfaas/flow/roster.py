@@ -119,6 +119,9 @@ class Roster:
         assert not crew.waiting or crew.waiting[-1] < ticket
         crew.waiting.append(ticket)
         self._restless[function] = crew
+        maximum = crew.share.maximum
+        if maximum is not None and self.admission.busy(function) >= maximum:
+            return crew.alive < self._most(crew)  # an idle one is the spare
         return bool(crew.idle) or crew.alive < self._most(crew)
 
     def withdraw(self, ticket: int, function: str) -> None:
