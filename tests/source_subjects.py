@@ -26,13 +26,13 @@ def silent(signal: object) -> None:
 
 
 @asynccontextmanager
-async def memory() -> AsyncIterator[Subject]:
+async def memory(kind: type[Memory] = Memory) -> AsyncIterator[Subject]:
     stream = Stream()
     numbers = itertools.count()
     options = MemoryOptions("orders", partitions=3, records=0)
 
     def make() -> Memory:
-        return Memory("shop/orders", options, clock=loop_clock, emit=silent, stream=stream)
+        return kind("shop/orders", options, clock=loop_clock, emit=silent, stream=stream)
 
     writer = make()
 
@@ -57,7 +57,7 @@ async def memory() -> AsyncIterator[Subject]:
 
 
 @asynccontextmanager
-async def directory(folder: Path) -> AsyncIterator[Subject]:
+async def directory(folder: Path, kind: type[Directory] = Directory) -> AsyncIterator[Subject]:
     """Files that are moved in, and so are whole at once. Some have the same name in turn."""
     inbox = folder / "inbox"
     inbox.mkdir()
@@ -75,15 +75,11 @@ async def directory(folder: Path) -> AsyncIterator[Subject]:
             place.parent.mkdir(exist_ok=True)
             part.rename(place)
 
-    yield Subject(
-        maker(store, options), produce, unreachable=maker(store, options, folder / "nowhere"),
-        queue=True,
-    )  # fmt: skip
-    await store.close()
+    def maker(path: Path) -> Callable[[], Directory]:
+        chosen = replace(options, path=path)
+        return lambda: kind("thumbs/inbox", chosen, store=store, clock=loop_clock, emit=silent)
 
-
-def maker(
-    store: Store, options: DirectoryOptions, path: Path | None = None
-) -> Callable[[], Directory]:
-    chosen = options if path is None else replace(options, path=path)
-    return lambda: Directory("thumbs/inbox", chosen, store=store, clock=loop_clock, emit=silent)
+    try:
+        yield Subject(maker(inbox), produce, unreachable=maker(folder / "nowhere"), queue=True)
+    finally:
+        await store.close()

@@ -3,7 +3,9 @@ from __future__ import annotations
 import pytest
 import uvloop
 
+import broken_sources
 import source_subjects
+from streamfaas.testing import conformance
 from streamfaas.testing.conformance import checks
 
 MEMORY = checks(queue=False, revoke=True, unreachable=False)
@@ -32,3 +34,34 @@ def test_the_directory_keeps_the_contract(check, tmp_path):
             await check(subject)
 
     uvloop.run(main())
+
+
+def fails(subject_of, check, monkeypatch) -> bool:
+    """Whether the check finds something."""
+    monkeypatch.setattr(conformance, "PATIENCE_SECONDS", 1.0)
+
+    async def main():
+        async with subject_of() as subject:
+            await check(subject)
+
+    try:
+        uvloop.run(main())
+    except (AssertionError, TimeoutError, ExceptionGroup):
+        return True
+    return False
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", broken_sources.OF_LOGS, ids=lambda kind: kind.__name__)
+def test_a_broken_log_is_found(kind, monkeypatch):
+    check = broken_sources.OF_LOGS[kind]
+    assert check in MEMORY
+    assert fails(lambda: source_subjects.memory(kind), check, monkeypatch)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", broken_sources.OF_QUEUES, ids=lambda kind: kind.__name__)
+def test_a_broken_queue_is_found(kind, monkeypatch, tmp_path):
+    check = broken_sources.OF_QUEUES[kind]
+    assert check in DIRECTORY
+    assert fails(lambda: source_subjects.directory(tmp_path, kind), check, monkeypatch)

@@ -36,8 +36,8 @@ WATCH_QUIET_MS = 50
 WATCH_DEBOUNCE_MS = 400
 """… or after so long at the latest."""
 
-WATCH_AGAIN_SECONDS = 30.0
-"""When the kernel would not watch, it is asked again so much later."""
+WATCH_AGAIN_SECONDS = 10.0
+"""When watching has failed, it is tried again so much later."""
 
 IDLE_SECONDS = 60.0
 CLOSE_SECONDS = 5.0
@@ -369,8 +369,11 @@ class Directory:
                 ):
                     self._unwatched = ""
                     self._hint(path for _, path in changes)
-            except (OSError, RuntimeError) as error:  # too many watches; or it is not there
-                self._unwatched = f"off, found by sweeps only: {error}"
+            # it is not there, too much is to be watched, or a name in it is no UTF-8
+            except* (OSError, RuntimeError) as group:
+                self._unwatched = f"off for now: {_first(group)}"
+                self._sweep_at = self._clock()  # what was not told is found
+                self._hinted.set()
             with anyio.move_on_after(WATCH_AGAIN_SECONDS):
                 await self._unwatch.wait()
 
@@ -402,6 +405,12 @@ async def _wait(event: asyncio.Event, seconds: float) -> None:
         await event.wait()
     finally:
         timer.cancel()
+
+
+def _first(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 def _described(findings: Findings) -> str:
