@@ -42,6 +42,13 @@ def command(*, keep: bool, folder: Path | None) -> None:
             "the demo's thumbnail maker needs Pillow: pip install 'streamfaas[demo]'", err=True
         )
         sys.exit(1)
+    if sys.prefix == sys.base_prefix:
+        click.echo(
+            "the demo's handlers get their packages from a virtual environment: install streamfaas "
+            "into one (python3 -m venv .venv && .venv/bin/pip install 'streamfaas[demo]')",
+            err=True,
+        )
+        sys.exit(1)
     made = folder is None
     home = Path(tempfile.mkdtemp(prefix="streamfaas-demo-")) if folder is None else folder.resolve()
     try:
@@ -68,7 +75,7 @@ def _run(home: Path, *, keep: bool) -> int:
     colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     sink = LineSink(sys.stdout.fileno())
     tally = Tally()
-    daemon = Daemon(plan, Console(sink.put, colour=colour), tally, put=lambda line: None)
+    daemon = Daemon(plan, Console(sink.put, colour=colour), tally, put=_unsaid)
     for line in (
         f"streamfaas {__version__} demo: two functions, two sources, all of it below {home}",
         "  thumbnails  <- photos dropped into a directory bucket",
@@ -90,7 +97,7 @@ def _run(home: Path, *, keep: bool) -> int:
             await daemon.ready.wait()
             await anyio.to_thread.run_sync(_drop_photos, home / "photos" / "incoming")
             with anyio.move_on_after(DEMO_SECONDS):
-                while not _finished(daemon.view()):
+                while not _finished(daemon.view()):  # noqa: ASYNC110 - a look, not a wait
                     await anyio.sleep(0.1)
             for line in tally.table(daemon.view()):
                 sink.put(line)
@@ -112,6 +119,10 @@ def _run(home: Path, *, keep: bool) -> int:
             sink.put(line)
         sink.close()
     return status
+
+
+def _unsaid(line: str) -> None:
+    """The demo has a closing table of its own."""
 
 
 def _lay_out(home: Path) -> Path:

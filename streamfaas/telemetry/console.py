@@ -43,6 +43,7 @@ class Console:
         self._second = 0
         self._shown = 0
         self._unshown = 0
+        self._sources: dict[str, tuple[str, str]] = {}
 
     def __call__(self, signal: Signal) -> None:
         line = _json_line(signal) if self._json else self._text(signal)
@@ -78,6 +79,9 @@ class Console:
                 )
                 return self._stamped(text, RED)
             case signals.SourceChanged(source, state, reason):
+                if self._sources.get(source) == (state, reason):
+                    return ""
+                self._sources[source] = (state, reason)
                 colour = YELLOW if state in {"degraded", "rebuilt"} else DIM
                 because = f": {printable(reason)}" if reason else ""
                 return self._stamped(f"{state} {source}{because}", colour)
