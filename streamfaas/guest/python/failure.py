@@ -38,7 +38,7 @@ def failure_of(error: BaseException, request_id: str = "") -> Failure:
         message = f"<unprintable {type(error).__name__} object>"
     frames = traceback.extract_tb(_beyond_ours(error.__traceback__), limit=-_FRAMES_MAX)
     # without columns, as Lambda has it: no line of carets under each line of code
-    plain = [(frame.filename, frame.lineno, frame.name, frame.line) for frame in frames]
+    plain = [(frame.filename, frame.lineno or 0, frame.name, frame.line) for frame in frames]
     return failure(type(error).__name__, message, request_id, traceback.format_list(plain))
 
 
