@@ -144,14 +144,13 @@ class Kafka:
             with anyio.fail_after(seconds):
                 asked = connection(options.tls, options.sasl, self._clock)
                 await reach(options.brokers, asked, min(10.0, seconds / len(options.brokers)))
-                self._member = Member(options, asked, self._clock, self._stirred.set)
-                await self._member.open(_Listener(self._assigned, self._revoked))
+                member = self._member = Member(options, asked, self._clock, self._stirred.set)
+                watch = self._watch = Watch(self.name, options, member, self._clock, self._emit)
+                await member.open(_Listener(self._assigned, self._revoked))
         except TimeoutError as error:
             raise Unreachable(f"no answer from {self._servers} in {seconds:.0f} s") from error
         except KafkaError as error:
             raise translated(error, self._servers) from error
-        member = self._member
-        watch = self._watch = Watch(self.name, options, member, self._clock, self._emit)
         spawn(lambda: self._look_again(member, watch), "watch")
         tokens = asked.get("sasl_oauth_token_provider")
         if isinstance(tokens, FetchedTokens):
@@ -274,6 +273,7 @@ class Kafka:
 
     async def _begin(self, places: frozenset[TopicPartition], seconds: float) -> None:
         assert self._member is not None
+        assert self._watch is not None
         member, seat = self._member, self._member.seat
         offsets = await member.offsets(sorted(places)) if places else {}
         if missing := sorted(places - offsets.keys()):
@@ -291,6 +291,7 @@ class Kafka:
                 self._held.add(lane)
             else:
                 self._told.append(Opened(lane))
+        self._watch.begun()
         self._stirred.set()
 
     async def _first_offsets(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from contextlib import suppress
 
 import anyio
-from aiokafka.errors import TopicAuthorizationFailedError
+from aiokafka.errors import KafkaError, TopicAuthorizationFailedError
 
 from streamfaas.flow.errors import Refused, Unreachable, WorldError
 from streamfaas.sources.kafka.client import translated
@@ -17,7 +18,7 @@ from streamfaas.telemetry.signals import Emit, SourceChanged
 PATIENCE_SECONDS = 1.0
 """A trouble that passes sooner is not told."""
 
-EXPLAIN_SECONDS = 5.0
+EXPLAIN_SECONDS = 2.0
 """How long the ends of a log may take to be asked for."""
 
 
@@ -67,6 +68,11 @@ class Watch:
         elif seated:
             self._tell("running", "")
 
+    def begun(self) -> None:
+        """The group has given us a seat."""
+        if self.state == "connecting":
+            self._tell("running", "")
+
     def committed(self, trouble: WorldError | None) -> None:
         """How the last attempt at a commit went."""
         if trouble is None:
@@ -80,7 +86,8 @@ class Watch:
         for partition in self._member.fetcher.lost():
             if partition.blocked:
                 continue
-            with anyio.move_on_after(EXPLAIN_SECONDS):
+            # where nobody answers it is asked again; that nobody does is told by others
+            with anyio.move_on_after(EXPLAIN_SECONDS), suppress(KafkaError):
                 places = [partition.place]
                 firsts = await self._member.starts(places, "earliest", EXPLAIN_SECONDS)
                 ends = await self._member.starts(places, "latest", EXPLAIN_SECONDS)
