@@ -18,16 +18,6 @@ from streamfaas.flow.record import Lane
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 
 
-@pytest.fixture(autouse=True, scope="session")
-def loop_warmed_up():
-    """The first loop of libuv makes a pipe for signals that the process keeps."""
-
-    async def nothing():
-        pass
-
-    uvloop.run(nothing())
-
-
 def group() -> str:
     return f"group-{uuid.uuid4().hex[:12]}"
 
