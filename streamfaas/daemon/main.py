@@ -60,13 +60,18 @@ def run(config: Path, *, quiet: bool = False, json_logs: bool = False) -> int:
     sink = LineSink(sys.stdout.fileno())
     console = Console(sink.put, json=json_logs, colour=colour, quiet=quiet)
     daemon = Daemon(plan, console, put=sink.put)
-    try:
-        return uvloop.run(daemon.main())
-    except ConfigError as error:  # what only starting a function can find
-        sys.stderr.write(report(error.problems, str(config)) + "\n")
-        return CONFIG_EXIT
-    finally:
-        sink.close()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        try:
+            status = runner.run(daemon.main())
+        except ConfigError as error:  # what only starting a function can find
+            sys.stderr.write(report(error.problems, str(config)) + "\n")
+            status = CONFIG_EXIT
+        finally:
+            sink.close()
+        # everything is settled and closed: a loop that waits for what a library left open in it
+        # (a look-up of a name, a connection half made) must not keep the process
+        sys.stderr.flush()
+        os._exit(status)
 
 
 class Daemon:
