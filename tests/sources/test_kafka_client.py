@@ -412,4 +412,4 @@ def test_the_broker_ends_connections_with_their_token_and_reading_goes_on(
             assert not [s for s in reader.signals if s.state == "degraded"]
         assert len(set(asked)) >= 3, "the broker ended no connection"
 
-    uvloop.run(scenario())
+    asyncio.run(scenario())
