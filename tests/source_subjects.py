@@ -9,12 +9,61 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import kafka_broker
 from streamfaas.flow.record import Instant, Lane
 from streamfaas.sources import Source
 from streamfaas.sources.directory import Directory, DirectoryOptions
+from streamfaas.sources.kafka import Kafka, KafkaOptions
 from streamfaas.sources.memory import Memory, MemoryOptions, Stream
 from streamfaas.store import Store
 from streamfaas.testing.conformance import Subject
+
+
+@asynccontextmanager
+async def kafka(broker: kafka_broker.Kafka) -> AsyncIterator[Subject]:
+    """A topic of three partitions of a real broker. Each life is the same static member, so that
+    the group need not wait for the death of the one before."""
+    topic = await broker.create_topic("conformance", partitions=3)
+    numbers = itertools.count()
+    made: list[Kafka] = []
+
+    def make(address: str = broker.bootstrap) -> Kafka:
+        while made:
+            _cut_off(made.pop())
+        options = KafkaOptions(
+            brokers=(address,),
+            topics=(topic,),
+            group=topic,
+            start="earliest",
+            instance_id="one",
+            commit_seconds=0.05,
+        )
+        clock = asyncio.get_running_loop().time
+        made.append(Kafka("shop/orders", options, clock=clock, emit=silent))
+        return made[-1]
+
+    async def produce(count: int) -> None:
+        some = list(itertools.islice(numbers, count))
+        keys = [b"key %d" % (number % 7) for number in some]
+        await broker.produce(topic, [b"value %d" % number for number in some], keys=keys)
+
+    async def revoke(source: Source) -> None:
+        assert isinstance(source, Kafka)
+        source._member._coordinator.request_rejoin()
+
+    yield Subject(make, produce, unreachable=lambda: make("127.0.0.1:1"), revoke=revoke)
+
+
+def _cut_off(source: Kafka) -> None:
+    """What the end of its process does to a source that was not closed."""
+    member = source._member
+    if member is None or source._closing:
+        return
+    for task in filter(None, member._tasks()):
+        task.cancel()
+    for connection in member._client._conns.values():
+        if connection._writer is not None:
+            connection._writer.transport.abort()
 
 
 def loop_clock() -> Instant:

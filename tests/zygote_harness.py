@@ -12,6 +12,7 @@ import struct
 import subprocess
 import sys
 import sysconfig
+import textwrap
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -163,6 +164,10 @@ class Worker:
         assert answer.word == RESULT, answer.body
         return answer.value
 
+    def run(self, source: str, **options: Any) -> Any:
+        """What `result` is after this source has run in the worker, whose handler executes it."""
+        return self.ask({"run": textwrap.dedent(source)}, **options)
+
     def output(self) -> str:
         """What it has written so far."""
         chunks = []
@@ -197,9 +202,10 @@ class Zygote:
     code: Path
     uid: int = field(default_factory=os.getuid)  # whom the daemon would run as
     options: dict[str, Any] = field(default_factory=dict)
-    ready: dict[str, Any] = field(init=False)
+    said: dict[str, Any] = field(init=False)  # ready or refused
+    ordered: int = 0
     workers: list[Worker] = field(default_factory=list)
-    parent_env: dict[str, str] = field(default_factory=dict)
+    before: tuple[str, ...] = ()  # a program that starts the zygote in a poorer place
 
     def __enter__(self) -> Self:
         python = interpreter_for(self.uid)
@@ -212,7 +218,7 @@ class Zygote:
         if self.uid != os.getuid():
             user = {"user": self.uid, "group": self.uid, "extra_groups": []}
         self.process = subprocess.Popen(
-            [python, "-I", "-S", str(ZYGOTE), str(theirs.fileno())],
+            [*self.before, python, "-I", "-S", str(ZYGOTE), str(theirs.fileno())],
             env={},
             stdin=subprocess.DEVNULL,
             stdout=writer,
@@ -224,7 +230,7 @@ class Zygote:
         os.close(writer)
         self.control.send(json.dumps(self.spec()).encode())
         try:
-            self.ready, _ = self.packet()
+            self.said, _ = self.packet()
         except BaseException:
             self.__exit__()
             raise
@@ -281,7 +287,8 @@ class Zygote:
 
     def order(self) -> Worker:
         """A worker that has not spoken yet."""
-        number = len(self.workers) + 1
+        self.ordered += 1
+        number = self.ordered
         ours, theirs = socket.socketpair()
         ours.settimeout(PATIENCE_SECONDS)
         reader, writer = os.pipe()
@@ -297,6 +304,15 @@ class Zygote:
 
     def spawn(self) -> Worker:
         return self.order().wait_ready()
+
+    def end(self, worker: Worker) -> dict[str, Any]:
+        """Kills a worker and lets go of it; gives back how it ended."""
+        worker.kill()
+        worker.wait_end()
+        exited = self.wait_exited(worker)
+        self.workers.remove(worker)
+        worker.close()
+        return exited
 
     def wait_exited(self, worker: Worker) -> dict[str, Any]:
         packet, _ = self.packet()

@@ -23,7 +23,6 @@ import uvloop
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import standin_zygote
-
 from streamfaas.flow.admission import Share
 from streamfaas.flow.event import Encoding, Event
 from streamfaas.flow.invocation import Invocation
@@ -46,7 +45,10 @@ def event(records: int, size: int) -> Event:
          "timestampType": "CREATE_TIME", "key": "a2V5", "value": value, "headers": []}
         for i in range(records)
     ]  # fmt: skip
-    return Event(Encoding.JSON, (orjson.dumps({"eventSource": "SelfManagedKafka", "records": {"orders-0": entries}}),))
+    return Event(
+        Encoding.JSON,
+        (orjson.dumps({"eventSource": "SelfManagedKafka", "records": {"orders-0": entries}}),),
+    )
 
 
 def percentile(times: list[int], part: float) -> float:
@@ -91,7 +93,7 @@ async def warm_up(pool: WorkerPool, workers: int, what: Event) -> None:
 async def round_trips(pool: WorkerPool, what: Event, rounds: int) -> list[int]:
     times = []
     clock = time.perf_counter_ns
-    for i in range(rounds):
+    for _ in range(rounds):
         invocation = Invocation("7f1d2c3b-4a59-4687-8b6a-0123456789ab", "bench", what)
         before = clock()
         outcome = await pool.call(invocation)
@@ -117,7 +119,9 @@ async def one_core(code: Path, program: Path, cpu: int, *, bare: bool, what: Eve
     name = "stand-in worker (no handler)" if bare else "sandboxed worker, decode, handler, encode"
     print(f"one core, {what.size_bytes} B event, {name}:")
     print(f"  C ping-pong   p50 {base[0]:6.2f}  p99 {base[1]:6.2f} µs")
-    print(f"  pool.call     p50 {mine[0]:6.2f}  p99 {mine[1]:6.2f} µs   ratio {mine[0] / base[0]:.2f}")
+    print(
+        f"  pool.call     p50 {mine[0]:6.2f}  p99 {mine[1]:6.2f} µs   ratio {mine[0] / base[0]:.2f}"
+    )
 
 
 async def throughput(code: Path, workers: int, seconds: float, *, bare: bool, what: Event) -> None:
@@ -142,7 +146,9 @@ async def throughput(code: Path, workers: int, seconds: float, *, bare: bool, wh
             best = max(best, rate)
     finally:
         await pool.close(1)
-    print(f"{workers} workers, all cores, {what.size_bytes} B: {best:,.0f} invocations/s, parent {spent:.1f} µs CPU each")
+    print(
+        f"{workers} workers, all cores, {what.size_bytes} B: {best:,.0f} invocations/s, parent {spent:.1f} µs CPU each"
+    )
 
 
 async def profile(code: Path, what: Event, *, bare: bool) -> None:
@@ -157,7 +163,9 @@ async def profile(code: Path, what: Event, *, bare: bool) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=2.0)
-    parser.add_argument("--bare", action="store_true", help="only the daemon's side: a stand-in worker")
+    parser.add_argument(
+        "--bare", action="store_true", help="only the daemon's side: a stand-in worker"
+    )
     parser.add_argument("--profile", action="store_true")
     asked = parser.parse_args()
     cores = os.sched_getaffinity(0)
@@ -174,7 +182,9 @@ def main() -> None:
         uvloop.run(one_core(code, program, cpu, bare=asked.bare, what=event(1, 200)))
         os.sched_setaffinity(0, cores)
         for workers in (1, 8):
-            uvloop.run(throughput(code, workers, asked.seconds, bare=asked.bare, what=event(1, 200)))
+            uvloop.run(
+                throughput(code, workers, asked.seconds, bare=asked.bare, what=event(1, 200))
+            )
 
 
 if __name__ == "__main__":

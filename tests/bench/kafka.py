@@ -55,9 +55,6 @@ def contest(bootstrap: str, size: int, given: argparse.Namespace) -> None:
     }
     if not given.only_ours:
         contestants |= {
-            "confluent consume(1000)": lambda: run_peer(
-                "confluent.py", bootstrap, topic, str(wanted)
-            ),
             "FastStream, batches of 1,000": lambda: run_peer(
                 "fast_stream.py", bootstrap, few_topic, str(few)
             ),

@@ -71,7 +71,14 @@ def in_turn(contestants: dict[str, Callable[[], Result]], rounds: int) -> dict[s
     results: dict[str, list[Result]] = {name: [] for name in contestants}
     for number in range(rounds):
         for name, run in contestants.items():
-            result = run()
+            try:
+                result = run()
+            except subprocess.TimeoutExpired as late:
+                print(
+                    f"  round {number + 1} {name:34} not finished in {late.timeout:.0f} s",
+                    flush=True,
+                )
+                continue
             results[name].append(result)
             print(
                 f"  round {number + 1} {name:34} {result.rate / 1000:8.0f} k/s  "
@@ -93,6 +100,9 @@ def table(results: dict[str, list[Result]], anchor: str) -> list[str]:
     ]
     base = {f: median(results[anchor], f) for f in ("rate", "cpu", "cpu_tree")}
     for name, each in results.items():
+        if not each:
+            lines.append(f"| {name} | did not finish | | | | | | |")
+            continue
         rate, cpu, whole = (median(each, f) for f in ("rate", "cpu", "cpu_tree"))
         lines.append(
             f"| {name} | {rate / 1000:.0f} k | {rate / base['rate']:.2f} | {cpu:.2f} | "
@@ -122,8 +132,9 @@ def machine() -> str:
     )
 
 
-def run_peer(script: str, *arguments: str, deadline_seconds: float = 600) -> Result:
-    """A peer as a process of its own; it prints `records seconds cpu_seconds rss_kb` at its end."""
+def run_peer(script: str, *arguments: str, deadline_seconds: float = 60) -> Result:
+    """A peer as a process of its own; it prints
+    `measured`, records, seconds, CPU seconds and kilobytes resident."""
     path = Path(__file__).parent / "peers" / script
     done = subprocess.run(
         [sys.executable, str(path), *arguments],
@@ -134,7 +145,8 @@ def run_peer(script: str, *arguments: str, deadline_seconds: float = 600) -> Res
     )
     if done.returncode:
         raise RuntimeError(f"{script} failed:\n{done.stdout}\n{done.stderr}")
-    records, seconds, cpu, rss = map(float, done.stdout.split()[-4:])
+    told = next(line for line in done.stdout.splitlines() if line.startswith("measured "))
+    records, seconds, cpu, rss = map(float, told.split()[1:])
     per_million = cpu / records * 1e6
     return Result(records / seconds, per_million, per_million, rss / 1024)
 

@@ -17,7 +17,7 @@ SMALL = Course(
     daemon_stops=1,
     poison=2,
     hold_seconds=0.1,
-    replay_max=8_000,
+    replay_max=2_500,
     seed=1,
 )
 TINY = replace(
@@ -32,6 +32,13 @@ TINY = replace(
 CARELESS = str(Path(__file__).with_name("careless.py"))
 
 pytestmark = [pytest.mark.slow, pytest.mark.kafka]
+
+
+def test_nothing_is_lost_while_workers_and_a_daemon_are_killed(kafka, tmp_path):
+    report, problems = prove(SMALL, kafka, tmp_path)
+    assert not problems
+    assert not report.violations, "\n".join(map(str, report.violations[:10]))
+    assert report.counts["records produced"] == SMALL.records
 
 
 def test_a_careful_consumer_of_another_make_is_accepted(kafka, tmp_path):

@@ -9,6 +9,7 @@ from streamfaas.testing import conformance
 from streamfaas.testing.conformance import checks
 
 MEMORY = checks(queue=False, revoke=True, unreachable=False)
+KAFKA = checks(queue=False, revoke=True, unreachable=True)
 DIRECTORY = checks(queue=True, revoke=False, unreachable=True)
 
 
@@ -31,6 +32,17 @@ def test_the_simulated_stream_keeps_the_contract(check):
 def test_the_directory_keeps_the_contract(check, tmp_path):
     async def main():
         async with source_subjects.directory(tmp_path) as subject:
+            await check(subject)
+
+    uvloop.run(main())
+
+
+@pytest.mark.kafka
+@pytest.mark.slow
+@pytest.mark.parametrize("check", KAFKA, ids=named)
+def test_kafka_keeps_the_contract_with_a_real_broker(check, kafka):
+    async def main():
+        async with source_subjects.kafka(kafka) as subject:
             await check(subject)
 
     uvloop.run(main())

@@ -5,8 +5,12 @@ import hashlib
 import itertools
 import json
 import os
+import random
 import shutil
+import subprocess
+import sys
 import tempfile
+import threading
 import time
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,6 +22,7 @@ import uvloop
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import directory_reader
 from directory_worlds import world
 from source_subjects import loop_clock
 from streamfaas.flow.batch import Batch
@@ -26,7 +31,7 @@ from streamfaas.flow.ledger import QueueLedger, Receipts
 from streamfaas.flow.record import Instant, Lane
 from streamfaas.flow.verdict import judge_queue
 from streamfaas.sources import Arrived
-from streamfaas.sources.directory import Directory, DirectoryOptions, queue
+from streamfaas.sources.directory import Directory, DirectoryOptions, inventory, queue, tree
 from streamfaas.store import Store
 from streamfaas.store.objects import Change, Objects
 from streamfaas.store.rows import Pending
@@ -418,6 +423,137 @@ def test_a_life_that_is_cut_off_ends_at_once_and_so_does_a_close(tmp_path):
     uvloop.run(main())
 
 
+def test_a_call_that_is_cancelled_while_it_reads_the_store_forgets_nothing(tmp_path):
+    async def main():
+        async with place(tmp_path) as p:
+            for number in range(3):
+                p.put(f"n{number}")
+            async with driven(p.source()) as driver:
+                await driver.take(3)
+            async with driven(p.source(interval_seconds=3600)) as driver:
+                for _ in range(20):
+                    with anyio.move_on_after(0):
+                        await driver.step()
+                await driver.take(3)
+
+    uvloop.run(main())
+
+
+@pytest.mark.slow
+def test_a_disk_that_hangs_is_told_and_what_lies_ready_goes_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(inventory, "STEP_SECONDS", 0.3)
+    gate = threading.Event()
+
+    async def main():
+        async with place(tmp_path) as p:
+            for number in range(6):
+                p.put(f"n{number}")
+            async with driven(p.source(parallel=1)) as driver:
+                await driver.take(1)
+                while driver.source.view().details["pending"] < 6:
+                    await driver.quiet()
+                take = tree.take
+                monkeypatch.setattr(tree, "take", lambda *given: gate.wait(20) and take(*given))
+                while driver.source.view().state != "degraded":
+                    await driver.quiet()
+                assert "has not answered within" in driver.source.view().reason
+                await until(driver, 6)
+                gate.set()
+                p.put("more")
+                await until(driver, 7)
+                while driver.source.view().state != "running":
+                    await driver.quiet()
+
+    uvloop.run(main())
+
+
+@pytest.mark.root
+@pytest.mark.slow
+def test_a_full_disk_of_the_store_is_told_and_nothing_is_lost_once_there_is_room(tmp_path):
+    disk = tmp_path / "state"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m,mode=700", "tmpfs", str(disk)]
+    if os.geteuid() or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("only root can mount a small disk")
+
+    async def main():
+        async with place(tmp_path) as p:
+            p.put("first")
+            async with driven(p.source()) as driver:
+                await until(driver, 1)
+                ballast = disk / "ballast"
+                room = os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize
+                ballast.write_bytes(bytes(room))
+                for number in range(3000):
+                    p.put(f"n{number}")
+                while driver.source.view().state != "degraded":
+                    with anyio.move_on_after(0.02):
+                        await driver.step()
+                assert "make room" in driver.source.view().reason
+                ballast.unlink()
+                while driver.source.view().state != "running":
+                    with anyio.move_on_after(0.02):
+                        await driver.step()
+                assert driver.source.view().details["pending"] >= 2990
+
+    try:
+        uvloop.run(main())
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+@pytest.mark.slow
+def test_a_reader_that_is_killed_again_and_again_misses_nothing(tmp_path):
+    chance, count = random.Random(7), itertools.count(1)
+    (tmp_path / "inbox").mkdir()
+    final: dict[str, int] = {}
+
+    def change() -> None:
+        key = f"k{chance.randrange(12)}"
+        path = tmp_path / "inbox" / key
+        if key in final and chance.random() < 0.25:
+            path.unlink()
+            del final[key]
+        else:
+            size = next(count)
+            (tmp_path / "part").write_bytes(b"x" * size)
+            (tmp_path / "part").rename(path)
+            final[key] = size
+
+    def lines() -> list[tuple[str, str, int]]:
+        found = (tmp_path / "lines").read_text().splitlines()
+        return [(key, size, int(number, 16)) for key, size, number in map(str.split, found)]
+
+    def last_of(told) -> dict[str, int]:
+        last: dict[str, tuple[int, str]] = {}
+        for key, size, number in told:
+            last[key] = max(last.get(key, (0, "")), (number, size))
+        return {key: int(size) for key, (_, size) in last.items() if size != "-"}
+
+    command = [sys.executable, directory_reader.__file__, str(tmp_path)]
+    for life in range(9):
+        with subprocess.Popen(command) as child:
+            try:
+                until_ = time.monotonic() + (30 if life == 8 else 0.5 + chance.random() / 2)
+                while time.monotonic() < until_:
+                    if life < 8:
+                        change()
+                        time.sleep(chance.random() / 100)
+                    elif last_of(lines()) == final:
+                        break
+                    else:
+                        time.sleep(0.02)
+            finally:
+                child.kill()
+    told = lines()
+    assert last_of(told) == final
+    assert len(told) > 50
+    firsts = list(dict.fromkeys(told))
+    for key in {key for key, _, _ in told}:
+        numbers = [number for one, _, number in firsts if one == key]
+        assert numbers == sorted(numbers), "out of order"
+
+
 # -- the queue of events
 
 
@@ -543,7 +679,7 @@ def test_an_event_that_arrives_while_its_predecessor_is_finished_is_not_forgotte
 
 KEYS = st.sampled_from(["a", "b", "d/a", "d/b"])
 STEPS = st.one_of(
-    st.tuples(st.just("put"), KEYS, st.integers(0, 3)),
+    st.tuples(st.just("put"), KEYS),
     st.tuples(st.just("remove"), KEYS),
     st.tuples(st.just("take"), st.integers(1, 3)),
     st.tuples(st.just("finish")),
@@ -558,21 +694,22 @@ STEPS = st.one_of(
 @given(st.lists(STEPS, max_size=25))
 def test_every_last_state_is_reported_and_nothing_is_lost_whatever_happens(steps):
     folder = Path(tempfile.mkdtemp())
-    files: dict[str, bytes] = {}
-    history: dict[str, list[tuple[str, int]]] = {}
+    files: dict[str, int] = {}  # sizes, no two of which are alike
+    sizes = itertools.count(1)
+    history: dict[str, list[tuple[int | None, int]]] = {}
 
     def note(driver) -> None:
         for record in driver.seen:
-            name, key = told(record)
-            history.setdefault(key, []).append((name, record.position))
+            size = json.loads(record.value)["s3"]["object"].get("size")
+            history.setdefault(record.key.decode(), []).append((size, record.position))
         driver.seen.clear()
 
     async def carry_out(p, driver, steps) -> str:
         for step in steps:
             match step:
-                case "put", key, size:
-                    p.put(key, b"x" * size)
-                    files[key] = b"x" * size
+                case "put", key:
+                    files[key] = next(sizes)
+                    p.put(key, b"x" * files[key])
                 case "remove", key if key in files:
                     (p.inbox / key).unlink()
                     del files[key]
@@ -610,21 +747,12 @@ def test_every_last_state_is_reported_and_nothing_is_lost_whatever_happens(steps
                         await driver.finish_all()
                         note(driver)
             rows = await driver.source._inventory._objects.page(b"", None, 100)
-            assert {row.key.decode(): row.size for row in rows} == {
-                key: len(content) for key, content in files.items()
-            }
+            assert {row.key.decode(): row.size for row in rows} == files
 
     def settled(source) -> bool:
-        """As far as the model goes: the last event of each key tells its last state."""
-        if source.view().details["pending"]:
-            return False
-        for key in files:
-            if history.get(key, [("", 0)])[-1][0] != "ObjectCreated:Put":
-                return False
-        return all(
-            key in files or events[-1][0] == "ObjectRemoved:Delete"
-            for key, events in history.items()
-        )
+        """The last event of each key tells of its last state."""
+        last = {key: events[-1][0] for key, events in history.items() if events[-1][0] is not None}
+        return last == files and not source.view().details["pending"]
 
     try:
         uvloop.run(main())

@@ -55,13 +55,16 @@ class Scene:
         self.produced: Counter[int] = Counter()
         self.commits: list[tuple[int, dict[int, int]]] = []  # when it was seen, and what
         self.runs: list[Run] = []
+        self.members: list[Lanes] = []  # those in this process
         self._enough = anyio.Event()
 
     def options(self, **other: Any) -> Any:
         return options(self.kafka.bootstrap, self.topic, group=self.group, **other)
 
     def lanes(self, **other: Any) -> Lanes:
-        return Lanes(self.options(**other), work=self._work, size=SIZE)
+        made = Lanes(self.options(**other), work=self._work, size=SIZE)
+        self.members.append(made)
+        return made
 
     async def _work(self, call: Call) -> None:
         await anyio.sleep(WORK_SECONDS)
@@ -173,6 +176,7 @@ def test_members_that_join_and_leave_under_load_run_every_record_exactly_once(
 
     scene = run(kafka, scenario)
     assert check(scene, scene.runs) == 0
+    assert all(call.ended for one in scene.members for call in one.calls)  # none was cut off
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -37,6 +36,9 @@ TAG_FILES = 250
 UNSETTLED_MAX = 10_000
 """Files in the making that are watched one by one; more than that wait for the next sweep."""
 
+SKIPPED_MAX = 1000
+"""What was passed over, and is told of, in one sweep."""
+
 BORN_SLACK_NS = 20_000_000
 """The clock of file times ticks coarsely: what came so shortly before the birth of a trigger may
 have come after it."""
@@ -70,25 +72,6 @@ class _Waiting(NamedTuple):
 
 Pair: TypeAlias = tuple[Seen | None, Remembered | None]
 """What is at a key, and what is remembered of it: one at least."""
-
-
-class _Stretch(NamedTuple):
-    """The keys with `after` < key (≤ `upto`), and where nothing is known of them."""
-
-    after: bytes
-    upto: bytes | None
-    hidden: list[Hidden]  # in rising order
-
-    def tells_of(self, pair: Pair) -> bool:
-        seen, row = pair
-        if seen is not None or row is None:
-            return True
-        index = bisect_right(self.hidden, row.key, key=_prefix) - 1
-        return index < 0 or not row.key.startswith(self.hidden[index].prefix)
-
-
-def _prefix(hidden: Hidden) -> bytes:
-    return hidden.prefix
 
 
 class Inventory:
@@ -146,17 +129,17 @@ class Inventory:
         """Looks at everything below a prefix (empty, or ending in a slash)."""
         root = await self._open_root()
         findings = Findings([], [])
-        stretch = _Stretch(prefix, None, findings.hidden)
-        walker = tree.walk(root, prefix)
+        walker, after = tree.walk(root, prefix), prefix
         while looks := await self._step(tree.take, walker, PAGE):
             seen = [look for look in looks if isinstance(look, Seen)]
             findings.hidden.extend(look for look in looks if isinstance(look, Hidden))
-            findings.skipped.extend(look for look in looks if isinstance(look, Skipped))
+            skipped = (look for look in looks if isinstance(look, Skipped))
+            findings.skipped.extend(islice(skipped, SKIPPED_MAX - len(findings.skipped)))
             if seen:
-                await self._compare(root, seen, stretch._replace(upto=seen[-1].key))
-                stretch = stretch._replace(after=seen[-1].key)
+                await self._compare(root, seen, after, seen[-1].key)
+                after = seen[-1].key
         end = prefix[:-1] + b"0" if prefix else None  # "0" is what comes after the slash
-        await self._compare(root, [], stretch._replace(upto=end))
+        await self._compare(root, [], after, end)
         if not prefix:
             await self._swept()
         return findings
@@ -183,18 +166,19 @@ class Inventory:
 
     # -- comparing
 
-    async def _compare(self, root: Folder, seen: Sequence[Seen], stretch: _Stretch) -> None:
-        """Files and memory in a stretch of keys, in pages of what is remembered."""
-        after, place = stretch.after, 0
+    async def _compare(
+        self, root: Folder, seen: Sequence[Seen], after: bytes, upto: bytes | None
+    ) -> None:
+        """Files and memory with `after` < key (≤ `upto`), in pages of what is remembered."""
+        place = 0
         while True:
-            rows = await self._objects.page(after, stretch.upto, PAGE)
+            rows = await self._objects.page(after, upto, PAGE)
             full = len(rows) == PAGE
-            bound = rows[-1].key if full else stretch.upto
+            bound = rows[-1].key if full else upto
             stop = place
             while stop < len(seen) and (bound is None or seen[stop].key <= bound):
                 stop += 1
-            pairs = _merged(seen[place:stop], rows)
-            await self._apply(root, [pair for pair in pairs if stretch.tells_of(pair)])
+            await self._apply(root, _merged(seen[place:stop], rows))
             if not full:
                 return
             after, place = rows[-1].key, stop
@@ -221,8 +205,9 @@ class Inventory:
         return self._was_there_before(seen, row) or self._is_settled(seen)
 
     async def _confirm(self, root: Folder, keys: Sequence[bytes]) -> set[bytes]:
-        """The keys that are gone for certain: a listing may miss a name that is put in place of
-        another at that moment, and all names of a directory that is going away itself."""
+        """The keys that are gone for certain. A listing shows nothing of what may not be looked
+        into, may miss a name that is put in place of another at that moment, and misses all names
+        of a directory that is going away itself."""
         looks = await self._step(_look_at, root, keys)
         if not await self._step(tree.is_still, self._rules.path, root):
             raise Gone(f"{self._rules.path} went away while it was looked at")

@@ -71,7 +71,11 @@ class EventQueue:
         """Reads on until there is something ready, or nothing left to read."""
         while not self._ready and self._unread and not self.full:
             self._unread = False  # unless something arrives while this waits
-            page = await self._objects.pending(self._cursor, PAGE)
+            try:
+                page = await self._objects.pending(self._cursor, PAGE)
+            except BaseException:
+                self._unread = True
+                raise
             self._unread |= len(page) == PAGE
             for event in page:
                 self._cursor = event.sequencer
@@ -109,6 +113,6 @@ class EventQueue:
             self._ready.appendleft(event)
             return
         event = event._replace(failures=event.failures + 1)
+        await self._objects.settle([], [(event.sequencer, event.failures)])
         self._heads[event.key].event = event
         heappush(self._held, (at, event.sequencer, event))
-        await self._objects.settle([], [(event.sequencer, event.failures)])

@@ -22,7 +22,7 @@ from streamfaas.flow.record import Instant, Lane, Record, Records, run_of_record
 from streamfaas.flow.verdict import BLOCKED_AFTER, Judge, judge_queue
 from streamfaas.sources import Arrival, Arrived, LaneView, Opened, SourceView, Spawn
 from streamfaas.sources.directory import inventory
-from streamfaas.sources.directory.inventory import Findings, Inventory, Rules
+from streamfaas.sources.directory.inventory import SKIPPED_MAX, Findings, Inventory, Rules
 from streamfaas.sources.directory.queue import KEYS_MAX, EventQueue
 from streamfaas.store import Store
 from streamfaas.store.objects import Objects
@@ -40,8 +40,6 @@ WATCH_AGAIN_SECONDS = 10.0
 """When watching has failed, it is tried again so much later."""
 
 IDLE_SECONDS = 60.0
-CLOSE_SECONDS = 5.0
-REMARKS_MAX = 1000
 NAMED_MAX = 20
 
 
@@ -335,7 +333,7 @@ class Directory:
     async def _swept(self, findings: Findings) -> None:
         self._troubled = False
         for skipped in findings.skipped:
-            if skipped.key not in self._remarks and len(self._remarks) < REMARKS_MAX:
+            if skipped.key not in self._remarks and len(self._remarks) < SKIPPED_MAX:
                 self._remarks.add(skipped.key)
                 remark = f"{_text(skipped.key)} is left out: {skipped.reason}"
                 self._emit(SourceChanged(self.name, self._state, remark))

@@ -19,7 +19,7 @@ class Meter:
         seconds = time.perf_counter() - self.seconds
         cpu = time.process_time() - self._cpu
         rss = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        print(records, seconds, cpu, rss, flush=True)
+        print("measured", records, seconds, cpu, rss, flush=True)
 
 
 class Ids:
