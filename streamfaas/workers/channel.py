@@ -113,6 +113,8 @@ class Channel:
     def invoke(self, invocation: Invocation, deadline_ms: int) -> None:
         """Hands an invocation over. `ConnectionError` where the worker is gone already and has
         seen nothing of it."""
+        if self.handshake.state is State.DEAD:  # lost while idle, and not yet gone for the roster
+            raise ConnectionResetError("the worker has died")
         self.handshake.said(Word.INVOKE)
         self._sequence += 1
         name, event = invocation.id.encode(), invocation.event

@@ -1,0 +1,262 @@
+"""The pool with real launchers and real worker processes."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from pathlib import Path
+
+import anyio
+import anyio.lowlevel
+import orjson
+import pytest
+import uvloop
+
+from daemon_process import descendants, wait_gone
+from streamfaas.flow.admission import Share
+from streamfaas.flow.event import Encoding, Event
+from streamfaas.flow.invocation import Invocation
+from streamfaas.flow.outcome import Failure, Fault, Success
+from streamfaas.functions import Function, Isolation, Mount
+from streamfaas.workers.pool import WorkerPool
+
+pytestmark = pytest.mark.slow
+
+SOURCE = """
+import ctypes, json, os, subprocess, sys, time
+
+def main(event, context):
+    match event["do"]:
+        case "echo": return event
+        case "pid": return os.getpid()
+        case "sleep": time.sleep(event["seconds"])
+        case "fail": raise KeyError("total")
+        case "exit": sys.exit(event["status"])
+        case "crash": ctypes.string_at(0)
+        case "large": return "x" * (7 << 20)
+        case "unserialisable": return {1, 2}
+        case "print": print(event["text"])
+        case "flood":
+            for _ in range(event["lines"]): print("y" * 1000)
+        case "shut": os.closerange(3, 4096)
+        case "garbage":
+            for fd in range(3, 4096):
+                try: os.write(fd, b"\\xff" * 64)
+                except OSError: pass
+            time.sleep(1)
+        case "daemonise":
+            subprocess.Popen(["sleep", "120"], start_new_session=True)
+            time.sleep(60)
+        case "count":
+            with open("/mnt/shared/calls", "ab", buffering=0) as file: file.write(b"x")
+            time.sleep(event["seconds"])
+"""
+
+
+class Scene:
+    """A pool of one or more functions, and what it said."""
+
+    def __init__(self, folder, *functions, concurrency=100):
+        self.signals, self.folder = [], folder
+        self.pool = WorkerPool(
+            functions,
+            concurrency=concurrency,
+            memory_bytes=8 << 30,
+            emit=self.signals.append,
+            clock=asyncio.get_running_loop().time,
+        )
+
+    async def call(self, do, function="f", **more):
+        body = orjson.dumps({"do": do, **more})
+        request = Invocation(f"request-{do}", function, Event(Encoding.JSON, (body,)))
+        return await self.pool.call(request)
+
+    def lines(self):
+        return [signal.line for signal in self.signals if type(signal).__name__ == "LogWritten"]
+
+
+def function(folder, name="f", source=SOURCE, **options):
+    code = folder / name
+    code.mkdir(exist_ok=True)
+    (code / "app.py").write_text(source)
+    folder.chmod(0o755)
+    given = {"isolation": Isolation(enforce=False), **options}
+    return Function(name, code, "app.main", **given)
+
+
+def pool(folder, body, *functions, **options):
+    """Runs `body(scene)`; afterwards no process is left."""
+
+    async def main():
+        scene = Scene(folder, *(functions or [function(folder)]), **options)
+        await scene.pool.open()
+        try:
+            await body(scene)
+        finally:
+            below = descendants(os.getpid())
+            await scene.pool.close(1.0)
+            assert wait_gone(below) == []
+        return scene
+
+    return uvloop.run(main())
+
+
+def test_answers_come_back_and_workers_are_used_again(tmp_path):
+    async def body(s):
+        answers = [await s.call("echo", n=n) for n in range(5)]
+        assert [orjson.loads(a.answer)["n"] for a in answers] == list(range(5))
+        assert len({a.report.worker for a in answers}) == 1
+        assert answers[0].report.init_seconds is not None
+        assert all(a.report.init_seconds is None for a in answers[1:])
+
+    pool(tmp_path, body)
+
+
+@pytest.mark.parametrize(
+    ("do", "more", "fault", "kind"),
+    [
+        ("fail", {}, Fault.FUNCTION, "KeyError"),
+        ("exit", {"status": 3}, Fault.CRASH, "Runtime.ExitError"),
+        ("crash", {}, Fault.CRASH, "Runtime.ExitError"),
+        ("large", {}, Fault.FUNCTION, "Function.ResponseSizeTooLarge"),
+        ("unserialisable", {}, Fault.FUNCTION, "Runtime.MarshalError"),
+        ("sleep", {"seconds": 60}, Fault.TIMEOUT, "Sandbox.Timedout"),
+        ("garbage", {}, Fault.CRASH, "Runtime.ExitError"),
+        ("shut", {}, Fault.CRASH, "Runtime.ExitError"),
+    ],
+)
+def test_whatever_a_handler_does_only_its_own_call_fails(tmp_path, do, more, fault, kind):
+    async def body(s):
+        outcome = await s.call(do, **more)
+        assert isinstance(outcome, Failure)
+        assert (outcome.fault, outcome.type) == (fault, kind)
+        after = await s.call("echo")
+        assert isinstance(after, Success)
+
+    pool(tmp_path, body, function(tmp_path, timeout_seconds=1.0))
+
+
+def test_a_timeout_says_so_in_lambda_s_words_and_takes_the_whole_tree(tmp_path):
+    async def body(s):
+        await s.call("echo")
+        before = set(descendants(os.getpid()))
+        started = time.monotonic()
+        outcome = await s.call("daemonise")
+        assert time.monotonic() - started < 5
+        assert (
+            outcome.message
+            == "RequestId: request-daemonise Error: Task timed out after 1.00 seconds"
+        )
+        await s.call("echo")
+        added = [p for p in set(descendants(os.getpid())) - before if "sleep" in _name(p)]
+        assert wait_gone(added) == []
+
+    pool(tmp_path, body, function(tmp_path, timeout_seconds=1.0))
+
+
+def _name(pid):
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    return ""
+
+
+def test_output_is_attributed_and_a_flood_is_cut_with_a_mark(tmp_path):
+    async def body(s):
+        await s.call("print", text="hello\x1b[31m")
+        said = s.lines()
+        assert said[0] == "START RequestId: request-print Version: $LATEST"
+        assert "\x1b" not in said[1]
+        assert said[1].startswith("hello")
+        assert said[2] == "END RequestId: request-print"
+        assert said[3].startswith("REPORT RequestId: request-print\tDuration: ")
+        await s.call("flood", lines=5000)
+        kept = sum(len(line) for line in s.lines())
+        assert kept < 1_200_000
+        assert any("cut" in line for line in s.lines())
+
+    pool(tmp_path, body, function(tmp_path, timeout_seconds=30.0))
+
+
+def test_no_more_run_at_once_than_are_allowed_and_they_are_served_in_order(tmp_path):
+    done = []
+
+    async def body(s):
+        async def one(number):
+            await s.call("sleep", seconds=0.05)
+            done.append(number)
+
+        async with anyio.create_task_group() as tasks:
+            for number in range(8):
+                tasks.start_soon(one, number)
+                await anyio.lowlevel.checkpoint()
+            await anyio.sleep(0.08)
+            assert s.pool.view()["f"]["workers"]["busy"] <= 2
+
+    pool(tmp_path, body, function(tmp_path, share=Share(maximum=2)))
+    assert done[::2] == sorted(done[::2])
+    assert sorted(done) == list(range(8))
+
+
+def test_a_call_that_is_given_up_kills_its_worker_and_frees_its_place(tmp_path):
+    async def body(s):
+        await s.call("echo")
+        with anyio.move_on_after(0.3):
+            await s.call("sleep", seconds=2.5)
+        outcome = await s.call("echo")
+        assert isinstance(outcome, Success)
+
+    pool(tmp_path, body, function(tmp_path, share=Share(maximum=1)))
+
+
+def test_a_handler_that_cannot_be_imported_fails_calls_without_spinning(tmp_path):
+    async def body(s):
+        outcome = await s.call("echo")
+        assert outcome.fault is Fault.INIT
+        assert outcome.type == "Runtime.ImportModuleError"
+        started = [x for x in s.signals if type(x).__name__ == "WorkerEnded"]
+        await anyio.sleep(0.5)
+        ended = [x for x in s.signals if type(x).__name__ == "WorkerEnded"]
+        assert len(ended) - len(started) <= 1
+
+    pool(tmp_path, body, function(tmp_path, source="import nowhere_to_be_found\n"))
+
+
+def test_workers_that_are_killed_are_replaced_and_leak_nothing(tmp_path):
+    async def body(s):
+        await s.call("echo")
+        before = len(list(Path("/proc/self/fd").iterdir()))
+        for _ in range(30):
+            below = [p for p in descendants(os.getpid()) if "zygote" in _name(p)]
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(s.call, "echo", "f")
+                await anyio.sleep(0.01)
+                with contextlib.suppress(ProcessLookupError):
+                    if below:  # a launcher may be hit too, and takes its workers along
+                        os.kill(below[-1], signal.SIGKILL)
+        for _ in range(3):
+            outcome = await s.call("echo")
+        assert isinstance(outcome, Success)
+        await anyio.sleep(0.5)
+        assert len(list(Path("/proc/self/fd").iterdir())) <= before + 6
+
+    pool(tmp_path, body, function(tmp_path, share=Share(maximum=2), timeout_seconds=2.0))
+
+
+def test_a_bucket_is_seen_and_written_only_where_it_may_be(tmp_path):
+    shared = tmp_path / "shared"
+    shared.mkdir()
+
+    async def body(s):
+        assert isinstance(await s.call("count", seconds=0), Success)
+        refused = await s.call("count", "g", seconds=0)
+        assert refused.type == "OSError"
+        assert "Read-only" in refused.message
+
+    pool(
+        tmp_path,
+        body,
+        function(tmp_path, mounts=(Mount(shared, "/mnt/shared", writable=True),)),
+        function(tmp_path, "g", mounts=(Mount(shared, "/mnt/shared"),)),
+    )
+    assert (shared / "calls").read_bytes() == b"x"
