@@ -247,13 +247,14 @@ class LaneRunner:
         self, batch: Batch, at: Instant | None, outcome: Outcome, *, blocked: bool
     ) -> None:
         if at is not None:
-            self._tell(batch, outcome, at, blocked=blocked)
+            failures = max(run.deliveries for run in batch.runs) + 1
+            self._tell(replace(batch, attempt=failures), outcome, at, blocked=blocked)
         settlement = self._ledger.release(batch, at)
         if settlement is not None:
             await self._source.settle(settlement)
         # the lane goes on with others: it is the source that holds what failed
         self.status.blocked = False
-        self.status.state = "running"
+        self.status.state, self.status.reason, self.status.attempt = "running", "", 0
         if at is None:  # aborted or throttled: the queue may hand it out at once, we need not
             await self._wait(Instant(self._around.clock() + self._policy.retry.backoff_seconds))
 

@@ -134,6 +134,7 @@ class Mapping:
         """Closes the source whatever has happened; its last settlement is in here."""
         for lane in list(self._lanes):
             self._forget(lane)
+        self._left_blocked |= {lane.name: why for lane, why in source.view().blocked.items()}
         error: WorldError | None = None
         with anyio.move_on_after(CLOSE_SECONDS) as deadline:
             try:
@@ -265,6 +266,8 @@ class Mapping:
                     "next_in_seconds": wait,
                 }
             )
+        # a queue holds what failed itself: by key, not by lane
+        lanes += [_held(lane, why) for lane, why in blocked.items() if lane not in self._lanes]
         state, reason = self._state, self._reason
         if state == "running" and source is not None and source.state != "running":
             state, reason = source.state, source.reason
@@ -287,6 +290,21 @@ class Mapping:
             | {name: position for name, position in positions.items() if position is not None},
             "left_blocked": self._left_blocked,
         }
+
+
+def _held(lane: Lane, reason: str) -> dict[str, Any]:
+    return {
+        "name": lane.name,
+        "state": "blocked",
+        "position": None,
+        "lag": None,
+        "held_records": 0,
+        "held_bytes": 0,
+        "in_flight": 0,
+        "attempt": 0,
+        "reason": reason,
+        "next_in_seconds": None,
+    }
 
 
 async def _end(runner: LaneRunner, grace_seconds: float) -> None:
