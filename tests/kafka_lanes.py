@@ -7,7 +7,7 @@ import contextlib
 import struct
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 import anyio
@@ -21,6 +21,7 @@ from streamfaas.engine.mapping import Mapping
 from streamfaas.engine.requests import RequestIds
 from streamfaas.flow.batch import BatchPolicy
 from streamfaas.flow.event import Encoding
+from streamfaas.flow.letters import Letter
 from streamfaas.flow.outcome import Failure, Fault, Outcome, Success
 from streamfaas.flow.verdict import RetryPolicy
 from streamfaas.sources.kafka import Kafka, KafkaOptions
@@ -46,6 +47,7 @@ class Aside:
     """Where batches go that are given up. Nothing is, without a limit to retries."""
 
     kind = "aside"
+    per_record = False
     name = "aside"
 
     def __init__(self) -> None:
@@ -54,8 +56,8 @@ class Aside:
     async def open(self) -> None: ...
     async def close(self) -> None: ...
 
-    async def send(self, document: bytes) -> None:
-        self.documents.append(orjson.loads(document))
+    async def send(self, letters: Sequence[Letter]) -> None:
+        self.documents += [orjson.loads(letter.document) for letter in letters]
 
 
 class Lanes:

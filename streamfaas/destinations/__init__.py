@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Protocol
+
+from streamfaas.flow.letters import HOPS_MAX, Letter
+
+__all__ = ["HOPS_MAX", "KINDS", "Destination", "Letter"]
 
 KINDS: Mapping[str, str] = {"file": "streamfaas.destinations.file:File"}
 
 
 class Destination(Protocol):
-    """One protocol to write to. `send` takes a JSON document and returns only when the other side
-    has it for good; a `WorldError` means that it is to be tried again."""
+    """One protocol to write to. Everything that waits has a deadline of its own, and what leaves
+    `open` and `send` are `WorldError`s."""
 
     kind: ClassVar[str]
+    per_record: ClassVar[bool]
+    """Whether it takes a letter for each record of a batch, as Lambda's Kafka topics do, or one
+    for them all."""
     name: str
-    """For people: where documents go."""
+    """For people: where letters go."""
 
-    async def open(self) -> None: ...
-    async def send(self, document: bytes) -> None: ...
+    async def open(self) -> None:
+        """Connects, where there is something to connect to. May be tried again after an error,
+        and must be safe to `close()` after one."""
+
+    async def send(self, letters: Sequence[Letter]) -> None:
+        """Returns once the other side has them all for good. After an error all of them are to be
+        sent again, for some may be there."""
+
     async def close(self) -> None: ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
@@ -11,6 +12,7 @@ import anyio
 import anyio.to_thread
 
 from streamfaas.flow.errors import Unreachable
+from streamfaas.flow.letters import Letter
 
 SEND_SECONDS = 30.0
 
@@ -18,13 +20,14 @@ SEND_SECONDS = 30.0
 class File:
     """A destination of type `file`.
 
-    Delivery: a line is whole and fsynced (and so is its directory entry) before `send` returns;
+    Delivery: every line is whole and fsynced (and so is its directory entry) before `send` returns;
     a line that a crash or a full disk cut short is closed off before the next one is written, so
     every whole line is a document. Errors: `Unreachable` for whatever the file system answers.
     Permissions needed: to create and append to the file.
     """
 
     kind: ClassVar[str] = "file"
+    per_record: ClassVar[bool] = False
 
     def __init__(self, path: Path) -> None:
         self.name = str(path)
@@ -34,9 +37,9 @@ class File:
     async def open(self) -> None:
         """Nothing is held open: the file may be moved away (rotated) at any time."""
 
-    async def send(self, document: bytes) -> None:
-        assert b"\n" not in document
-        write = partial(_append, self._path, document)
+    async def send(self, letters: Sequence[Letter]) -> None:
+        lines = b"".join(letter.document + b"\n" for letter in letters)
+        write = partial(_append, self._path, lines)
         async with self._turn:
             try:
                 with anyio.fail_after(SEND_SECONDS):
@@ -50,16 +53,16 @@ class File:
         """Nothing is open."""
 
 
-def _append(path: Path, document: bytes) -> None:
+def _append(path: Path, lines: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     new = not path.exists()
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
     try:
         size = os.fstat(descriptor).st_size
         torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
-        line = (b"\n" if torn else b"") + document + b"\n"
-        while line:
-            line = line[os.write(descriptor, line) :]
+        rest = memoryview(b"\n" + lines if torn else lines)
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
         os.fsync(descriptor)
     finally:
         os.close(descriptor)

@@ -13,13 +13,14 @@ from streamfaas.destinations import Destination
 from streamfaas.flow.batch import Batch, Batcher, BatchPolicy
 from streamfaas.flow.errors import CorruptBatch, WorldError
 from streamfaas.flow.invocation import Invocation
+from streamfaas.flow.letters import Letter
 from streamfaas.flow.outcome import Failure, Fault, Outcome
 from streamfaas.flow.record import Instant, Lane, Run
 from streamfaas.flow.verdict import Again, Done, GiveUp, Moment, Release, Reread, RetryPolicy
 from streamfaas.sources import Source
 from streamfaas.telemetry import signals
 from streamfaas.telemetry.signals import Emit
-from streamfaas.wire.documents import GivenUp, on_failure_document
+from streamfaas.wire.documents import GivenUp, document_id, on_failure_document
 
 Dispatch = Callable[[Invocation], Awaitable[Outcome]]
 
@@ -271,11 +272,11 @@ class LaneRunner:
     async def _put_aside(self, batch: Batch, condition: str, failure: Failure) -> bool:
         """Until the destination has it. False: the lane was closed first, and it comes again."""
         policy = self._policy
-        document = self._document(batch, condition, failure)
+        letter = Letter(document_id(batch), self._document(batch, condition, failure))
         failures = 0
         while not self._closing:
             try:
-                await policy.set_aside.send(document)
+                await policy.set_aside.send((letter,))
             except WorldError as error:
                 failures += 1
                 pause = policy.retry.delay(failures, self._around.jitter())

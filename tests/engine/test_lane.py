@@ -25,6 +25,7 @@ class Kept:
     """A destination that keeps what it is sent, and is unreachable the first `down` times."""
 
     kind = "kept"
+    per_record = False
     name = "kept"
 
     def __init__(self, down=0):
@@ -33,11 +34,11 @@ class Kept:
     async def open(self): ...
     async def close(self): ...
 
-    async def send(self, document):
+    async def send(self, letters):
         if self.down:
             self.down -= 1
             raise Unreachable("no route")
-        self.documents.append(orjson.loads(document))
+        self.documents += [orjson.loads(letter.document) for letter in letters]
 
 
 class Scene:
@@ -145,9 +146,9 @@ def test_with_a_destination_ten_retries_then_the_batch_goes_there_before_the_che
     settled_when_sent = []
 
     class Watching(Kept):
-        async def send(self, document):
+        async def send(self, letters):
             settled_when_sent.append(list(holder[0].source.settled))
-            await super().send(document)
+            await super().send(letters)
 
     holder = []
 
