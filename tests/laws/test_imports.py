@@ -53,7 +53,7 @@ STANDARD_IN_FLOW = {
 USERS = {
     "aiobotocore": {"wire"},
     "aiohttp": {"wire"},
-    "aiokafka": {"sources", "destinations"},
+    "aiokafka": {"sources", "destinations", "wire"},
     "botocore": {"wire"},
     "click": {"cli"},
     "h11": {"api", "cli", "wire"},

@@ -21,8 +21,8 @@ from kafka_broker import Kafka, running
 from kafka_lanes import Lanes, consuming, options
 from streamfaas.flow.errors import Unreachable
 from streamfaas.sources.kafka import SaslOptions, TlsOptions
-from streamfaas.sources.kafka.client import translated
 from streamfaas.telemetry.signals import SourceChanged
+from streamfaas.wire.kafka import translated
 
 pytestmark = [
     pytest.mark.kafka,

@@ -23,7 +23,13 @@ from streamfaas.flow.record import Lane, Record, Run, run_of
 from streamfaas.flow.verdict import Judge, judge_log
 from streamfaas.sources import Arrival, Arrived, Closing, LaneView, Opened, SourceView, Spawn
 from streamfaas.sources.kafka.beginnings import begins_late, birth_note
-from streamfaas.sources.kafka.client import (
+from streamfaas.sources.kafka.fetch import Partition
+from streamfaas.sources.kafka.member import Member, Seat, SeatLostError
+from streamfaas.sources.kafka.options import KafkaOptions
+from streamfaas.sources.kafka.records import RawBatches, look
+from streamfaas.sources.kafka.watch import Watch
+from streamfaas.telemetry.signals import Emit, SourceChanged
+from streamfaas.wire.kafka import (
     FetchedTokens,
     connection,
     in_the_clear,
@@ -31,12 +37,6 @@ from streamfaas.sources.kafka.client import (
     reach,
     translated,
 )
-from streamfaas.sources.kafka.fetch import Partition
-from streamfaas.sources.kafka.member import Member, Seat, SeatLostError
-from streamfaas.sources.kafka.options import KafkaOptions
-from streamfaas.sources.kafka.records import RawBatches, look
-from streamfaas.sources.kafka.watch import Watch
-from streamfaas.telemetry.signals import Emit, SourceChanged
 from streamfaas.wire.kafka_event import kafka_batch_info, kafka_event
 
 COMMIT_SECONDS = 5.0

@@ -9,11 +9,11 @@ import anyio
 from aiokafka.errors import KafkaError, TopicAuthorizationFailedError
 
 from streamfaas.flow.errors import Refused, Unreachable, WorldError
-from streamfaas.sources.kafka.client import translated
 from streamfaas.sources.kafka.fetch import Partition
 from streamfaas.sources.kafka.member import Member
 from streamfaas.sources.kafka.options import KafkaOptions
 from streamfaas.telemetry.signals import Emit, SourceChanged
+from streamfaas.wire.kafka import translated
 
 PATIENCE_SECONDS = 1.0
 """A trouble that passes sooner is not told."""

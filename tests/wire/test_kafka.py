@@ -13,62 +13,19 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import anyio
 import pytest
 import uvloop
-from aiokafka import TopicPartition, errors
-from hypothesis import given
-from hypothesis import strategies as st
+from aiokafka import errors
 
 from kafka_broker import running
 from kafka_reader import Reader, options, reading
 from streamfaas.flow.errors import Gone, Refused, Unreachable
-from streamfaas.sources.kafka import SaslOptions, TlsOptions, TokenEndpoint, member
-from streamfaas.sources.kafka.beginnings import begins_late, birth_note
-from streamfaas.sources.kafka.client import (
+from streamfaas.wire.kafka import (
     FetchedTokens,
     FileTokens,
     TokenError,
     connection,
     translated,
 )
-
-TOPICS = st.sets(st.sampled_from("abcde"), min_size=1)
-
-
-# -- where a new partition begins
-
-
-@given(TOPICS, st.integers(1, 9), st.integers(0, 20), st.data())
-def test_what_was_there_when_the_group_began_begins_where_it_was_told_to(topics, count, new, data):
-    """Whoever of the members looks first, and whatever has been committed since."""
-    topic = data.draw(st.sampled_from(sorted(topics)))
-    others = data.draw(st.sets(st.integers(0, count - 1).filter(lambda n: n != new)))
-    notes = {TopicPartition(topic, n): birth_note(count, topics) for n in others}
-    if others:
-        late = begins_late(TopicPartition(topic, new), notes, topics, by_pattern=False)
-        assert late == (new >= count)
-
-
-@given(TOPICS, st.integers(0, 5), st.booleans())
-def test_a_group_without_any_offset_has_nothing_late(topics, partition, by_pattern):
-    for topic in topics:
-        place = TopicPartition(topic, partition)
-        assert not begins_late(place, {}, topics, by_pattern=by_pattern)
-
-
-def test_a_group_of_another_client_is_joined_at_its_end_and_misses_nothing_new():
-    notes = {TopicPartition("a", 0): ""}
-    assert begins_late(TopicPartition("a", 1), notes, {"a"}, by_pattern=False)
-
-
-def test_a_topic_that_was_just_configured_begins_where_it_was_told_to():
-    notes = {TopicPartition("a", 0): birth_note(1, {"a"})}
-    assert not begins_late(TopicPartition("b", 0), notes, {"a", "b"}, by_pattern=False)
-
-
-def test_a_topic_that_a_pattern_finds_later_is_late_and_one_found_at_first_is_not():
-    notes = {TopicPartition("a", 0): birth_note(1, {"a", "b"})}
-    assert not begins_late(TopicPartition("b", 0), notes, {"b", "a"}, by_pattern=True)
-    assert begins_late(TopicPartition("c", 0), notes, {"a", "b", "c"}, by_pattern=True)
-
+from streamfaas.wire.kafka_options import SaslOptions, TlsOptions, TokenEndpoint
 
 # -- errors in our words
 
@@ -112,17 +69,6 @@ def test_a_cause_is_found_under_the_wrappings_of_the_client():
     assert str(told) == (
         "cannot reach k:1 (it closed the connection: do tls and sasl fit this listener?)"
     )
-
-
-def test_another_version_of_the_library_is_refused_by_name(monkeypatch):
-    monkeypatch.setattr(member.Fetcher, "seek_to", lambda self, tp, offset, extra: None)
-    leaned_on = [
-        (member.Fetcher.seek_to if part.__name__ == "seek_to" else part, names)
-        for part, names in member._LEANED_ON
-    ]
-    monkeypatch.setattr(member, "_LEANED_ON", leaned_on)
-    with pytest.raises(Refused, match=r"aiokafka 0\.14.*takes \(self tp offset extra\)"):
-        member._check_library()
 
 
 def test_secrets_do_not_show():

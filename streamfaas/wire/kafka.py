@@ -24,7 +24,7 @@ from aiokafka.errors import AuthenticationFailedError, KafkaConnectionError, Kaf
 from aiokafka.protocol.metadata import MetadataRequest
 
 from streamfaas.flow.errors import Busy, Gone, Refused, Unreachable, WorldError
-from streamfaas.sources.kafka.options import SaslOptions, TlsOptions, TokenEndpoint
+from streamfaas.wire.kafka_options import SaslOptions, TlsOptions, TokenEndpoint
 
 TOKEN_SECONDS_MAX = 15.0
 """How long a token endpoint may take to answer."""
