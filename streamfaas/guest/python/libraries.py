@@ -81,18 +81,33 @@ def _load_decoder(paths: Mapping[str, str], codecs: Codecs) -> tuple[ModuleType,
     stand_ins["aiokafka.codec"].__dict__.update(codecs.named())
     for error in ("CorruptRecordException", "UnsupportedCodecError"):
         stand_ins["aiokafka.errors"].__dict__[error] = type(error, (ValueError,), {})
-    sys.modules.update(stand_ins)
-    try:
+    with _others_away("aiokafka"):
+        sys.modules.update(stand_ins)
+        made = {}
         for name in ("cutil", "default_records", "legacy_records"):
             with _own_copy(paths[f"aiokafka.{name}"]) as path:
                 loader = ExtensionFileLoader(f"{_RECORDS}.{name}", path)
                 module = module_from_spec(ModuleSpec(loader.name, loader, origin=path))
-                sys.modules[loader.name] = stand_ins[loader.name] = module
+                sys.modules[loader.name] = made[name] = module
                 loader.exec_module(module)
+    return made["default_records"], made["legacy_records"]
+
+
+@contextlib.contextmanager
+def _others_away(package: str) -> Iterator[None]:
+    """The package is not there meanwhile, and after that as it was: where it is in use already,
+    a second set of its modules would have other classes of the same names."""
+    theirs = {name: sys.modules.pop(name) for name in _modules_of(package)}
+    try:
+        yield
     finally:
-        for name in stand_ins:
-            sys.modules.pop(name, None)
-    return stand_ins[f"{_RECORDS}.default_records"], stand_ins[f"{_RECORDS}.legacy_records"]
+        for name in _modules_of(package):
+            del sys.modules[name]
+        sys.modules.update(theirs)
+
+
+def _modules_of(package: str) -> list[str]:
+    return [name for name in sys.modules if name == package or name.startswith(f"{package}.")]
 
 
 _copies = itertools.count()
