@@ -9,7 +9,9 @@ from pathlib import Path
 
 from streamfaas.flow.errors import StoreError
 from streamfaas.store import Store
+from streamfaas.store.intents import Intent, Letter
 from streamfaas.store.objects import Change, Objects
+from streamfaas.store.outbox import Outbox
 from streamfaas.store.rows import Pending, Remembered
 
 
@@ -20,6 +22,23 @@ def change(number: int) -> Change:
     return Change(key, state, Pending(number + 1, key, "ObjectCreated:Put", number, number, "e"))
 
 
+def intent(number: int) -> Intent:
+    """A failure of one record, all of it told by a number."""
+    return Intent(
+        id=f"id-{number}",
+        mapping="function/trigger",
+        lane="orders-0",
+        ranges=((number, number),),
+        destination="the file dead.jsonl",
+        kind="failure",
+        condition="RetryAttemptsExhausted",
+        count=1,
+        letters=(Letter(f"letter-{number}", b"key %d" % number, b'{"number":%06d}' % number),),
+        event=b'{"Records":[%06d]}' % number,
+        made_ms=number,
+    )
+
+
 async def numbers(store: Store) -> list[int]:
     """The numbers of all objects, each of which must be whole and have its event."""
 
@@ -28,18 +47,35 @@ async def numbers(store: Store) -> list[int]:
         events = connection.execute("SELECT key, size FROM object_events ORDER BY key").fetchall()
         assert found == events
         assert all(key == b"key-%06d" % size for key, size in found)
-        return [size for _, size in found]
+        intents = connection.execute("SELECT id, made_ms FROM intents ORDER BY made_ms").fetchall()
+        letters = connection.execute("SELECT document FROM letters WHERE place = 1 ORDER BY 1")
+        assert [id_ for id_, _ in intents] == [f"id-{number}" for _, number in intents]
+        assert [document for (document,) in letters] == [
+            b'{"number":%06d}' % number for _, number in intents
+        ]
+        sizes = [size for _, size in found]
+        if intents:  # who writes them writes one after each object
+            told = [number for _, number in intents]
+            assert told == sizes[: len(told)]
+            assert len(sizes) - len(told) <= 1
+        return sizes
 
     return await store.read(job)
 
 
 async def fill(path: Path, first: int, last: int) -> None:
     store = await Store.open(path)
-    objects = Objects(store, "function/trigger")
+    await write(store, first, last)
+    await store.close()
+
+
+async def write(store: Store, first: int, last: int) -> None:
+    """Rows of every kind, one number after the other."""
+    objects, outbox = Objects(store, "function/trigger"), Outbox(store, emit=lambda signal: None)
     await objects.open(0)
     for number in range(first, last + 1):
         await objects.record([change(number)])
-    await store.close()
+        await outbox.intend(intent(number))
 
 
 async def write_for_ever(path: Path, writers: int) -> None:

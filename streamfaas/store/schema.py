@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from streamfaas.flow.errors import StoreError
-from streamfaas.store import rows
+from streamfaas.store import intents, rows
 
 APPLICATION_ID = 0x73666161  # "sfaa": says of an SQLite file that it is ours
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
@@ -20,10 +20,14 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "INSERT INTO origin VALUES ('')",
         *rows.SCHEMA,
     ),
+    intents.SCHEMA,
 )
 """The statements that lead from version n to n + 1. Never changed once released, only added to."""
 
-DAMAGES: tuple[Callable[[sqlite3.Connection], str], ...] = (rows.damage,)
+DAMAGES: tuple[Callable[[sqlite3.Connection], str], ...] = (
+    rows.damage,
+    intents.damage,
+)
 """What SQLite cannot check for us: a bit that is wrong within a value."""
 
 _SIDE_FILES = ("-wal", "-shm", "-journal")

@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 import store_rows
 from store_rows import numbers
 from streamfaas.flow.errors import StoreError
-from streamfaas.store import Store, rows, schema
-from streamfaas.store.objects import Objects
+from streamfaas.store import Store, schema
 
 ROWS = 40
 
@@ -36,10 +35,7 @@ def crashed(tmp_path_factory):
     async def main():
         await store_rows.fill(path, 0, 9)
         store = await Store.open(path)
-        objects = Objects(store, "function/trigger")
-        await objects.open(0)
-        for number in range(10, ROWS):
-            await objects.record([store_rows.change(number)])
+        await store_rows.write(store, 10, ROWS - 1)
         found = path.read_bytes(), Path(f"{path}-wal").read_bytes()
         await store.close()
         return found
@@ -66,10 +62,8 @@ def look(path: Path) -> tuple[list[int], str]:
     async def main():
         store = await Store.open(path, emit=lambda signal: None)
         found, lost = await numbers(store), store.lost
-        objects = Objects(store, "function/trigger")
-        await objects.open(0)
         if 99_999 not in found:
-            await objects.record([store_rows.change(99_999)])
+            await store_rows.write(store, 99_999, 99_999)
         await store.close()
         return found, lost
 
@@ -154,7 +148,7 @@ def test_a_database_of_a_newer_version_is_refused_and_stays(whole):
         with contextlib.closing(sqlite3.connect(path)) as connection:
             connection.execute("PRAGMA user_version = 7")
         before = path.read_bytes()
-        with pytest.raises(StoreError, match="schema 7; this one knows up to 1") as caught:
+        with pytest.raises(StoreError, match="schema 7; this one knows up to 2") as caught:
             look(path)
         assert "newer version" in caught.value.remedy
         assert path.read_bytes() == before
@@ -167,8 +161,19 @@ def test_a_database_of_an_older_version_is_brought_up_to_date(whole, monkeypatch
     with laid(whole) as path:
         assert look(path) == (list(range(ROWS)), "")
         with contextlib.closing(sqlite3.connect(path)) as connection:
-            assert connection.execute("PRAGMA user_version").fetchone() == (2,)
+            version = len(schema.MIGRATIONS)
+            assert connection.execute("PRAGMA user_version").fetchone() == (version,)
             assert connection.execute("SELECT more FROM origin").fetchall() == [("",)]
+
+
+def test_a_database_of_every_version_so_far_is_brought_up_to_date(monkeypatch):
+    for version in range(1, len(schema.MIGRATIONS)):
+        with laid() as path:
+            with monkeypatch.context() as past:
+                past.setattr(schema, "MIGRATIONS", schema.MIGRATIONS[:version])
+                assert schema.prepare(path) is None
+            assert look(path) == ([], "")
+            assert look(path) == ([99_999], "")
 
 
 def test_a_migration_that_fails_half_way_leaves_the_old_version(whole, monkeypatch):
@@ -260,19 +265,33 @@ def test_a_torn_or_damaged_log_gives_an_earlier_state_and_never_another(crashed,
         assert len(found) >= 10
 
 
-@pytest.mark.parametrize("table", ["buckets", "objects", "object_events"])
+CHANGES = {
+    "buckets": "UPDATE buckets SET sequencer = 0",
+    "objects": "UPDATE objects SET etag = 'other' WHERE size = 3",
+    "object_events": "UPDATE object_events SET key = x'00' WHERE size = 3",
+    "intents": "UPDATE intents SET state = 'settled' WHERE made_ms = 3",
+    "letters": "UPDATE letters SET document = x'00' WHERE intent = 3",
+}
+
+
+@pytest.mark.parametrize("table", CHANGES)
 def test_a_value_that_changed_behind_our_back_breaks_its_seal(whole, table):
-    changes = {
-        "buckets": "UPDATE buckets SET sequencer = 0",
-        "objects": "UPDATE objects SET etag = 'other' WHERE size = 3",
-        "object_events": "UPDATE object_events SET key = x'00' WHERE size = 3",
-    }
     with laid(whole) as path:
         with contextlib.closing(sqlite3.connect(path)) as connection:
-            connection.execute(changes[table])
+            connection.execute(CHANGES[table])
             connection.commit()
-            assert rows.damage(connection) == f"a row of {table} is damaged"
+            found = [said for damage in schema.DAMAGES if (said := damage(connection))]
+            assert found == [f"a row of {table} is damaged"]
         assert f"a row of {table} is damaged" in look(path)[1]
+
+
+@pytest.mark.parametrize("column", ["number", "id", "ranges", "last", "kind", "replays", "size"])
+def test_every_column_of_an_intent_is_sealed(whole, column):
+    with laid(whole) as path:
+        with contextlib.closing(sqlite3.connect(path)) as connection:
+            connection.execute(f"UPDATE intents SET {column} = {column} || '77' WHERE made_ms = 3")
+            connection.commit()
+        assert "a row of intents is damaged" in look(path)[1]
 
 
 def test_a_database_that_may_not_be_read_is_no_damage(tmp_path):
