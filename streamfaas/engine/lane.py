@@ -20,7 +20,7 @@ from streamfaas.flow.verdict import Again, Done, GiveUp, Moment, Release, Reread
 from streamfaas.sources import Source
 from streamfaas.telemetry import signals
 from streamfaas.telemetry.signals import Emit
-from streamfaas.wire.documents import GivenUp, document_id, on_failure_document
+from streamfaas.wire.documents import StreamEnding, failure_letters
 
 Dispatch = Callable[[Invocation], Awaitable[Outcome]]
 
@@ -272,11 +272,11 @@ class LaneRunner:
     async def _put_aside(self, batch: Batch, condition: str, failure: Failure) -> bool:
         """Until the destination has it. False: the lane was closed first, and it comes again."""
         policy = self._policy
-        letter = Letter(document_id(batch), self._document(batch, condition, failure))
+        letters = self._letters(batch, condition, failure)
         failures = 0
         while not self._closing:
             try:
-                await policy.set_aside.send((letter,))
+                await policy.set_aside.send(letters)
             except WorldError as error:
                 failures += 1
                 pause = policy.retry.delay(failures, self._around.jitter())
@@ -301,23 +301,25 @@ class LaneRunner:
                 return True
         return False
 
-    def _document(self, batch: Batch, condition: str, failure: Failure) -> bytes:
+    def _letters(self, batch: Batch, condition: str, failure: Failure) -> tuple[Letter, ...]:
         try:
             payload: bytes | None = self._source.event(batch)
+            records = self._source.records(batch)
         except CorruptBatch:  # it cannot be shown, but its positions are in the document
-            payload = None
-        return on_failure_document(
-            GivenUp(
-                batch=batch,
-                condition=condition,
-                failure=failure,
-                request_id=self._request_id,
-                function_arn=self._policy.function_arn,
-                batch_info=self._source.batch_info(batch),
-                payload=payload,
-                at=self._around.wall(),
-            )
+            payload, records = None, ()
+        ending = StreamEnding(
+            batch=batch,
+            condition=condition,
+            invokes=max(batch.attempt, *(run.deliveries for run in batch.runs)) + 1,
+            outcome=failure,
+            request_id=self._request_id,
+            function_arn=self._policy.function_arn,
+            batch_info=self._source.batch_info(batch),
+            payload=payload,
+            at=self._around.wall(),
+            records=records,
         )
+        return failure_letters(ending, per_record=self._policy.set_aside.per_record)
 
     async def _pause(self, batch: Batch, outcome: Outcome, at: Instant, *, blocked: bool) -> None:
         self._tell(batch, outcome, at, blocked=blocked)

@@ -1,87 +1,293 @@
-"""Lambda's on-failure document, as the destinations receive it."""
+"""Lambda's documents of how calls ended, as the destinations receive them."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 
 from streamfaas.flow.batch import Batch
-from streamfaas.flow.outcome import Failure
+from streamfaas.flow.letters import Attribute, Letter, hops_of
+from streamfaas.flow.outcome import Failure, Outcome, Success
+from streamfaas.flow.record import Record, run_of_records
 from streamfaas.flow.verdict import Condition
+from streamfaas.wire.kafka_event import kafka_info_of_one
+
+SUCCESS = "Success"
+UNHANDLED = "Unhandled"
+
+WITHOUT_RESPONSE = frozenset(
+    {"RecordAgeExceeded", "RecursiveInvocation", "ZeroReservedConcurrency"}
+)
+"""Conditions under which Lambda leaves `responseContext` out, even if there were answers before."""
+
+ERROR_MESSAGE_BYTES_MAX = 1024
+"""Of a dead letter's attribute, as on Lambda."""
 
 
 @dataclass(frozen=True, slots=True)
-class GivenUp:
-    """A batch that nobody will run again. `payload` is the event as JSON, None where its bytes
-    are damaged; `batch_info` the source's own key and content (`KafkaBatchInfo`, …); `at` epoch
-    seconds."""
+class StreamEnding:
+    """How a batch ended, and all that is told of it.
+
+    `invokes` says how often the function had it, and `outcome` is the last one, None where it never
+    ran. `function_error` None says that the function answered, and named records that failed, or
+    answered nonsense about them. `batch_info` is the source's own key and
+    content (`KafkaBatchInfo`, …), `payload` the event as JSON, and `records` those in it, in its
+    order: None and none where their bytes are damaged. `hops` are the destinations passed so far,
+    if not told by a record's header, `replays` how often the batch was sent back from a
+    destination. `at` is in epoch seconds.
+    """
 
     batch: Batch
     condition: str
-    failure: Failure
+    invokes: int
+    outcome: Outcome | None
     request_id: str
     function_arn: str
     batch_info: Mapping[str, Any]
     payload: bytes | None
     at: float
+    records: tuple[Record, ...] = ()
+    function_error: str | None = UNHANDLED
+    hops: int = 0
+    replays: int = 0
 
 
-def document_id(batch: Batch) -> str:
-    """The same for the same records however often they are sent, so that a duplicate shows."""
-    lane = batch.lane
-    name = f"{lane.source}\n{lane.name}\n{batch.first}\n{batch.last}"
-    return hashlib.sha256(name.encode()).hexdigest()[:32]
+@dataclass(frozen=True, slots=True)
+class AsyncEnding:
+    """How an asynchronous invocation ended. `function_arn` has no version, `request_id` is that of
+    all its attempts, `event` what the caller gave; the rest is as in `StreamEnding`."""
+
+    condition: str
+    invokes: int
+    outcome: Outcome | None
+    request_id: str
+    function_arn: str
+    event: bytes
+    at: float
+    hops: int = 0
 
 
-def on_failure_document(given_up: GivenUp) -> bytes:
-    """The envelope of Lambda's stream sources (their `functionArn` carries no version), and, since
-    Lambda's SQS and SNS documents leave the reader without it, the records' own payload.
+def failure_letters(
+    ending: StreamEnding, *, per_record: bool = False, payload: bool = True
+) -> tuple[Letter, ...]:
+    """What a failure destination of a mapping is sent: one letter, or one for each record.
 
-    Beyond Lambda: `responsePayload` (the error, as asynchronous invocations have it) and
-    `streamfaas` (a stable id, the mapping and the lane).
+    It is the envelope of Lambda's stream sources (their `functionArn` carries no version), and the
+    records' own `payload`, which Lambda's SQS and SNS documents leave out. Beyond Lambda:
+    `responsePayload` (the error, as asynchronous invocations have it) and `streamfaas`.
     """
-    batch, failure = given_up.batch, given_up.failure
-    document: dict[str, Any] = {
-        "requestContext": {
-            "requestId": given_up.request_id,
-            "functionArn": given_up.function_arn,
-            "condition": given_up.condition,
-            "approximateInvokeCount": _invokes(batch),
-        },
-        "responseContext": _response_context(given_up.condition),
+    return tuple(
+        _letter(one, "failure", _failure_document(one, payload=payload))
+        for one in _parts(ending, per_record=per_record)
+    )
+
+
+def success_letters(
+    ending: StreamEnding, *, per_record: bool = False, payload: bool = True
+) -> tuple[Letter, ...]:
+    """What a success destination of a mapping is sent. Lambda has none; this is its document of an
+    asynchronous success, with the source's `BatchInfo` in it."""
+    assert isinstance(ending.outcome, Success)
+    return tuple(
+        _letter(one, "success", _success_document(one, payload=payload))
+        for one in _parts(ending, per_record=per_record)
+    )
+
+
+def async_letters(ending: AsyncEnding, *, payload: bool = True) -> tuple[Letter, ...]:
+    """What a destination of an asynchronous invocation is sent, on success or on failure."""
+    document = {
         "version": "1.0",
-        "timestamp": _timestamp(given_up.at),
-        **given_up.batch_info,
-        "responsePayload": {
-            "errorType": failure.type,
-            "errorMessage": failure.message,
-            "stackTrace": list(failure.stack),
-        },
-        "streamfaas": {
-            "id": document_id(batch),
-            "mapping": batch.lane.source,
-            "lane": batch.lane.name,
-            "first": batch.first,
-            "last": batch.last,
-        },
-        "payload": None if given_up.payload is None else orjson.Fragment(given_up.payload),
+        "timestamp": _timestamp(ending.at),
+        "requestContext": _request_context(ending, f"{ending.function_arn}:$LATEST"),
+        **({"requestPayload": _json(ending.event)} if payload else {}),
+        **_response(ending.condition, ending.outcome, UNHANDLED),
     }
-    return orjson.dumps(document)
+    return (Letter(_async_id(ending), orjson.dumps(document), hops=ending.hops + 1),)
 
 
-def _invokes(batch: Batch) -> int:
-    return max(batch.attempt, *(run.deliveries for run in batch.runs)) + 1
+def dead_letter(ending: AsyncEnding) -> Letter:
+    """The event alone, and what was wrong beside it: what a dead-letter queue is sent."""
+    message = ending.outcome.message if isinstance(ending.outcome, Failure) else ending.condition
+    cut = message.encode(errors="replace")[:ERROR_MESSAGE_BYTES_MAX].decode(errors="ignore")
+    return Letter(
+        _async_id(ending),
+        orjson.dumps(_json(ending.event)),
+        hops=ending.hops + 1,
+        attributes=(
+            Attribute("RequestID", "String", ending.request_id),
+            Attribute("ErrorCode", "Number", "200"),
+            Attribute("ErrorMessage", "String", cut),
+        ),
+    )
 
 
-def _response_context(condition: str) -> dict[str, Any] | None:
+# -- the documents
+
+
+def _failure_document(ending: StreamEnding, *, payload: bool) -> dict[str, Any]:
+    return {
+        "requestContext": _request_context(ending, ending.function_arn),
+        **_response(ending.condition, ending.outcome, ending.function_error),
+        "version": "1.0",
+        "timestamp": _timestamp(ending.at),
+        **ending.batch_info,
+        "streamfaas": _ours(ending, "failure"),
+        **({"payload": _payload(ending)} if payload else {}),
+    }
+
+
+def _success_document(ending: StreamEnding, *, payload: bool) -> dict[str, Any]:
+    return {
+        "version": "1.0",
+        "timestamp": _timestamp(ending.at),
+        "requestContext": _request_context(ending, ending.function_arn),
+        **ending.batch_info,
+        **({"requestPayload": _payload(ending)} if payload else {}),
+        **_response(ending.condition, ending.outcome, None),
+        "streamfaas": _ours(ending, "success"),
+    }
+
+
+def _request_context(ending: StreamEnding | AsyncEnding, function_arn: str) -> dict[str, Any]:
+    return {
+        "requestId": ending.request_id,
+        "functionArn": function_arn,
+        "condition": ending.condition,
+        "approximateInvokeCount": ending.invokes,
+    }
+
+
+def _response(
+    condition: str, outcome: Outcome | None, function_error: str | None
+) -> dict[str, Any]:
+    """The keys that tell of an answer, as many as there are under this condition."""
+    told: dict[str, Any] = {}
+    context: dict[str, Any] = {"statusCode": 200, "executedVersion": "$LATEST"}
+    if condition != SUCCESS:
+        context["functionError"] = function_error
     if condition == Condition.TOO_LARGE:  # it never ran
+        told["responseContext"] = None
+    elif outcome is not None and condition not in WITHOUT_RESPONSE:
+        told["responseContext"] = context
+    match outcome:
+        case Success(answer):
+            told["responsePayload"] = _json(answer)
+        case Failure():
+            told["responsePayload"] = {
+                "errorType": outcome.type,
+                "errorMessage": outcome.message,
+                "stackTrace": list(outcome.stack),
+            }
+    return told
+
+
+def _payload(ending: StreamEnding) -> orjson.Fragment | None:
+    return None if ending.payload is None else orjson.Fragment(ending.payload)
+
+
+def _ours(ending: StreamEnding, kind: str) -> dict[str, Any]:
+    batch = ending.batch
+    return {
+        "id": _id(ending, kind),
+        "mapping": batch.lane.source,
+        "lane": batch.lane.name,
+        "first": batch.first,
+        "last": batch.last,
+        "hops": _hops(ending),
+        "replays": ending.replays,
+    }
+
+
+# -- letters
+
+
+def _letter(ending: StreamEnding, kind: str, document: dict[str, Any]) -> Letter:
+    key = ending.records[0].key if len(ending.records) == 1 else None
+    return Letter(_id(ending, kind), orjson.dumps(document), key, _hops(ending))
+
+
+def _hops(ending: StreamEnding) -> int:
+    return max(ending.hops, hops_of(ending.records)) + 1
+
+
+def _id(ending: StreamEnding, kind: str) -> str:
+    """A record alone has the same id whichever batch it was in. A failure's is that of the first
+    time: the others are told by what is added."""
+    batch = ending.batch
+    name = [batch.lane.source, batch.lane.name, str(batch.first), str(batch.last)]
+    name += [kind] if kind != "failure" else []
+    name += [f"replay {ending.replays}"] if ending.replays else []
+    return _digest(*name)
+
+
+def _async_id(ending: AsyncEnding) -> str:
+    kind = "success" if ending.condition == SUCCESS else "failure"
+    return _digest(ending.function_arn, ending.request_id, kind)
+
+
+def _digest(*name: str) -> str:
+    return hashlib.sha256("\n".join(name).encode()).hexdigest()[:32]
+
+
+def _parts(ending: StreamEnding, *, per_record: bool) -> tuple[StreamEnding, ...]:
+    """The ending of each record alone; of the batch as one, where it cannot be taken apart."""
+    if not per_record or ending.payload is None:
+        return (ending,)
+    payloads = _singles(orjson.loads(ending.payload))
+    if payloads is None:
+        return (ending,)
+    return tuple(
+        replace(
+            ending,
+            batch=Batch((run_of_records((record,)),)),
+            batch_info=_info_of_one(ending.batch_info, record),
+            payload=orjson.dumps(payload),
+            records=(record,),
+        )
+        for record, payload in zip(ending.records, payloads, strict=True)
+    )
+
+
+def _singles(event: Any) -> list[dict[str, Any]] | None:
+    """The events that hold one record each of an event: Kafka's, or any with a list `Records`."""
+    if not isinstance(event, dict):
         return None
-    return {"statusCode": 200, "executedVersion": "$LATEST", "functionError": "Unhandled"}
+    if isinstance(lanes := event.get("records"), dict):
+        pairs = ((lane, record) for lane, records in lanes.items() for record in records)
+        return [{**event, "records": {lane: [record]}} for lane, record in pairs]
+    if isinstance(records := event.get("Records"), list):
+        return [{**event, "Records": [record]} for record in records]
+    return None
+
+
+def _info_of_one(batch_info: Mapping[str, Any], record: Record) -> dict[str, Any]:
+    return {
+        name: kafka_info_of_one(info, record)
+        if name == "KafkaBatchInfo"
+        else {**info, "batchSize": 1}
+        for name, info in batch_info.items()
+    }
+
+
+# -- JSON
+
+
+def _json(text: bytes) -> orjson.Fragment | str | None:
+    """JSON that somebody else has written, as it is, but on one line; what is none, as text."""
+    if not text:
+        return None
+    try:
+        orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return text.decode(errors="replace")
+    # in a string of JSON a line's end is never itself
+    return orjson.Fragment(text.replace(b"\r", b" ").replace(b"\n", b" "))
 
 
 def _timestamp(at: float) -> str:

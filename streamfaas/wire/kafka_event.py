@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -48,6 +48,17 @@ def kafka_batch_info(batch: Batch, servers: str, records: Sequence[Record]) -> d
                 }
             },
         }
+    }
+
+
+def kafka_info_of_one(info: Mapping[str, Any], record: Record) -> dict[str, Any]:
+    """The content of the `KafkaBatchInfo` of a record that is told of alone, out of its batch's."""
+    rest = {name: told for name, told in info.items() if name != "recordsInfo"}
+    return {
+        **rest,
+        "batchSize": 1,
+        "payloadSize": record.size_bytes,
+        "recordInfo": {"offset": str(record.position), "timestamp": _iso(record.timestamp_ms)},
     }
 
 
