@@ -12,19 +12,23 @@ import ssl
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import anyio.to_thread
 from aiokafka import errors
 from aiokafka.abc import AbstractTokenProvider
+from aiokafka.client import AIOKafkaClient
 from aiokafka.conn import AIOKafkaConnection, collect_hosts
 from aiokafka.errors import AuthenticationFailedError, KafkaConnectionError, KafkaError
 from aiokafka.protocol.metadata import MetadataRequest
 
 from streamfaas.flow.errors import Busy, Gone, Refused, Unreachable, WorldError
 from streamfaas.wire.kafka_options import SaslOptions, TlsOptions, TokenEndpoint
+
+GOODBYE_SECONDS = 1.0
+"""How long the other side may take to say goodbye to a connection that we end."""
 
 TOKEN_SECONDS_MAX = 15.0
 """How long a token endpoint may take to answer."""
@@ -81,10 +85,43 @@ async def _knock(host: str, port: int, options: dict[str, Any], seconds: float) 
         if not (await made.send(MetadataRequest([]))).brokers:
             raise AuthenticationFailedError("it shows nothing of the cluster to us")
     finally:
-        closed = made.close()
-        if made._protocol is not None:  # noqa: SLF001 - else there was never a connection to end
-            with anyio.move_on_after(1.0, shield=True):
-                await asyncio.wait([closed])
+        await part([made])
+
+
+class Client(AIOKafkaClient):  # type: ignore[misc] # the library is untyped
+    """Knows the connections that it has let go of until they are gone: one with TLS waits for the
+    goodbye of the other side, which may never come."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._parting: set[AIOKafkaConnection] = set()
+
+    def _on_connection_closed(self, conn: AIOKafkaConnection, reason: Any) -> None:
+        super()._on_connection_closed(conn, reason)
+        self._parting.add(conn)
+        conn.close().add_done_callback(lambda _: self._parting.discard(conn))
+
+    async def close(self) -> None:
+        """When it returns, no connection is there any more."""
+        if self._sync_task is not None:
+            self._sync_task.cancel()
+            await asyncio.wait([self._sync_task], timeout=GOODBYE_SECONDS)
+        await part([*self._conns.values(), *self._parting])
+
+
+async def part(connections: Iterable[AIOKafkaConnection]) -> None:
+    """Ends connections, and returns when they are gone: by force those that take too long."""
+    # without a protocol there never was anything to end
+    made = [one for one in connections if one._protocol is not None]  # noqa: SLF001
+    gone = [one.close() for one in made]
+    if not gone:
+        return
+    with anyio.CancelScope(shield=True):
+        await asyncio.wait(gone, timeout=GOODBYE_SECONDS)
+        for one in made:
+            if (transport := one._protocol._transport) is not None:  # noqa: SLF001
+                transport.abort()
+        await asyncio.wait(gone, timeout=GOODBYE_SECONDS)
 
 
 def translated(error: BaseException, where: str) -> WorldError:

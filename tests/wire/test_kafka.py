@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import ssl
+import struct
 import subprocess
 import threading
 import time
@@ -14,11 +16,13 @@ import anyio
 import pytest
 import uvloop
 from aiokafka import errors
+from aiokafka.conn import AIOKafkaConnection, CloseReason
 
 from kafka_broker import running
 from kafka_reader import Reader, options, reading
 from streamfaas.flow.errors import Gone, Refused, Unreachable
 from streamfaas.wire.kafka import (
+    Client,
     FetchedTokens,
     FileTokens,
     TokenError,
@@ -202,6 +206,60 @@ def test_files_that_cannot_be_used_are_refused_by_name(tmp_path):
             connection(tls, None, time.monotonic)
     with pytest.raises(Refused, match="cannot use the certificate"):
         connection(TlsOptions(certificate=broken), None, time.monotonic)
+
+
+# -- the end of a connection
+
+
+@contextmanager
+def no_goodbye(certificate):
+    """A server with TLS that says what it can do, and then nothing any more."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    over = threading.Event()
+
+    def serve():
+        taken, _ = listening.accept()
+        with context.wrap_socket(taken, server_side=True) as peer:
+            peer.read()
+            peer.write(struct.pack(">iihi", 10, 1, 0, 0))  # no error, and no kind of request
+            over.wait()
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield listening.getsockname()[1]
+        finally:
+            over.set()
+            thread.join()
+
+
+@pytest.mark.slow
+def test_a_connection_that_is_not_said_goodbye_to_is_ended_all_the_same(tmp_path):
+    """Though it was given up before, and another may stand in its place."""
+    certificate = tmp_path / "server.pem"
+    subject = "-subj /CN=server -addext subjectAltName=IP:127.0.0.1"
+    made = f"req -x509 -newkey rsa:2048 -nodes -keyout {certificate} -out crt -days 2 {subject}"
+    subprocess.run(["openssl", *made.split()], cwd=tmp_path, check=True, capture_output=True)
+    with certificate.open("a") as file:
+        file.write((tmp_path / "crt").read_text())
+
+    async def scenario(port):
+        asked = connection(TlsOptions(certificate), None, time.monotonic)
+        client = Client(bootstrap_servers=f"127.0.0.1:{port}", **asked)
+        given_up = client._on_connection_closed
+        one = AIOKafkaConnection("127.0.0.1", port, on_close=given_up, **asked)
+        await one.connect()
+        transport = one._writer.transport
+        one.close(reason=CloseReason.IDLE_DROP)
+        await anyio.sleep(0.1)
+        assert one._protocol._transport is transport
+        await client.close()
+        assert one._protocol._transport is None
+
+    with no_goodbye(certificate) as port:
+        uvloop.run(scenario(port))
 
 
 # -- a broker that wants to know

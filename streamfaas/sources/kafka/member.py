@@ -16,6 +16,7 @@ import anyio
 from aiokafka import TopicPartition, errors
 from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.client import AIOKafkaClient
+from aiokafka.conn import AIOKafkaConnection
 from aiokafka.consumer.fetcher import Fetcher
 from aiokafka.consumer.group_coordinator import GroupCoordinator
 from aiokafka.consumer.subscription_state import SubscriptionState
@@ -27,6 +28,7 @@ from aiokafka.structs import OffsetAndMetadata
 from streamfaas.flow.errors import Refused
 from streamfaas.sources.kafka.fetch import RawFetcher
 from streamfaas.sources.kafka.options import KafkaOptions
+from streamfaas.wire.kafka import Client
 
 RETRY_SECONDS = 0.1
 STOP_SECONDS = 2.0
@@ -82,7 +84,7 @@ class Member:
     ) -> None:
         _check_library()
         self._options = options
-        self._client = AIOKafkaClient(
+        self._client = Client(
             bootstrap_servers=list(options.brokers),
             client_id=options.client_id,
             metadata_max_age_ms=_ms(options.metadata_seconds),
@@ -138,10 +140,7 @@ class Member:
     async def close(self) -> None:
         """Leaves the group (a static member keeps its seat) and ends every task and connection,
         the stubborn ones by force."""
-        transports = [
-            one._writer.transport for one in self._client._conns.values() if one._writer is not None
-        ]
-        for part in (self._coordinator, self.fetcher, self._client):
+        for part in (self._coordinator, self.fetcher):
             if part is not None:
                 with anyio.move_on_after(STOP_SECONDS), suppress(KafkaError, OSError):
                     await part.close()
@@ -153,8 +152,7 @@ class Member:
         for task in tasks:
             if task.done() and not task.cancelled():
                 task.exception()  # has been told already, if it mattered
-        for transport in transports:
-            transport.abort()  # closed already, unless the other side would not have it
+        await self._client.close()  # now that nobody is left who would connect again
         self._polling.__exit__(None, None, None)
 
     def check(self) -> None:
@@ -355,9 +353,11 @@ _COORDINATOR_GONE = {
 }
 
 _LEANED_ON: tuple[tuple[Any, str], ...] = (
+    (AIOKafkaClient._on_connection_closed, "self conn reason"),
     (AIOKafkaClient.send, "self node_id request group"),
     (AIOKafkaClient.set_topics, "self topics"),
     (AIOKafkaClient.force_metadata_update, "self"),
+    (AIOKafkaConnection.close, "self reason exc"),
     (Fetcher._fetch_requests_routine, "self"),
     (Fetcher._get_actions_per_node, "self assignment"),
     (Fetcher._notify, "self future"),
