@@ -70,6 +70,9 @@ def _begin(control: int) -> socket.socket:
     os.set_inheritable(control, False)
     os.setsid()  # a terminal's interrupt is for the daemon, which then ends us in order
     os.umask(0o022)
+    for number in signal.valid_signals() - {signal.SIGPIPE, signal.SIGXFSZ}:  # Python's own choice
+        if signal.getsignal(number) is signal.SIG_IGN:  # as the daemon was started by `nohup`
+            signal.signal(number, signal.SIG_DFL)
     kernel.die_with_parent(signal.SIGKILL)  # one that died before closed the control socket
     kernel.keep_memory(_KEPT_BLOCK_BYTES)
     return socket.socket(fileno=control)

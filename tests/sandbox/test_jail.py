@@ -20,8 +20,10 @@ pytestmark = pytest.mark.slow  # starting a zygote takes most of it
 def zygote(request):
     uid = need(ORDINARY if request.param else 0)
     os.environ["STREAMFAAS_TEST_SECRET"] = "the daemon's own"
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as `nohup` has it
     with code(uid) as folder, Zygote(folder, uid=uid, options={"env": {"MINE": "set"}}) as zygote:
         yield zygote
+    signal.signal(signal.SIGHUP, before)
     del os.environ["STREAMFAAS_TEST_SECRET"]
 
 
