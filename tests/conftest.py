@@ -9,6 +9,7 @@ import re
 import tempfile
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -67,9 +68,12 @@ def nothing_left(request: pytest.FixtureRequest, scratch: Path) -> Iterator[None
         "cgroups": _cgroups,
     }
     before = {kind: look() for kind, look in kinds.items()}
-    yield
+    with warnings.catch_warnings(record=True) as told:
+        yield
     if request.node.stash.get(_failed, False):
         return
+    if told:  # by a loop of libuv at its end, see filterwarnings
+        pytest.fail(f"left behind: {', '.join(str(one.message) for one in told)}", pytrace=False)
     for kind, look in kinds.items():
         if left := _settled(lambda look=look, kind=kind: look() - before[kind]):
             pytest.fail(f"left behind, {kind}: {', '.join(sorted(left))}", pytrace=False)
