@@ -9,7 +9,13 @@ from streamfaas.flow.letters import HOPS_MAX, Letter
 
 __all__ = ["HOPS_MAX", "KINDS", "Destination", "Letter"]
 
-KINDS: Mapping[str, str] = {"file": "streamfaas.destinations.file:File"}
+KINDS: Mapping[str, str] = {
+    "file": "streamfaas.destinations.file:File",
+    "function": "streamfaas.destinations.function:Function",
+    "http": "streamfaas.destinations.http:Http",
+    "kafka": "streamfaas.destinations.kafka:Kafka",
+}
+"""Loaded only when a destination of the kind is configured."""
 
 
 class Destination(Protocol):

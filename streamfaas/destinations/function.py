@@ -1,0 +1,69 @@
+"""Letters handed to another function: each is the event of an asynchronous invocation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar, Protocol
+from uuid import UUID
+
+import anyio
+
+from streamfaas.flow.errors import Refused, StoreError, Unreachable
+from streamfaas.flow.event import EVENT_BYTES_MAX
+from streamfaas.flow.letters import Letter
+
+SEND_SECONDS = 30.0
+
+
+class Accept(Protocol):
+    """The durable backlog: returns once the event is kept for good. `hops` are the destinations
+    that were passed on the way to the call."""
+
+    async def __call__(
+        self, function: str, event: bytes, request_id: str, *, hops: int
+    ) -> object: ...
+
+
+class Function:
+    """A destination of type `function`.
+
+    Delivery: the event is in the backlog, on the disk, before `send` returns. The request id of
+    its invocation is the letter's id: what had to be sent again may run twice, but under the same
+    one. Errors: `Unreachable` where the backlog cannot be written, `Busy` where it is full,
+    `Refused` where a document is larger than an event may be. Permissions needed: none.
+    """
+
+    kind: ClassVar[str] = "function"
+    per_record: ClassVar[bool] = False
+
+    def __init__(self, function: str, accept: Accept) -> None:
+        self.name = f"function {function}"
+        self._function = function
+        self._accept = accept
+
+    async def open(self) -> None:
+        """Nothing is held open: the backlog is somebody else's."""
+
+    async def send(self, letters: Sequence[Letter]) -> None:
+        try:
+            with anyio.fail_after(SEND_SECONDS):
+                for letter in letters:
+                    self._check(letter)
+                    request_id = str(UUID(letter.id))
+                    await self._accept(
+                        self._function, letter.document, request_id, hops=letter.hops
+                    )
+        except TimeoutError as error:
+            told = f"{self.name}: not kept within {SEND_SECONDS:.0f} s"
+            raise Unreachable(told) from error
+        except StoreError as error:
+            raise Unreachable(f"{self.name}: {error}") from error
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+    def _check(self, letter: Letter) -> None:
+        size = len(letter.document)
+        if size > EVENT_BYTES_MAX:
+            told = f"a document of {size} bytes is over the limit of an event, {EVENT_BYTES_MAX}"
+            raise Refused(f"{self.name}: {told}")
