@@ -70,12 +70,19 @@ def _begin(control: int) -> socket.socket:
     os.set_inheritable(control, False)
     os.setsid()  # a terminal's interrupt is for the daemon, which then ends us in order
     os.umask(0o022)
-    for number in signal.valid_signals() - {signal.SIGPIPE, signal.SIGXFSZ}:  # Python's own choice
-        if signal.getsignal(number) is signal.SIG_IGN:  # as the daemon was started by `nohup`
-            signal.signal(number, signal.SIG_DFL)
+    _heed_signals()
     kernel.die_with_parent(signal.SIGKILL)  # one that died before closed the control socket
     kernel.keep_memory(_KEPT_BLOCK_BYTES)
     return socket.socket(fileno=control)
+
+
+def _heed_signals() -> None:
+    """Those that the daemon was started without, by `nohup` or behind a shell's `&`, are not
+    ignored in a worker: but for two, which Python ignores itself."""
+    for number in signal.valid_signals() - {signal.SIGPIPE, signal.SIGXFSZ}:
+        if signal.getsignal(number) is signal.SIG_IGN:
+            usual = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+            signal.signal(number, usual)
 
 
 def _bring_guest(spec: Spec, packet: dict[str, Any]) -> Guest:

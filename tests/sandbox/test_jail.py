@@ -20,10 +20,12 @@ pytestmark = pytest.mark.slow  # starting a zygote takes most of it
 def zygote(request):
     uid = need(ORDINARY if request.param else 0)
     os.environ["STREAMFAAS_TEST_SECRET"] = "the daemon's own"
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as `nohup` has it
+    ignored = (signal.SIGHUP, signal.SIGINT)  # by `nohup`, and behind a shell's `&`
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in ignored}
     with code(uid) as folder, Zygote(folder, uid=uid, options={"env": {"MINE": "set"}}) as zygote:
+        for number, handler in before.items():
+            signal.signal(number, handler)
         yield zygote
-    signal.signal(signal.SIGHUP, before)
     del os.environ["STREAMFAAS_TEST_SECRET"]
 
 
