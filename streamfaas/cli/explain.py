@@ -98,9 +98,9 @@ def _told(group: Sequence[Key]) -> str:
 
 def _example(value: object) -> str:
     if isinstance(value, list):
-        return f"[{', '.join(map(str, value))}]"
+        return f"[{', '.join(map(_example, value))}]"
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{key}: {each}" for key, each in value.items()) + "}"
+        return "{" + ", ".join(f"{key}: {_example(each)}" for key, each in value.items()) + "}"
     return str(value)
 
 

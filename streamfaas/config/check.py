@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -12,11 +12,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from streamfaas.config import complaints, document, keys, rules
+from streamfaas.config.delivery import AnyDestination, LogRetries, Retries
 from streamfaas.config.document import Table
 from streamfaas.config.interpolate import interpolate
 from streamfaas.config.rules.case import Case
 from streamfaas.config.rules.connections import plain_secrets
-from streamfaas.config.spec import RUNTIME, Config, Function
+from streamfaas.config.spec import RUNTIME, AnyTrigger, Config, Function
 from streamfaas.flow.errors import Problem
 from streamfaas.flow.verdict import ATTEMPTS_WITH_DESTINATION
 
@@ -86,7 +87,7 @@ def _modelled(
     one look at a file finds all that is wrong with it."""
     data = document.plain(root)
     problems: list[Problem] = []
-    lost: set[str] = set()
+    lost: set[document.Path] = set()
     sound = True
     while True:
         try:
@@ -97,30 +98,31 @@ def _modelled(
         if sound:
             problems = complaints.complaints(root, errors[: document.PROBLEMS_MAX])
             sound = False
-        for path in {complaints.where(error) for error in errors}:
-            lost.update(_left_out(data, path))
+        lost.update(_left_out(data, complaints.where(error)) for error in errors)
     config = _filled(config, base, environ)
     problems += rules.judge(Case(config, root, environ, sound, frozenset(lost)))
     return (config if sound else None), problems
 
 
-def _left_out(data: dict[str, Any], path: document.Path) -> Iterable[str]:
-    """Takes the smallest whole thing around a path out of the data; gives the connection's name
-    if it was one."""
+def _left_out(data: dict[str, Any], path: document.Path) -> document.Path:
+    """Takes the smallest whole thing around a path out of the data, and says what that was."""
     match path:
         case ("functions", str() as function, "triggers", str() as trigger, *_):
-            _table(_table(data, "functions", function), "triggers").pop(trigger, None)
+            _table(data, "functions", function, "triggers").pop(trigger, None)
+            return path[:4]
+        case ("functions", str() as function, "asynchronous", *_):
+            _table(data, "functions", function).pop("asynchronous", None)
+            return path[:3]
         case ("functions" | "connections" as section, str() as name, *_):
             _table(data, section).pop(name, None)
-            if section == "connections":
-                return (name,)
+            return path[:2]
         case ("functions",):
             data["functions"] = {}
         case ("version",):
             data["version"] = 1
         case (key, *_):
             data.pop(str(key), None)
-    return ()
+    return path[:1]
 
 
 def _table(data: Any, *path: str) -> dict[str, Any]:
@@ -156,14 +158,21 @@ def _filled_function(name: str, function: Function, config: Config) -> Function:
     return function.model_copy(update={**update, "triggers": MappingProxyType(triggers)})
 
 
-def _trigger_defaults(name: str, trigger: Any) -> dict[str, Any]:
-    update: dict[str, Any] = {}
-    if trigger.on_failure is not None and "max" not in trigger.retries.model_fields_set:
-        limited = {"max": ATTEMPTS_WITH_DESTINATION}
-        update["retries"] = trigger.retries.model_copy(update=limited)
+def _trigger_defaults(name: str, trigger: AnyTrigger) -> dict[str, Any]:
+    update: dict[str, Any] = {"retries": _filled_retries(trigger.retries, trigger.on_failure)}
     if trigger.type == "kafka" and not trigger.group:
         update["group"] = f"streamfaas.{name}"
     return update
+
+
+def _filled_retries(retries: Retries, on_failure: AnyDestination | None) -> Retries:
+    """What is given up must have somewhere to go; then a batch is worth halving, too."""
+    update: dict[str, Any] = {}
+    if on_failure is not None and "max" not in retries.model_fields_set:
+        update["max"] = ATTEMPTS_WITH_DESTINATION
+    if isinstance(retries, LogRetries) and retries.bisect is None:
+        update["bisect"] = on_failure is not None
+    return retries.model_copy(update=update)
 
 
 def _origins(root: Table) -> dict[str, str]:

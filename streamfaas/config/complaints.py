@@ -23,18 +23,28 @@ def complaints(root: Table, errors: Iterable[Mapping[str, Any]]) -> list[Problem
     return [
         problem
         for error in errors
-        if not _is_echo(root, error)
-        and (problem := _complaint(root, error, where(error))) is not None
+        if not _is_echo(root, error) and (problem := _complaint(root, error)) is not None
     ]
 
 
 def where(error: Mapping[str, Any]) -> document.Path:
-    """The path in the file that an error is about: without the models' word for a trigger's
-    type, and without their mark for a key."""
-    path = tuple(error["loc"])
-    if path[0:1] == ("functions",) and path[2:3] == ("triggers",):
-        path = path[:4] + path[5:]
-    return path[:-1] if path[-1:] == ("[key]",) else path
+    """The path in the file that an error is about."""
+    return _read(error)[0]
+
+
+def _read(error: Mapping[str, Any]) -> tuple[document.Path, str]:
+    """The path in the file, without the models' words for types and their mark for a key, but
+    with the path inside of the value; and the last of those words."""
+    path: document.Path = ()
+    kind = ""
+    parts = iter(error["loc"])
+    for part in parts:
+        path = (*path, part)
+        if keys.section(path):
+            kind = str(next(parts, kind))
+    if path[-1:] == ("[key]",):
+        path = path[:-1]
+    return path + tuple(error.get("ctx", {}).get("inside", ())), kind
 
 
 def shown(value: Any) -> str:
@@ -61,16 +71,17 @@ def _is_echo(root: Table, error: Mapping[str, Any]) -> bool:
     return error["type"] == "too_short" and isinstance(node, Items) and bool(node.values)
 
 
-def _complaint(root: Table, error: Mapping[str, Any], path: document.Path) -> Problem | None:
+def _complaint(root: Table, error: Mapping[str, Any]) -> Problem | None:
+    path, kind = _read(error)
+    path = _standing(root, path)
     node = document.find(root, path)
     if isinstance(node, Scalar) and node.origin == "nothing":
         return None  # its ${…} could not be filled in, which has been told
     of_key = error["loc"][-1:] == ("[key]",)
     hidden = isinstance(node, Scalar) and node.hidden
-    secret = path != () and path[-1] in keys.secrets()
-    value = MASK if (hidden or secret) and not of_key else shown(error["input"])
+    value = MASK if (hidden or keys.is_secret(path)) and not of_key else shown(_input(error, node))
     at_key = of_key or error["type"] in _OF_KEYS
-    code, message, hint = _words(error, path, value)
+    code, message, hint = _words(error, path, kind, value)
     if error["type"] == "union_tag_invalid":
         path = (*path, "type")
     if path and isinstance(document.find(root, path[:-1]), Scalar):
@@ -79,30 +90,57 @@ def _complaint(root: Table, error: Mapping[str, Any], path: document.Path) -> Pr
     return Problem(code, document.dotted(path), line, column, message, hint)
 
 
-def _words(error: Mapping[str, Any], path: document.Path, value: str) -> tuple[str, str, str]:
+def _standing(root: Table, path: document.Path) -> document.Path:
+    """The path as it is in the file: one thing alone may stand for a list of it."""
+    for at, part in enumerate(path):
+        if part == 0 and not isinstance(document.find(root, path[:at]), Items):
+            return _standing(root, (*path[:at], *path[at + 1 :]))
+    return path
+
+
+def _input(error: Mapping[str, Any], node: document.Node | None) -> Any:
+    """What is wrong: the value, or what is inside of it."""
+    inside = error.get("ctx", {}).get("inside")
+    return document.plain(node) if inside and node is not None else error["input"]
+
+
+def _words(
+    error: Mapping[str, Any], path: document.Path, kind: str, value: str
+) -> tuple[str, str, str]:
     """Code, message and hint."""
-    kind = error["type"]
-    if kind not in _OF_KEYS and error["input"] is None:
+    wrong = error["type"]
+    if wrong not in _OF_KEYS and error["input"] is None:
         return "SF1044", "no value is given", ""
-    if kind.startswith("SF"):
+    useless = _useless(error["input"], kind)
+    if useless and wrong.startswith("SF"):
+        return "SF1078", useless, ""
+    if wrong.startswith("SF"):
         told = error["ctx"]
-        return kind, f"{value} {told['message']}", told["hint"]
-    match kind:
+        return wrong, f"{value} {told['message']}", told["hint"]
+    match wrong:
         case "missing":
             return _missing(path)
         case "extra_forbidden":
-            return _unknown(error, path)
+            return _unknown(path, kind)
         case "union_tag_invalid":
-            return _type(path, error["ctx"]["tag"], keys.kinds())
+            of = keys.section(path)
+            return _type(of, error["ctx"]["tag"], keys.kinds(of))
         case "union_tag_not_found":
-            return "SF1043", "the key type is missing", f"one of {', '.join(keys.kinds())}"
+            known = keys.kinds(keys.section(path))
+            return "SF1043", "the key type is missing", f"one of {', '.join(known)}"
         case "literal_error":
-            return _type(path[:-1], error["input"], (error["ctx"]["expected"].strip("'"),))
+            return _type(str(path[0]), error["input"], (error["ctx"]["expected"].strip("'"),))
         case _:
-            return _shape(error, value)
+            return _shape(error, path, value)
 
 
-def _shape(error: Mapping[str, Any], value: str) -> tuple[str, str, str]:
+def _useless(value: Any, kind: str) -> str:
+    """Why a block is one that only other kinds have a use for, or nothing."""
+    found = (keys.NO_USE.get((kind, key), "") for key in value) if isinstance(value, dict) else ()
+    return next(filter(None, found), "")
+
+
+def _shape(error: Mapping[str, Any], path: document.Path, value: str) -> tuple[str, str, str]:
     match error["type"]:
         case "tuple_type":
             bare = value not in ("nothing", "a mapping", MASK)
@@ -113,7 +151,8 @@ def _shape(error: Mapping[str, Any], value: str) -> tuple[str, str, str]:
             most = error["ctx"]["max_length"]
             return "SF1042", f"the list has over {most:,} items", ""
         case _:  # model_type, model_attributes_type, dict_type, mapping_type
-            return "SF1044", f"{value} is not a mapping", ""
+            only = keys.only(path)
+            return "SF1044", f"{value} is not a mapping", f"write {{{only}: …}}" if only else ""
 
 
 def _missing(path: document.Path) -> tuple[str, str, str]:
@@ -126,19 +165,21 @@ def _missing(path: document.Path) -> tuple[str, str, str]:
     return "SF1043", f"the key {path[-1]} is missing", ""
 
 
-def _unknown(error: Mapping[str, Any], path: document.Path) -> tuple[str, str, str]:
+def _unknown(path: document.Path, kind: str) -> tuple[str, str, str]:
+    key = str(path[-1])
     what = keys.later(path)
     if what:
         return "SF1041", f"{what}: not in this version", "leave the key out"
-    kind = str(error["loc"][4]) if len(error["loc"]) != len(path) else ""
+    useless = keys.NO_USE.get((kind, key))
+    if useless:
+        return "SF1078", useless, "leave the key out"
     known = keys.siblings(path, kind)
-    near = keys.nearest(str(path[-1]), known)
+    near = keys.below(path, kind) or keys.nearest(key, known)
     hint = f"did you mean {near}?" if near else f"known here: {', '.join(known)}"
-    return "SF1040", f"there is no key {shown(path[-1])}", hint
+    return "SF1040", f"there is no key {shown(key)}", hint
 
 
-def _type(path: document.Path, word: Any, known: tuple[str, ...]) -> tuple[str, str, str]:
-    section = str(path[-1]) if path[-1] == "on_failure" else str(path[-2])
+def _type(section: str, word: Any, known: tuple[str, ...]) -> tuple[str, str, str]:
     what = keys.LATER_TYPES.get(section, {}).get(str(word))
     choices = ", ".join(known)
     if what:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,11 +23,26 @@ BROKER_PATTERN = r"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9]([A-Za-z0-9._-]{0,252}))(
 VARIABLE_PATTERN = "[A-Za-z][A-Za-z0-9_]+"
 URL_PATTERN = r"https?://[^\s/?#@]+(/[^\s]*)?"
 
+HEADER_PATTERN = r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"
+
+OWN_HEADERS = frozenset(
+    {"connection", "content-length", "content-type", "host", "transfer-encoding"}
+)
+"""Headers that a request has anyway."""
+
+SECRET_HEADERS = frozenset(
+    {"api-key", "authorization", "cookie", "proxy-authorization", "x-api-key", "x-auth-token"}
+)
+"""Headers whose text is a secret."""
+
 RESERVED = frozenset(
     {"AWS_EXECUTION_ENV", "LAMBDA_TASK_ROOT", "LAMBDA_RUNTIME_DIR", "LD_PRELOAD", "LD_AUDIT"}
 )
 """Names that a function may not set, beside all that begin with AWS_LAMBDA_: those of the runtime,
 and those by which foreign code would enter every process."""
+
+INTERPOLATED: Mapping[str, Any] = {"type": "string", "pattern": r"\$\{"}
+"""The schema of what is put in from elsewhere."""
 
 _TEXT_MAX = 4_096
 _INTEGER = re.compile("[0-9]{1,19}", re.ASCII)
@@ -68,27 +83,35 @@ class Form:
         )
 
 
-def fail(code: LiteralString, message: str, hint: str = "") -> NoReturn:
+def fail(
+    code: LiteralString, message: str, hint: str = "", *, inside: tuple[str | int, ...] = ()
+) -> NoReturn:
     """Ends a check. The message goes on from the value, which whoever tells it puts before, or
-    masks."""
-    raise PydanticCustomError(code, "{message}", {"message": message, "hint": hint})
+    masks; `inside` is the path in the value to what is wrong, where that is not all of it."""
+    told = {"message": message, "hint": hint, "inside": inside}
+    raise PydanticCustomError(code, "{message}", told)
 
 
-def duration(low: str, high: str) -> Form:
-    """A length of time, as float seconds."""
+def fail_word(value: Any, words: tuple[str, ...]) -> NoReturn:
+    """Ends a check of what is none of a few words."""
+    fail("SF1047", f"is not one of {', '.join(words)}", _nearest(value, words))
+
+
+def duration(low: str, high: str, *, word: LiteralString = "") -> Form:
+    """A length of time, as float seconds; where `word` is given, that word too, for None."""
     least, most = units.parse_duration(low), units.parse_duration(high)
 
-    def check(value: Any, _base: Path) -> float:
+    def check(value: Any, _base: Path) -> float | None:
+        if word and value == word:
+            return None
         seconds: float = _unit("SF1045", value, "duration", units.parse_duration)
         _within(seconds, least, most, value, (low, high))
         return seconds
 
-    return Form(
-        f"a duration from {low} to {high}",
-        check,
-        _pattern(units.DURATION_PATTERN),
-        units.format_duration,
-    )
+    schema = _pattern(units.DURATION_PATTERN)
+    schema["anyOf"] += [{"const": word}] if word else []
+    says = f"a duration from {low} to {high}" + (f", or {word}" if word else "")
+    return Form(says, check, schema, units.format_duration, word)
 
 
 def size(low: str, high: str, *, step: str = "1B") -> Form:
@@ -145,7 +168,7 @@ def whole(low: int, high: int, *, word: LiteralString = "") -> Form:
     return Form(
         says,
         check,
-        {"anyOf": [*either, _INTERPOLATED]},
+        {"anyOf": [*either, INTERPOLATED]},
         word=word,
     )
 
@@ -163,7 +186,7 @@ def number(low: float, high: float) -> Form:
 
     says = f"a number from {low:,} to {high:,}"
     own = {"type": "number", "minimum": low, "maximum": high}
-    return Form(says, check, {"anyOf": [own, _INTERPOLATED]})
+    return Form(says, check, {"anyOf": [own, INTERPOLATED]})
 
 
 def version() -> Form:
@@ -188,7 +211,7 @@ def flag() -> Form:
         return value
 
     own = {"type": "boolean"}
-    return Form("true or false", check, {"anyOf": [own, _INTERPOLATED]})
+    return Form("true or false", check, {"anyOf": [own, INTERPOLATED]})
 
 
 def choice(*words: str, later: Collection[str] = ()) -> Form:
@@ -199,10 +222,10 @@ def choice(*words: str, later: Collection[str] = ()) -> Form:
             return str(value)
         if isinstance(value, str) and value in later:
             fail("SF1041", "is not in this version", f"this version has {', '.join(words)}")
-        fail("SF1047", f"is not one of {', '.join(words)}", _nearest(value, words))
+        fail_word(value, words)
 
     own = {"type": "string", "enum": list(words)}
-    return Form(f"one of {', '.join(words)}", check, {"anyOf": [own, _INTERPOLATED]})
+    return Form(f"one of {', '.join(words)}", check, {"anyOf": [own, INTERPOLATED]})
 
 
 def text(
@@ -268,6 +291,40 @@ def variable() -> Form:
     return Form(says, check, {"type": "string", "pattern": f"^{VARIABLE_PATTERN}$"})
 
 
+def header() -> Form:
+    """The name of a header that may be sent with a request."""
+
+    def check(value: Any, _base: Path) -> str:
+        found = _line(value, says, 256)
+        if not matching.fullmatch(found):
+            fail("SF1077", f"is not {says}", "use letters, digits and -")
+        if found.lower() in OWN_HEADERS:
+            fail("SF1077", "is a header that streamfaas sets itself", "leave it out")
+        return found
+
+    says = "a name of a header"
+    matching = re.compile(HEADER_PATTERN, re.ASCII)
+    return Form(says, check, {"type": "string", "pattern": f"^{HEADER_PATTERN}$"})
+
+
+def header_value() -> Form:
+    """What a header says."""
+
+    def check(value: Any, _base: Path) -> str:
+        found = _line(value, says)
+        if not found.isascii():
+            fail("SF1077", "has characters in it that a header cannot carry", "use ASCII only")
+        return found
+
+    says = "the text of a header"
+    return Form(says, check, {"type": "string", "minLength": 1})
+
+
+def is_secret_header(path: Sequence[str | int]) -> bool:
+    """Whether a path is that of a header whose text is a secret."""
+    return tuple(path[-2:-1]) == ("headers",) and str(path[-1]).lower() in SECRET_HEADERS
+
+
 def broker() -> Form:
     """The address of a Kafka broker."""
 
@@ -320,7 +377,7 @@ def start() -> Form:
     return Form(
         says,
         check,
-        {"anyOf": [words, {"type": "string", "format": "date-time"}, _INTERPOLATED]},
+        {"anyOf": [words, {"type": "string", "format": "date-time"}, INTERPOLATED]},
         lambda value: f"{value:%Y-%m-%dT%H:%M:%SZ}" if isinstance(value, datetime) else str(value),
     )
 
@@ -351,11 +408,8 @@ def secret() -> Form:
     return Form("a secret; best from ${credential:name} or ${file:path}", check, schema)
 
 
-_INTERPOLATED: Mapping[str, Any] = {"type": "string", "pattern": r"\$\{"}
-
-
 def _pattern(pattern: str) -> dict[str, Any]:
-    return {"anyOf": [{"type": "string", "pattern": f"^(?:{pattern})$"}, dict(_INTERPOLATED)]}
+    return {"anyOf": [{"type": "string", "pattern": f"^(?:{pattern})$"}, dict(INTERPOLATED)]}
 
 
 def _unit(code: LiteralString, value: Any, kind: str, parse: Callable[[str], Any]) -> Any:

@@ -13,8 +13,9 @@ from typing import Any
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
-from streamfaas.config.forms import Form
-from streamfaas.config.spec import Config
+from streamfaas.config.forms import Form, is_secret_header
+from streamfaas.config.model import Words
+from streamfaas.config.spec import ROLES, Config
 
 ANY = "*"
 
@@ -35,25 +36,31 @@ LATER: Mapping[tuple[str, ...], str] = {
     ("functions", ANY, "log_format"): "log formats",
     ("functions", ANY, "role"): "roles",
     ("functions", ANY, "architecture"): "architectures",
-    ("functions", ANY, "on_success"): "on_success",
     ("functions", ANY, "mounts"): "mounts",
     ("functions", ANY, "isolation", "profile"): "isolation profiles",
     ("functions", ANY, "logging", "format"): "log formats",
     ("functions", ANY, "logging", "level"): "log levels",
-    ("functions", ANY, "triggers", ANY, "filter"): "filters",
-    ("functions", ANY, "triggers", ANY, "parallel"): "parallel batches of one partition",
-    ("functions", ANY, "triggers", ANY, "partial_failures"): "partial failures",
-    ("functions", ANY, "triggers", ANY, "bisect"): "bisecting",
-    ("functions", ANY, "triggers", ANY, "max_age"): "a greatest age",
     ("functions", ANY, "triggers", ANY, "tumbling_window"): "tumbling windows",
-    ("functions", ANY, "triggers", ANY, "on_success"): "on_success",
     ("functions", ANY, "triggers", ANY, "reconcile"): "reconcile",
     ("functions", ANY, "triggers", ANY, "schema_registry"): "schema registries",
-    ("functions", ANY, "triggers", ANY, "retries", "bisect"): "bisecting",
-    ("functions", ANY, "triggers", ANY, "retries", "max_age"): "a greatest age",
-    ("functions", ANY, "triggers", ANY, "on_failure", "connection"): "failure topics",
+    ("functions", ANY, "triggers", ANY, "parallel", "key"): "a key of the order",
+    ("functions", ANY, "triggers", ANY, "parallel", "per_shard"): "shards",
 }
 """Keys that have a meaning, but not in this version: refused by their own words."""
+
+PENDING: Mapping[tuple[str, ...], str] = {
+    ("functions", ANY, "asynchronous"): "settings of asynchronous invocations",
+    ("functions", ANY, "triggers", ANY, "filter"): "filters",
+    ("functions", ANY, "triggers", ANY, "on_success"): "on_success",
+    ("functions", ANY, "triggers", ANY, "parallel", "per_partition"): "parallel batches",
+    ("functions", ANY, "triggers", ANY, "partial_failures"): "partial failures",
+    ("functions", ANY, "triggers", ANY, "retries", "bisect"): "bisecting",
+    ("functions", ANY, "triggers", ANY, "retries", "max_age"): "a greatest age",
+}
+"""Keys that are read and checked, but that nothing carries out yet: no daemon starts with them."""
+
+PENDING_TYPES = frozenset({"kafka", "http", "function"})
+"""Destinations of which that is so."""
 
 LATER_TYPES: Mapping[str, Mapping[str, str]] = {
     "triggers": {
@@ -70,18 +77,26 @@ LATER_TYPES: Mapping[str, Mapping[str, str]] = {
         "sqs": "the sqs connection",
         "nats": "the nats connection",
     },
-    "on_failure": {
-        word: f"the {word} destination"
-        for word in ("kafka", "sqs", "sns", "s3", "http", "function")
+    "destinations": {
+        word: f"the {word} destination" for word in ("eventbridge", "s3", "sns", "sqs")
     },
 }
 """Words for `type` that have a meaning, but not in this version."""
+
+_ONE_RECORD = "each event of a directory is one file: "
+NO_USE: Mapping[tuple[str, str], str] = {
+    ("object-store", "batch"): _ONE_RECORD + "there is nothing to gather",
+    ("object-store", "bisect"): _ONE_RECORD + "there is nothing to halve",
+    ("object-store", "partial_failures"): _ONE_RECORD + "no part of it can fail alone",
+    ("object-store", "per_partition"): "a directory has no partitions",
+}
+"""Kinds of triggers and keys that others have, and why those have no use for them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
     """One key. In `path`, `*` stands for a name that the operator gives; `kind` is the `type` of
-    the trigger that the key belongs to."""
+    the trigger or destination that the key belongs to."""
 
     path: tuple[str, ...]
     kind: str
@@ -99,7 +114,10 @@ class Key:
         inner = next(_forms(self.field.annotation), None)
         if typing.get_origin(self.field.annotation) is tuple and inner is not None:
             return f"a list: each {inner.says}"
-        return "a mapping"
+        if section(self.path) == "destinations":
+            return f"a mapping, whose type is one of {', '.join(kinds('destinations'))}"
+        words = next((each for each in self.field.metadata if isinstance(each, Words)), None)
+        return words.says if words is not None else "a mapping"
 
     @property
     def default(self) -> str:
@@ -117,12 +135,30 @@ class Key:
 @cache
 def known() -> tuple[Key, ...]:
     """Every key that is read, in the order of the models."""
-    return tuple(_of_model(Config, (), ""))
+    # triggers of all types have the same destinations
+    return tuple({(key.path, key.kind): key for key in _of_model(Config, (), "")}.values())
 
 
-def kinds() -> tuple[str, ...]:
-    """The types of triggers that there are."""
-    return tuple(dict.fromkeys(key.kind for key in known() if key.kind))
+def section(path: Sequence[str | int]) -> str:
+    """What stands at a path that holds one of several types: `triggers`, `destinations`, or
+    nothing."""
+    match tuple(path):
+        case ("functions", _, "triggers", _):
+            return "triggers"
+        case ("functions", _, "asynchronous", role) | ("functions", _, "triggers", _, role):
+            return "destinations" if role in ROLES else ""
+        case _:
+            return ""
+
+
+@cache
+def kinds(of: str = "triggers") -> tuple[str, ...]:
+    """The types of triggers, or of destinations, that there are."""
+    return tuple(
+        dict.fromkeys(
+            key.kind for key in known() if key.path[-1] == "type" and section(key.path[:-1]) == of
+        )
+    )
 
 
 @cache
@@ -135,17 +171,38 @@ def secrets() -> frozenset[str]:
     )
 
 
+def is_secret(path: Sequence[str | int]) -> bool:
+    """Whether the value at a path is never shown."""
+    return path[-1:] != () and (path[-1] in secrets() or is_secret_header(path))
+
+
 def siblings(path: Sequence[str | int], kind: str = "") -> tuple[str, ...]:
     """The keys that may stand where the path's last key stands."""
-    around = path[:-1]
     return tuple(
         key.path[-1]
         for key in known()
-        if len(key.path) == len(path)
-        and key.path[-1] != ANY
-        and (not key.kind or key.kind == kind)
-        and all(want in (ANY, part) for want, part in zip(key.path, around, strict=False))
+        if key.path[-1] != ANY and key.kind in ("", kind) and _fits(key.path[:-1], path[:-1])
     )
+
+
+def below(path: Sequence[str | int], kind: str = "") -> str:
+    """Where the path's last key would be known, right inside of one of those that may stand beside
+    it: `retries.max_age`; or nothing."""
+    for key in known():
+        if (
+            key.path[-1] == path[-1]
+            and ANY not in key.path[-2:]
+            and key.kind in ("", kind)
+            and _fits(key.path[:-2], path[:-1])
+        ):
+            return ".".join(key.path[-2:])
+    return ""
+
+
+def only(path: Sequence[str | int]) -> str:
+    """The key of a block that has no other; or nothing."""
+    found = {key.path[-1] for key in known() if _fits(key.path[:-1], path)}
+    return found.pop() if len(found) == 1 else ""
 
 
 def inside(block: Key) -> tuple[str, ...]:
@@ -163,11 +220,25 @@ def inside(block: Key) -> tuple[str, ...]:
 def later(path: Sequence[str | int]) -> str:
     """What a key that is not in this version would be; empty for any other."""
     for pattern, what in LATER.items():
-        if len(pattern) == len(path) and all(
-            want in (ANY, part) for want, part in zip(pattern, path, strict=True)
-        ):
+        if _fits(pattern, path):
             return what
     return ""
+
+
+def _fits(pattern: Sequence[str], path: Sequence[str | int]) -> bool:
+    return len(pattern) == len(path) and all(
+        want in (ANY, part) for want, part in zip(pattern, path, strict=True)
+    )
+
+
+def pending(path: Sequence[str | int], value: Any) -> tuple[Sequence[str | int], str]:
+    """The key at or around a value that nothing carries out yet, and what it would be."""
+    if path[-1] == "type" and section(path[:-1]) == "destinations" and value in PENDING_TYPES:
+        return path, f"the {value} destination"
+    for pattern, what in PENDING.items():
+        if _fits(pattern, path[: len(pattern)]):
+            return path[: len(pattern)], what
+    return (), ""
 
 
 def nearest(word: str, words: Sequence[str]) -> str:
@@ -184,7 +255,7 @@ def _of_model(model: type[BaseModel], path: tuple[str, ...], kind: str) -> Itera
         yield Key(here, kind, field, form)
         for suffix, inner in _models(field.annotation):
             inner_kind = kind
-            if here == ("functions", ANY, "triggers"):
+            if section((*here, *suffix)):
                 inner_kind = str(typing.get_args(inner.model_fields["type"].annotation)[0])
             yield from _of_model(inner, (*here, *suffix), inner_kind)
 

@@ -7,11 +7,12 @@ import typing
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pydantic import BaseModel, BeforeValidator
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from streamfaas.config.forms import Form
+from streamfaas.config.forms import INTERPOLATED, Form
+from streamfaas.config.model import Alone, Words
 from streamfaas.config.spec import Config
 
 DIALECT = "http://json-schema.org/draft-07/schema#"
@@ -49,6 +50,12 @@ def _of_annotation(annotation: Any, metadata: Iterable[Any]) -> dict[str, Any]:
     for each in metadata:
         if isinstance(each, Form):
             return dict(each.schema)
+        if isinstance(each, Words):
+            words = {"type": "string", "enum": list(each.blocks)}
+            return {"anyOf": [words, INTERPOLATED, _of_model(annotation)]}
+        if isinstance(each, Alone):
+            listed = _of_annotation(annotation, [it for it in metadata if it is not each])
+            return {"anyOf": [listed, dict(listed["items"])]}
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is typing.Annotated:
         return _of_annotation(arguments[0], arguments[1:])
@@ -65,12 +72,7 @@ def _of_annotation(annotation: Any, metadata: Iterable[Any]) -> dict[str, Any]:
     if origin in (typing.Union, types.UnionType):
         models = [_of_annotation(each, ()) for each in arguments if each is not type(None)]
         return models[0] if len(models) == 1 else {"oneOf": models}
-    block = _of_model(annotation)
-    if any(isinstance(each, BeforeValidator) for each in metadata):
-        # a word may stand for the whole block: the one of its first key
-        first = next(iter(annotation.model_fields.values()))
-        return {"anyOf": [_of_annotation(first.annotation, first.metadata), block]}
-    return block
+    return _of_model(annotation)
 
 
 def _of_name(annotation: Any) -> dict[str, Any]:

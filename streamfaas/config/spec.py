@@ -7,20 +7,26 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, Literal, TypeAlias, TypeVar
+from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PrivateAttr,
-    SecretStr,
-)
+from pydantic import AfterValidator, BaseModel, Field, PrivateAttr, SecretStr
 
 from streamfaas.config import document, forms
+from streamfaas.config.delivery import (
+    AnyDestination,
+    Asynchronous,
+    Batch,
+    Filters,
+    LogRetries,
+    LogRetriesOrLambda,
+    OnFailure,
+    OnSuccess,
+    Parallel,
+    Retries,
+    RetriesOrLambda,
+)
 from streamfaas.config.forms import Form
+from streamfaas.config.model import Model, Named, Words, none
 from streamfaas.flow.errors import Problem
 
 RUNTIME = f"python{sys.version_info.major}.{sys.version_info.minor}"
@@ -38,22 +44,8 @@ S3_EVENTS = (
 
 SOCKET_NAME = "streamfaas.sock"
 
-T = TypeVar("T")
-
-
-def _none() -> Mapping[str, Any]:
-    return MappingProxyType({})
-
-
-Named: TypeAlias = Annotated[
-    Mapping[Annotated[str, forms.name("valid")], T], AfterValidator(MappingProxyType)
-]
-
-
-class Model(BaseModel):
-    """What all have in common: frozen, and no key that is not known."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+ROLES = ("on_success", "on_failure", "dead_letter")
+"""Keys that hold a destination."""
 
 
 class State(Model):
@@ -119,11 +111,9 @@ class Isolation(Model):
     )
 
 
-def _from_mode(value: Any) -> Any:
-    return {"mode": value} if isinstance(value, str) else value
-
-
-IsolationOrMode: TypeAlias = Annotated[Isolation, BeforeValidator(_from_mode)]
+IsolationOrMode: TypeAlias = Annotated[
+    Isolation, Words({mode: {"mode": mode} for mode in ("enforce", "best-effort")})
+]
 
 Memory: TypeAlias = Annotated[int, forms.size("128MB", "10240MB", step="1MB")]
 Timeout: TypeAlias = Annotated[float, forms.duration("100ms", "900s")]
@@ -208,44 +198,6 @@ class KafkaConnection(Model):
     sasl: Sasl | None = Field(default=None, description="Authentication; none without it.")
 
 
-class Batch(Model):
-    """When a batch is closed."""
-
-    size: Annotated[int, forms.whole(1, 10_000)] = Field(
-        default=100, description="Most records in one batch."
-    )
-    window: Annotated[float, forms.duration("0s", "300s")] = Field(
-        default=0.0,
-        description="How long to wait for more records. 0s takes what is there and never waits.",
-    )
-    bytes: Annotated[int, forms.size("1KB", "6MB")] = Field(
-        default=6 << 20, description="Largest event, the whole JSON with base64 and metadata."
-    )
-
-
-class Retries(Model):
-    """What happens when the function fails. `max` None is unlimited."""
-
-    max: Annotated[int | None, forms.whole(0, 10_000, word="unlimited")] = Field(
-        default=None,
-        description="Retries of a batch before it goes to on_failure. Without it: 10 where there "
-        "is an on_failure, else unlimited.",
-        examples=[10, "unlimited"],
-    )
-    backoff: Annotated[tuple[float, float], forms.span("10ms", "1h")] = Field(
-        default=(1.0, 60.0), description="The first wait, doubled each time up to the last."
-    )
-
-
-class FileDestination(Model):
-    """One JSON line for each batch that was given up."""
-
-    type: Literal["file"]
-    path: Annotated[Path, forms.location("a file")] = Field(
-        description="The file to append to.", examples=["dead.jsonl"]
-    )
-
-
 class KafkaTrigger(Model):
     """Records of Kafka topics, as Lambda's self-managed Kafka event."""
 
@@ -271,10 +223,25 @@ class KafkaTrigger(Model):
         examples=["latest", "2026-01-01T00:00:00Z"],
     )
     batch: Batch = Field(default=Batch(), description="When a batch is closed.")
-    retries: Retries = Field(default=Retries(), description="What happens when the function fails.")
-    on_failure: FileDestination | None = Field(
-        default=None, description="Where batches go that are given up."
+    retries: LogRetriesOrLambda = Field(
+        default=LogRetries(), description="What happens when the function fails."
     )
+    partial_failures: Annotated[bool, forms.flag()] = Field(
+        default=False,
+        description="Whether the function's answer may name the records that failed, as Lambda's "
+        "ReportBatchItemFailures; then only those are tried again.",
+    )
+    parallel: Parallel = Field(
+        default=Parallel(), description="How many batches run at the same time."
+    )
+    filter: Filters = Field(
+        default=(),
+        description="Patterns of the records that are wanted, as Lambda's; one that matches is "
+        "enough. Without it: all.",
+        examples=[[{"value": {"status": ["paid"]}}]],
+    )
+    on_failure: OnFailure = Field(default=None)
+    on_success: OnSuccess = Field(default=None)
     instance: Annotated[
         str | None,
         forms.text("an instance name of letters, digits, dots, - and _", "[A-Za-z0-9._-]{1,249}"),
@@ -350,10 +317,17 @@ class DirectoryTrigger(Model):
     parallel: Annotated[int, forms.whole(1, 1_000)] = Field(
         default=10, description="Invocations at the same time."
     )
-    retries: Retries = Field(default=Retries(), description="What happens when the function fails.")
-    on_failure: FileDestination | None = Field(
-        default=None, description="Where events go that are given up."
+    retries: RetriesOrLambda = Field(
+        default=Retries(), description="What happens when the function fails."
     )
+    filter: Filters = Field(
+        default=(),
+        description="Patterns of the events that are wanted, as Lambda's; one that matches is "
+        "enough. Without it: all.",
+        examples=[[{"s3": {"object": {"key": [{"suffix": ".jpg"}]}}}]],
+    )
+    on_failure: OnFailure = Field(default=None)
+    on_success: OnSuccess = Field(default=None)
 
 
 class MemoryTrigger(Model):
@@ -373,15 +347,29 @@ class MemoryTrigger(Model):
         default=1.0, description="Records a second, over all partitions."
     )
     batch: Batch = Field(default=Batch(), description="When a batch is closed.")
-    retries: Retries = Field(default=Retries(), description="What happens when the function fails.")
-    on_failure: FileDestination | None = Field(
-        default=None, description="Where batches go that are given up."
+    retries: LogRetriesOrLambda = Field(
+        default=LogRetries(), description="What happens when the function fails."
     )
+    partial_failures: Annotated[bool, forms.flag()] = Field(
+        default=False,
+        description="Whether the function's answer may name the records that failed, as Lambda's "
+        "ReportBatchItemFailures; then only those are tried again.",
+    )
+    parallel: Parallel = Field(
+        default=Parallel(), description="How many batches run at the same time."
+    )
+    filter: Filters = Field(
+        default=(),
+        description="Patterns of the records that are wanted, as Lambda's; one that matches is "
+        "enough. Without it: all.",
+        examples=[[{"value": {"status": ["paid"]}}]],
+    )
+    on_failure: OnFailure = Field(default=None)
+    on_success: OnSuccess = Field(default=None)
 
 
-Trigger: TypeAlias = Annotated[
-    KafkaTrigger | DirectoryTrigger | MemoryTrigger, Field(discriminator="type")
-]
+AnyTrigger: TypeAlias = KafkaTrigger | DirectoryTrigger | MemoryTrigger
+Trigger: TypeAlias = Annotated[AnyTrigger, Field(discriminator="type")]
 
 
 class Concurrency(Model):
@@ -436,7 +424,7 @@ class Function(Model):
         Mapping[Annotated[str, forms.variable()], Annotated[str, forms.free_text("text", 4_096)]],
         AfterValidator(MappingProxyType),
     ] = Field(
-        default_factory=_none,
+        default_factory=none,
         repr=False,
         description="Environment variables of the workers, 4 KB in all.",
         examples=[{"TABLE": "orders"}],
@@ -451,8 +439,11 @@ class Function(Model):
         default=Isolation(), description="enforce, best-effort, or the whole block."
     )
     logging: Logging = Field(default=Logging(), description="What is kept of the output.")
+    asynchronous: Asynchronous = Field(
+        default=Asynchronous(), description="What becomes of asynchronous invocations."
+    )
     triggers: Named[Trigger] = Field(
-        default_factory=_none, description="What the function is triggered by, by name."
+        default_factory=none, description="What the function is triggered by, by name."
     )
 
     @property
@@ -473,12 +464,12 @@ class Config(Model):
         default=Defaults(), description="What a function gets that does not say otherwise."
     )
     connections: Named[KafkaConnection] = Field(
-        default_factory=_none, description="Where triggers connect to, by name."
+        default_factory=none, description="Where triggers connect to, by name."
     )
     functions: Named[Function] = Field(description="The functions, by name.")
 
     _file: Path = PrivateAttr(default=Path())
-    _origins: Mapping[str, str] = PrivateAttr(default_factory=_none)
+    _origins: Mapping[str, str] = PrivateAttr(default_factory=none)
     _warnings: tuple[Problem, ...] = PrivateAttr(default=())
 
     def remember(
@@ -519,18 +510,37 @@ class Config(Model):
         shown: dict[str, Any] = _written(self, (), hidden, None)
         return shown
 
-    def mappings(
-        self,
-    ) -> Iterator[tuple[str, str, KafkaTrigger | DirectoryTrigger | MemoryTrigger]]:
+    def mappings(self) -> Iterator[tuple[str, str, AnyTrigger]]:
         """All triggers of all functions, as function name, trigger name and trigger."""
         for function, spec in self.functions.items():
             for name, trigger in spec.triggers.items():
                 yield function, name, trigger
 
+    def destinations(self) -> Iterator[tuple[document.Path, AnyDestination]]:
+        """All destinations of all functions, each with its path."""
+        for name, function in self.functions.items():
+            path = ("functions", name)
+            yield from _destinations((*path, "asynchronous"), function.asynchronous)
+            for key, trigger in function.triggers.items():
+                yield from _destinations((*path, "triggers", key), trigger)
+
+
+def _destinations(
+    path: document.Path, block: Asynchronous | AnyTrigger
+) -> Iterator[tuple[document.Path, AnyDestination]]:
+    for role in ROLES:
+        destination = getattr(block, role, None)
+        if destination is not None:
+            yield (*path, role), destination
+
 
 def _written(value: Any, path: tuple[str, ...], hidden: set[str], form: Form | None) -> Any:
     """A value as it would stand in the file."""
-    if document.dotted(path) in hidden or isinstance(value, SecretStr | document.Hidden):
+    if (
+        document.dotted(path) in hidden
+        or isinstance(value, SecretStr | document.Hidden)
+        or forms.is_secret_header(path)
+    ):
         return document.MASK
     match value:
         case BaseModel():

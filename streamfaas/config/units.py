@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 
-DURATION_PATTERN = r"[0-9]{1,12}(\.[0-9]{1,3})?(ms|s|m|h)"
+DURATION_PATTERN = r"[0-9]{1,12}(\.[0-9]{1,3})?(ms|s|m|h|d)"
 SIZE_PATTERN = r"[0-9]{1,12}(B|[KMG]i?B)"
 
-_MILLISECONDS = {"h": 3_600_000, "m": 60_000, "s": 1_000, "ms": 1}
+_MILLISECONDS = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1_000, "ms": 1}
 _BYTES = {"GB": 1 << 30, "MB": 1 << 20, "KB": 1 << 10, "B": 1}
 _NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?", re.ASCII)
-_DURATION = re.compile(r"([0-9]{1,12})(?:\.([0-9]{1,3}))?(ms|s|m|h)", re.ASCII)
+_DURATION = re.compile(r"([0-9]{1,12})(?:\.([0-9]{1,3}))?(ms|s|m|h|d)", re.ASCII)
 _SIZE = re.compile(r"([0-9]{1,12})(B|[KMG]i?B)", re.ASCII)
 
 
@@ -23,7 +23,7 @@ class UnitError(ValueError):
 
 
 def parse_duration(text: str) -> float:
-    """Seconds, from a number and one of ms, s, m, h. Whole milliseconds only."""
+    """Seconds, from a number and one of ms, s, m, h, d. Whole milliseconds only."""
     found = _DURATION.fullmatch(text)
     if found is None:
         raise UnitError("is not a duration", _mend(text, "s", '"250ms", "30s", "2m" or "1h"'))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from streamfaas import functions
 from streamfaas.config import spec
+from streamfaas.config.delivery import FileDestination
 from streamfaas.destinations import Destination
 from streamfaas.destinations.file import File
 from streamfaas.engine.lane import LanePolicy
@@ -132,6 +133,7 @@ def _mapping(
 ) -> MappingPlan:
     name = f"{function}/{trigger_name}"
     on_failure = trigger.on_failure
+    assert on_failure is None or isinstance(on_failure, FileDestination)  # others are refused
     # what is given up without a destination (a record that is too large) is kept here
     fallback = state / "set-aside" / f"{function}.{trigger_name}.jsonl"
     target = File(on_failure.path if on_failure is not None else fallback)

@@ -23,7 +23,8 @@ def test_a_code_is_explained_with_cause_and_mend():
         "\n"
         "A number, size, duration, text or list is outside of what is allowed. Limits that Lambda\n"
         "has are the same here: 10,000 records and 300s for a batch, 6MB for an event, 900s for a\n"
-        "timeout, 10240MB of memory.\n"
+        "timeout, 10240MB of memory; 10 patterns of a filter, 60s to 7d for `retries.max_age`, 2\n"
+        "retries and 6h for asynchronous invocations.\n"
         "\n"
         "Stay within the limits that the message names.\n"
     )

@@ -40,7 +40,7 @@ def test_warnings_are_shown_and_are_no_failure(file):
     result = validate(file)
     assert result.exit_code == 0
     assert result.stdout == "config OK (1 function, 1 trigger, 1 warning)\n"
-    assert f"{file}:3:3: warning SF1093: connections.spare: no trigger uses it\n" in result.stderr
+    assert f"{file}:3:3: warning SF1093: connections.spare: nothing uses it\n" in result.stderr
 
 
 def test_all_problems_are_shown_at_once(file):

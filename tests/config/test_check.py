@@ -14,7 +14,17 @@ GOLDEN = Path(__file__).with_name("problems.txt").read_text()
 CASES = [block.split("\n-----", 1) for block in GOLDEN.split("\n=====\n")[1:]]
 ENVIRON = {"EMPTY": "", "PW": "secret"}
 
-ELSEWHERE = {"SF1001", "SF1002", "SF1003", "SF1005", "SF1020", "SF1021", "SF1059", "SF1079"}
+ELSEWHERE = {
+    "SF1001",
+    "SF1002",
+    "SF1003",
+    "SF1005",
+    "SF1020",
+    "SF1021",
+    "SF1059",
+    "SF1079",
+    "SF1092",
+}
 """Codes whose tests need more than a few lines of text: below, and in test_load.py."""
 
 
@@ -161,6 +171,64 @@ def test_the_service_manager_may_give_the_state_directory(project):  # noqa: F81
 def test_retries_end_only_where_there_is_somewhere_to_go(project, words, retries):  # noqa: F811
     trigger = valid(KAFKA + words + ", group: g}", project).functions["f"].triggers["t"]
     assert trigger.retries.max == retries
+
+
+@pytest.mark.parametrize(
+    ("words", "bisect"),
+    [
+        ("", False),
+        (", on_failure: {type: file, path: d}", True),
+        (", on_failure: {type: file, path: d}, retries: {bisect: false}", False),
+        (", on_failure: {type: file, path: d}, retries: lambda", False),
+        (", retries: {bisect: true}", True),
+    ],
+)
+def test_batches_are_halved_where_there_is_somewhere_to_go(project, words, bisect):  # noqa: F811
+    trigger = valid(KAFKA + words + "}", project).functions["f"].triggers["t"]
+    assert trigger.retries.bisect is bisect
+
+
+def test_lambda_means_what_lambda_does(project):  # noqa: F811
+    config = valid(
+        KAFKA + ", retries: lambda, on_failure: {type: file, path: d}}\n"
+        "      u: {type: object-store, via: directory, path: inbox, bucket: inbox, retries: lambda, "
+        "on_failure: {type: file, path: d}}\n"
+        "      v: {type: memory, topic: a, retries: lambda}\n",
+        project,
+    )
+    triggers = config.functions["f"].triggers
+    log, directory = triggers["t"].retries, triggers["u"].retries
+    assert (log.max, log.max_age, log.bisect) == (10, None, False)
+    assert (directory.max, directory.max_age, directory.backoff) == (2, 21_600.0, (60.0, 120.0))
+    assert triggers["v"].retries.max is None
+
+
+def test_asynchronous_invocations_are_retried_as_on_lambda(project):  # noqa: F811
+    asked = valid(HEAD, project).functions["f"].asynchronous
+    assert (asked.retries, asked.max_age) == (2, 21_600.0)
+    assert (asked.on_success, asked.on_failure, asked.dead_letter) == (None, None, None)
+
+
+def test_one_pattern_alone_is_a_filter_too(project):  # noqa: F811
+    pattern = "{value: {status: [paid, null, 3]}}"
+    (alone,), (listed,) = (
+        valid(f"{KAFKA}, filter: {written}}}", project).functions["f"].triggers["t"].filter
+        for written in (pattern, f"[{pattern}]")
+    )
+    assert alone == listed == '{"value":{"status":["paid",null,3]}}'
+
+
+def test_all_destinations_are_listed_with_their_places(project):  # noqa: F811
+    config = valid(
+        KAFKA + ", on_success: {type: file, path: a}, on_failure: {type: file, path: b}}\n"
+        "    asynchronous: {dead_letter: {type: file, path: c}}\n",
+        project,
+    )
+    assert [(".".join(path), each.path.name) for path, each in config.destinations()] == [
+        ("functions.f.asynchronous.dead_letter", "c"),
+        ("functions.f.triggers.t.on_success", "a"),
+        ("functions.f.triggers.t.on_failure", "b"),
+    ]
 
 
 def test_a_group_is_named_after_its_mapping(project):  # noqa: F811

@@ -7,7 +7,7 @@ import pytest
 from streamfaas.config.check import check
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-NAMES = ["client-key-password", "kafka-password", "client-secret", "orders-api-key", "ca.pem", "client.pem", "client.key", "token"]  # fmt: skip
+NAMES = ["client-key-password", "kafka-password", "client-secret", "orders-api-key", "ca.pem", "client.pem", "client.key", "token", "hook", "hook-secret"]  # fmt: skip
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.name)

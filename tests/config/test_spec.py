@@ -46,11 +46,35 @@ def test_secrets_are_in_no_output(project):  # noqa: F811
     assert config.masked()["connections"]["main"]["sasl"]["password"] == "***"
 
 
+HOOK = "{type: http, url: 'https://x/y', headers: {Authorization: tell, X-Colour: red}, secret: '${PW}'}"  # fmt: skip
+
+
+def test_secrets_of_destinations_and_filters_are_in_no_output(project):  # noqa: F811
+    (project / "known").write_text("from-a-file")
+    config = valid(
+        KAFKA + f", on_success: {HOOK}, filter: {{value: {{who: ['${{file:known}}']}}}}}}",
+        project,
+        PW="hunter2",
+    )
+    trigger = config.functions["f"].triggers["t"]
+    assert trigger.on_success.headers["Authorization"] == "tell"
+    assert trigger.filter == ('{"value":{"who":["from-a-file"]}}',)
+    shown = repr(config) + json.dumps(config.masked())
+    for secret in ("hunter2", "tell", "from-a-file"):
+        assert secret not in shown
+    assert "red" in shown
+
+
 def test_a_masked_configuration_is_one_again(project):  # noqa: F811
     config = valid(
-        KAFKA + ", retries: {max: 3}, on_failure: {type: file, path: d}}\n"
+        KAFKA + ", retries: {max: 3, max_age: 2d, bisect: false}, partial_failures: true,"
+        " on_failure: {type: function, function: g}, parallel: {per_partition: 3},"
+        " filter: {value: {total: [{numeric: ['>', 0.5]}]}}, on_success:"
+        " {type: http, url: 'https://x/y', timeout: 1s, headers: {X-Colour: red}}}\n"
         "      u: {type: memory, topic: a, records: 5}\n"
-        "      v: {type: object-store, via: directory, path: inbox, bucket: inbox, settle: 200ms}\n",
+        "      v: {type: object-store, via: directory, path: inbox, bucket: inbox, settle: 200ms}\n"
+        "    asynchronous: {max_age: 1h, on_success: {type: kafka, connection: main, topic: b}}\n"
+        "  g: {code: code, handler: app.main}\n",
         project,
     )
 

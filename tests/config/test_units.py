@@ -43,6 +43,7 @@ def test_any_text_is_a_number_or_a_unit_error(text):
         ("1h", 3600.0),
         ("1.5m", 90.0),
         ("0.001s", 0.001),
+        ("7d", 604_800.0),
     ],
 )
 def test_durations_mean_what_they_say(text, seconds):

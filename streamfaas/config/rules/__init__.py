@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from streamfaas.config.rules import connections, functions, state, triggers
+from streamfaas.config.rules import circles, connections, destinations, functions, state, triggers
 from streamfaas.config.rules.case import Case
 from streamfaas.flow.errors import Problem
 
@@ -12,6 +12,8 @@ RULES: tuple[Callable[[Case], Iterator[Problem]], ...] = (
     *functions.RULES,
     *triggers.RULES,
     *connections.RULES,
+    *destinations.RULES,
+    *circles.RULES,
     *state.RULES,
 )
 

@@ -3,29 +3,37 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import LiteralString, TypeVar
 
-from streamfaas.config import document
+from streamfaas.config import document, keys
 from streamfaas.config.document import Scalar, Table
 from streamfaas.config.spec import Config
 from streamfaas.flow.errors import Problem
 
 T = TypeVar("T")
 
+NEAREST_MAX = 20
+"""Names that the nearest is looked for: it is slow, and after a few nobody wants to know."""
+
 
 @dataclass(frozen=True, slots=True)
 class Case:
     """What there is to judge: the models of all that has the right form, the tree they came
-    from, whether that is all of it, and the connections that are left out if not."""
+    from, whether that is all of it, and the paths of what is left out if not."""
 
     config: Config
     root: Table
     environ: Mapping[str, str]
     whole: bool
-    lost: frozenset[str]
+    lost: frozenset[document.Path]
+
+    def names(self, section: str) -> frozenset[str]:
+        """The names of all connections or functions, those too that are wrong in themselves."""
+        lost = {str(path[1]) for path in self.lost if len(path) > 1 and path[0] == section}
+        return frozenset(getattr(self.config, section)) | lost
 
     def tell(
         self,
@@ -45,11 +53,53 @@ class Case:
         return Problem(code, document.dotted(path), line, column, message, hint, warning)
 
 
+def missing(
+    case: Case, section: str, named: Iterable[tuple[document.Path, str]]
+) -> Iterator[Problem]:
+    """What is named at a path, but not there."""
+    known = case.names(section)
+    code, what = _MISSING[section]
+    hints: dict[str, str] = {}
+    for path, name in named:
+        if name in known:
+            continue
+        if name not in hints:
+            near = keys.nearest(name, tuple(known)) if len(hints) < NEAREST_MAX else ""
+            hints[name] = f"did you mean {near}?" if near else f"add it under {section}"
+        yield case.tell(code, path, f"there is no {what} {name}", hints[name])
+
+
+_MISSING: Mapping[str, tuple[LiteralString, str]] = {
+    "connections": ("SF1067", "connection"),
+    "functions": ("SF1081", "function"),
+}
+
+
 def of_kind(config: Config, kind: type[T]) -> Iterator[tuple[document.Path, T]]:
     """The triggers of one kind, each with its path."""
     for function, name, trigger in config.mappings():
         if isinstance(trigger, kind):
             yield ("functions", function, "triggers", name), trigger
+
+
+def clusters(config: Config) -> dict[str, str]:
+    """The cluster of each connection: those that share a broker lead to the same one."""
+    groups: dict[str, str] = {}  # of brokers, by who is in them
+
+    def group(broker: str) -> str:
+        while groups.setdefault(broker, broker) != broker:
+            groups[broker] = broker = groups[groups[broker]]
+        return broker
+
+    for connection in config.connections.values():
+        for broker in connection.brokers:
+            groups[group(broker)] = group(connection.brokers[0])
+    return {name: group(each.brokers[0]) for name, each in config.connections.items()}
+
+
+def is_loopback(address: str) -> bool:
+    """Whether what is sent there stays on the machine."""
+    return address.startswith(("localhost", "127.", "[::1]"))
 
 
 def resolved(path: Path) -> Path:

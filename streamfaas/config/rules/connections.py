@@ -7,14 +7,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from streamfaas.config import document, keys
+from streamfaas.config.delivery import KafkaDestination
 from streamfaas.config.document import Scalar, Table
-from streamfaas.config.rules.case import Case, not_a_file, of_kind
+from streamfaas.config.rules.case import Case, is_loopback, not_a_file, of_kind
 from streamfaas.config.spec import KafkaConnection, KafkaTrigger, Sasl, Tls
 from streamfaas.flow.errors import Problem
 
 
 def _connections(case: Case) -> Iterator[Problem]:
     used = {trigger.connection for _, trigger in of_kind(case.config, KafkaTrigger)}
+    used |= {
+        each.connection
+        for _, each in case.config.destinations()
+        if isinstance(each, KafkaDestination)
+    }
     for name, connection in case.config.connections.items():
         path = ("connections", name)
         for at, broker in enumerate(connection.brokers):
@@ -25,7 +31,7 @@ def _connections(case: Case) -> Iterator[Problem]:
         if connection.sasl is not None:
             yield from _sasl(case, (*path, "sasl"), connection.sasl, connection)
         if name not in used and case.whole:
-            yield case.tell("SF1093", path, "no trigger uses it", key=True, warning=True)
+            yield case.tell("SF1093", path, "nothing uses it", key=True, warning=True)
 
 
 def _tls(case: Case, path: document.Path, tls: Tls) -> Iterator[Problem]:
@@ -58,12 +64,12 @@ def _sasl(
         message = f"{sasl.mechanism} wants {' and '.join(missing)}"
         yield case.tell("SF1074", path, message, key=True)
     yield from _file(case, (*path, "token_file"), sasl.token_file)
-    far = not all(_is_loopback(broker) for broker in connection.brokers)
+    far = not all(is_loopback(broker) for broker in connection.brokers)
     if connection.tls is None and far:
         message = "what is said here crosses the network in the clear: there is no tls"
         yield case.tell("SF1091", path, message, "add tls: {}", key=True, warning=True)
     url = sasl.token_endpoint.url if sasl.token_endpoint is not None else ""
-    if url.startswith("http://") and not _is_loopback(url.removeprefix("http://").split("/")[0]):
+    if url.startswith("http://") and not is_loopback(url.removeprefix("http://").split("/")[0]):
         where = (*path, "token_endpoint", "url")
         message = "the client's secret crosses the network in the clear"
         yield case.tell("SF1091", where, message, "use https", warning=True)
@@ -77,10 +83,6 @@ def _file(case: Case, path: document.Path, file: Path | None) -> Iterator[Proble
         yield case.tell("SF1075", path, f"{file} {wrong}")
     elif not os.access(file, os.R_OK):
         yield case.tell("SF1075", path, f"{file} may not be read", f"chmod or chown {file}")
-
-
-def _is_loopback(address: str) -> bool:
-    return address.startswith(("localhost", "127.", "[::1]"))
 
 
 def _secrets(case: Case) -> Iterator[Problem]:
@@ -97,9 +99,8 @@ def _secrets(case: Case) -> Iterator[Problem]:
 
 def plain_secrets(root: Table) -> Iterator[tuple[document.Path, Scalar]]:
     """The values of secret keys that are written out in the file."""
-    names = keys.secrets()
     for path, scalar in document.scalars(root):
-        if path[-1] in names and not scalar.origin and scalar.value is not None:
+        if keys.is_secret(path) and not scalar.origin and scalar.value is not None:
             yield path, scalar
 
 

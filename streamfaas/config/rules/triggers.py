@@ -9,8 +9,16 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from streamfaas.config import document, keys
-from streamfaas.config.rules.case import Case, not_a_directory, of_kind, resolved
+from streamfaas.config import document
+from streamfaas.config.delivery import FileDestination
+from streamfaas.config.rules.case import (
+    Case,
+    clusters,
+    missing,
+    not_a_directory,
+    of_kind,
+    resolved,
+)
 from streamfaas.config.spec import DirectoryTrigger, KafkaTrigger
 from streamfaas.flow.errors import Problem
 
@@ -21,31 +29,28 @@ SHARERS_MAX = 100
 def _retries(case: Case) -> Iterator[Problem]:
     for function, name, trigger in case.config.mappings():
         path = ("functions", function, "triggers", name)
-        if trigger.on_failure is None and trigger.retries.max is not None:
-            yield case.tell(
-                "SF1062",
-                (*path, "retries", "max"),
-                f"after {trigger.retries.max} retries the records would have nowhere to go: there "
-                "is no on_failure, and a record is never dropped",
-                "add on_failure: {type: file, path: …}, or leave max out",
-            )
+        limits = {
+            "max": f"after {trigger.retries.max} retries",
+            "max_age": "past their greatest age",
+        }
+        for key, when in limits.items():
+            if trigger.on_failure is None and getattr(trigger.retries, key) is not None:
+                yield case.tell(
+                    "SF1062",
+                    (*path, "retries", key),
+                    f"{when} the records would have nowhere to go: there is no on_failure, and a "
+                    "record is never dropped",
+                    f"add on_failure: {{type: file, path: …}}, or leave {key} out",
+                )
 
 
 def _kafka(case: Case) -> Iterator[Problem]:
+    named = of_kind(case.config, KafkaTrigger)
+    yield from missing(
+        case, "connections", (((*path, "connection"), each.connection) for path, each in named)
+    )
     now = datetime.now(UTC)  # noqa: TID251 - against a time that the operator wrote
     for path, trigger in of_kind(case.config, KafkaTrigger):
-        if trigger.connection not in case.config.connections and (
-            trigger.connection not in case.lost
-        ):
-            known = [*case.config.connections, *case.lost]
-            near = keys.nearest(trigger.connection, known)
-            hint = f"did you mean {near}?" if near else "add it under connections"
-            yield case.tell(
-                "SF1067",
-                (*path, "connection"),
-                f"there is no connection {trigger.connection}",
-                hint,
-            )
         if isinstance(trigger.start, datetime) and trigger.start > now:
             yield case.tell(
                 "SF1061", (*path, "start"), f"{trigger.start:%Y-%m-%dT%H:%M:%SZ} is in the future"
@@ -68,12 +73,13 @@ def _kafka(case: Case) -> Iterator[Problem]:
 
 def _groups(case: Case) -> Iterator[Problem]:
     """Two mappings of one group must not share a topic: each would get half of it."""
-    crews: dict[tuple[frozenset[str], str], _Crew] = defaultdict(_Crew)
+    crews: dict[tuple[str, str], _Crew] = defaultdict(_Crew)
+    known = clusters(case.config)
     for path, trigger in of_kind(case.config, KafkaTrigger):
-        connection = case.config.connections.get(trigger.connection)
-        if connection is None:
+        cluster = known.get(trigger.connection)
+        if cluster is None:
             continue
-        crew = crews[frozenset(connection.brokers), trigger.group]
+        crew = crews[cluster, trigger.group]
         clash = crew.clash(trigger)
         if clash:
             hint = "give each its own group: leave group out"
@@ -180,10 +186,9 @@ def _loops(case: Case) -> Iterator[Problem]:
     if not watched:
         return
     ours: list[tuple[document.Path, Path]] = [(("state", "path"), case.config.state.path)]
-    for function, name, mapping in case.config.mappings():
-        if mapping.on_failure is not None:
-            where = ("functions", function, "triggers", name, "on_failure", "path")
-            ours.append((where, mapping.on_failure.path))
+    for path, destination in case.config.destinations():
+        if isinstance(destination, FileDestination):
+            ours.append(((*path, "path"), destination.path))
     for written_at, written in ours:
         real = resolved(written)
         for parent in (real, *real.parents):

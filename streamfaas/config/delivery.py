@@ -1,0 +1,170 @@
+"""The models of the delivery contract: what is wanted, tried again, and sent on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import AfterValidator, Field, SecretStr
+
+from streamfaas.config import filters, forms
+from streamfaas.config.model import Alone, Model, Words, none
+
+FILTERS_MAX = 10
+"""Patterns of one trigger, as on Lambda."""
+
+
+class Batch(Model):
+    """When a batch is closed."""
+
+    size: Annotated[int, forms.whole(1, 10_000)] = Field(
+        default=100, description="Most records in one batch."
+    )
+    window: Annotated[float, forms.duration("0s", "300s")] = Field(
+        default=0.0,
+        description="How long to wait for more records. 0s takes what is there and never waits.",
+    )
+    bytes: Annotated[int, forms.size("1KB", "6MB")] = Field(
+        default=6 << 20, description="Largest event, the whole JSON with base64 and metadata."
+    )
+
+
+class Retries(Model):
+    """What happens when the function fails. `max` and `max_age` None are unlimited."""
+
+    max: Annotated[int | None, forms.whole(0, 10_000, word="unlimited")] = Field(
+        default=None,
+        description="Retries of a batch before it goes to on_failure. Without it: 10 where there "
+        "is an on_failure, else unlimited.",
+        examples=[10, "unlimited"],
+    )
+    max_age: Annotated[float | None, forms.duration("60s", "7d", word="unlimited")] = Field(
+        default=None,
+        description="Records older than this go to on_failure instead of being tried (again).",
+        examples=["1h", "unlimited"],
+    )
+    backoff: Annotated[tuple[float, float], forms.span("10ms", "1h")] = Field(
+        default=(1.0, 60.0), description="The first wait, doubled each time up to the last."
+    )
+
+
+class LogRetries(Retries):
+    """What happens when the function fails. `max` and `max_age` None are unlimited."""
+
+    bisect: Annotated[bool | None, forms.flag()] = Field(
+        default=None,
+        description="Whether a batch that failed is halved, and each half tried alone, to find the "
+        "record that fails. Without it: true where there is an on_failure, else false.",
+        examples=[True],
+    )
+
+
+# endless and whole; that an on_failure makes it ten is so by itself, as on Lambda
+LogRetriesOrLambda: TypeAlias = Annotated[LogRetries, Words({"lambda": {"bisect": False}})]
+
+# S3's notifications are asynchronous invocations
+RetriesOrLambda: TypeAlias = Annotated[
+    Retries, Words({"lambda": {"max": 2, "max_age": "6h", "backoff": "1m..2m"}})
+]
+
+
+class Parallel(Model):
+    """How many batches run at the same time."""
+
+    per_partition: Annotated[int, forms.whole(1, 100)] = Field(
+        default=1,
+        description="Batches of one partition at the same time. Records of the same key stay in "
+        "order. Lambda has 1 to 10.",
+    )
+
+
+class FileDestination(Model):
+    """One JSON line for each batch."""
+
+    type: Literal["file"]
+    path: Annotated[Path, forms.location("a file")] = Field(
+        description="The file to append to.", examples=["dead.jsonl"]
+    )
+
+
+class KafkaDestination(Model):
+    """One message for each record, with the record's own key."""
+
+    type: Literal["kafka"]
+    connection: Annotated[str, forms.name("connection")] = Field(
+        description="Name of the connection."
+    )
+    topic: Annotated[str, forms.text("a topic name", forms.TOPIC_PATTERN, code="SF1053")] = Field(
+        description="The topic to write to.", examples=["orders.dead"]
+    )
+
+
+class HttpDestination(Model):
+    """One POST for each batch."""
+
+    type: Literal["http"]
+    url: Annotated[
+        str, forms.text("an http or https address", forms.URL_PATTERN, code="SF1057")
+    ] = Field(description="The address to post to.", examples=["https://hooks.example/orders"])
+    headers: Annotated[
+        Mapping[Annotated[str, forms.header()], Annotated[str, forms.header_value()]],
+        AfterValidator(MappingProxyType),
+    ] = Field(
+        default_factory=none,
+        repr=False,
+        description="Headers to send besides our own.",
+        examples=[{"Authorization": "${credential:hook}"}],
+    )
+    timeout: Annotated[float, forms.duration("100ms", "5m")] = Field(
+        default=10.0, description="How long one answer may take."
+    )
+    secret: Annotated[SecretStr | None, forms.secret()] = Field(
+        default=None,
+        description="What each request is signed with, so that the other side knows us.",
+        examples=["${credential:hook-secret}"],
+    )
+
+
+class FunctionDestination(Model):
+    """An asynchronous invocation of another function."""
+
+    type: Literal["function"]
+    function: Annotated[str, forms.name("function")] = Field(
+        description="Name of the function.", examples=["repair"]
+    )
+
+
+AnyDestination: TypeAlias = (
+    FileDestination | KafkaDestination | HttpDestination | FunctionDestination
+)
+Destination: TypeAlias = Annotated[AnyDestination, Field(discriminator="type")]
+
+OnFailure: TypeAlias = Annotated[
+    Destination | None, Field(description="Where batches go that are given up.")
+]
+OnSuccess: TypeAlias = Annotated[
+    Destination | None, Field(description="Where the answers to batches go.")
+]
+Filters: TypeAlias = Annotated[
+    tuple[Annotated[str, filters.pattern()], ...], Alone(), Field(max_length=FILTERS_MAX)
+]
+
+
+class Asynchronous(Model):
+    """Lambda's asynchronous invocations: what is taken at once, and run until it is done."""
+
+    retries: Annotated[int, forms.whole(0, 2)] = Field(
+        default=2, description="Retries after the function has failed: after 1, then 2 minutes."
+    )
+    max_age: Annotated[float, forms.duration("60s", "6h")] = Field(
+        default=21_600.0, description="How long an invocation may wait and be retried, in all."
+    )
+    on_success: Destination | None = Field(default=None, description="Where answers go.")
+    on_failure: Destination | None = Field(
+        default=None, description="Where invocations go that are given up, with their error."
+    )
+    dead_letter: Destination | None = Field(
+        default=None, description="Where the events go that are given up, as they came."
+    )

@@ -1,0 +1,32 @@
+"""Rules of destinations: what they name is there, and what they say is not overheard."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from streamfaas.config.delivery import FunctionDestination, HttpDestination, KafkaDestination
+from streamfaas.config.rules.case import Case, is_loopback, missing
+from streamfaas.flow.errors import Problem
+
+
+def _named(case: Case) -> Iterator[Problem]:
+    functions, connections = [], []
+    for path, destination in case.config.destinations():
+        if isinstance(destination, FunctionDestination):
+            functions.append(((*path, "function"), destination.function))
+        elif isinstance(destination, KafkaDestination):
+            connections.append(((*path, "connection"), destination.connection))
+    yield from missing(case, "functions", functions)
+    yield from missing(case, "connections", connections)
+
+
+def _in_the_clear(case: Case) -> Iterator[Problem]:
+    for path, destination in case.config.destinations():
+        if isinstance(destination, HttpDestination) and destination.url.startswith("http://"):
+            host = destination.url.removeprefix("http://").split("/")[0]
+            if not is_loopback(host):
+                message = "records cross the network in the clear"
+                yield case.tell("SF1091", (*path, "url"), message, "use https", warning=True)
+
+
+RULES = (_named, _in_the_clear)
