@@ -58,6 +58,23 @@ class StoreError(Exception):
         self.remedy = remedy
 
 
+class BadPattern(Exception):
+    """A filter pattern cannot be used: where in it (keys, and places in lists), what is wrong, and
+    how to mend it."""
+
+    def __init__(self, message: str, path: tuple[str | int, ...] = (), hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.path = path
+        self.hint = hint
+
+    @property
+    def where(self) -> str:
+        """The path as people write it: `value.total[0].numeric`. Empty for the whole pattern."""
+        parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in self.path)
+        return "".join(parts).removeprefix(".")
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """One thing wrong in a configuration: a code for `explain`, where, what, and how to mend it.
