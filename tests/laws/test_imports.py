@@ -45,8 +45,8 @@ PLANTS = [
 """The contract that is broken, the room that breaks it, and what it imports."""
 
 STANDARD_IN_FLOW = {
-    "__future__", "abc", "bisect", "collections", "dataclasses", "enum", "functools", "heapq",
-    "itertools", "math", "operator", "re", "types", "typing",
+    "__future__", "abc", "bisect", "collections", "dataclasses", "decimal", "enum", "functools",
+    "heapq", "ipaddress", "itertools", "json", "math", "operator", "re", "types", "typing",
 }  # fmt: skip
 """What flow may have of the standard library: nothing with a clock, a file or a random number."""
 
