@@ -90,6 +90,7 @@ class Lanes:
             BatchPolicy(size),
             RetryPolicy(backoff_seconds=0.05, backoff_seconds_max=0.2),
             self.aside,
+            self.aside,
         )
         self.mapping = Mapping(NAME, self._make_source, policy, around)
 

@@ -8,7 +8,9 @@ import orjson
 
 from streamfaas.flow.errors import CorruptBatch
 from streamfaas.flow.event import Encoding, Event
-from streamfaas.flow.ledger import LogLedger, QueueLedger
+from streamfaas.flow.invocation import Manner
+from streamfaas.flow.ledger import Checkpoint, LogLedger, QueueLedger
+from streamfaas.flow.partial import Style
 from streamfaas.flow.record import Lane, Record, run_of_records
 from streamfaas.flow.verdict import judge_log, judge_queue
 from streamfaas.sources import SourceView
@@ -26,6 +28,8 @@ class Listed:
     times more; `failing` errors are raised by what they name (`open`, `next`, `close`)."""
 
     kind: ClassVar[str] = "listed"
+    manner: ClassVar[Manner] = Manner.STREAM
+    style: Style = Style.LOWEST
     queue: bool = False
     arrivals: asyncio.Queue = field(default_factory=asyncio.Queue)
     settled: list = field(default_factory=list)
@@ -56,6 +60,20 @@ class Listed:
 
     def shape(self, batch):
         return Event(Encoding.JSON, (self.event(batch),))
+
+    def face(self, record):
+        return {"position": record.position}, record.value
+
+    def locate(self, batch, identifier):
+        known = isinstance(identifier, str) and identifier.isdigit()
+        return int(identifier) if known and batch.holds(int(identifier)) else None
+
+    def request_id(self, batch):
+        return None
+
+    def durable(self, lane):
+        settled = [one.position for one in self.settled if isinstance(one, Checkpoint)]
+        return settled[-1] if settled else None
 
     def batch_info(self, batch):
         return {"ListedBatchInfo": {"batchSize": batch.count}}

@@ -136,7 +136,8 @@ def _mapping(
     assert on_failure is None or isinstance(on_failure, FileDestination)  # others are refused
     # what is given up without a destination (a record that is too large) is kept here
     fallback = state / "set-aside" / f"{function}.{trigger_name}.jsonl"
-    target = File(on_failure.path if on_failure is not None else fallback)
+    last_resort = File(fallback)
+    target = File(on_failure.path) if on_failure is not None else last_resort
     retries_max = trigger.retries.max
     if retries_max is None and on_failure is not None and not _unlimited(trigger):
         retries_max = ATTEMPTS_WITH_DESTINATION
@@ -147,6 +148,7 @@ def _mapping(
         batch=_batch_policy(trigger),
         retry=RetryPolicy(retries_max, backoff_seconds=first, backoff_seconds_max=longest),
         set_aside=target,
+        last_resort=last_resort,
     )
     kind, options = _source_options(config, function, trigger_name, trigger)
 

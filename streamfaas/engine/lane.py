@@ -1,44 +1,68 @@
-"""One lane, start to finish: READ THIS FIRST. Take, shape, dispatch, judge, settle."""
+"""One lane, from what arrives to what is settled: READ THIS FIRST, and then `strand`."""
 
 from __future__ import annotations
 
-import asyncio
-from collections import deque
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
 
 import anyio
 
 from streamfaas.destinations import Destination
-from streamfaas.flow.batch import Batch, Batcher, BatchPolicy
-from streamfaas.flow.errors import CorruptBatch, WorldError
+from streamfaas.engine.aside import Aside, Outbox
+from streamfaas.engine.strand import Strand, StrandStatus
+from streamfaas.flow.batch import Batch, BatchPolicy
+from streamfaas.flow.errors import CorruptBatch
+from streamfaas.flow.event import Event
 from streamfaas.flow.invocation import Invocation
-from streamfaas.flow.letters import Letter
-from streamfaas.flow.outcome import Failure, Fault, Outcome
-from streamfaas.flow.record import Instant, Lane, Run
-from streamfaas.flow.verdict import Again, Done, GiveUp, Moment, Release, Reread, RetryPolicy
+from streamfaas.flow.ledger import Checkpoint
+from streamfaas.flow.outcome import Outcome
+from streamfaas.flow.record import Instant, Lane, Record, Run
+from streamfaas.flow.sift import sorted_out, strand_of
+from streamfaas.flow.verdict import RetryPolicy
 from streamfaas.sources import Source
-from streamfaas.telemetry import signals
 from streamfaas.telemetry.signals import Emit
-from streamfaas.wire.documents import StreamEnding, failure_letters
 
 Dispatch = Callable[[Invocation], Awaitable[Outcome]]
+
+AHEAD_MAX = 100_000
+"""Positions between the oldest unfinished one and the newest taken, where strands run ahead of
+each other: past it the lane reads no more until the one behind catches up."""
+
+AHEAD_BYTES_MAX = 16 * 1024 * 1024
+"""What such a lane may hold of records that wait for their strand."""
+
+
+class Filter(Protocol):
+    """Says which records a mapping wants, by what their source shows of them."""
+
+    def wants(self, metadata: Mapping[str, object], data: bytes | None) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
 class LanePolicy:
-    """What a mapping asks of its lanes. `set_aside` takes what is given up."""
+    """What a mapping asks of its lanes. `set_aside` takes what is given up, `last_resort` what may
+    not even go there (a chain of destinations that goes round), `on_success` (if any) what the
+    function answered. `partial`: answers are read as reports of failed items. `strands`: how many
+    batches of a lane may be in flight, the records of one key in order. `filter`: which records
+    are wanted."""
 
     function: str
     function_arn: str
     batch: BatchPolicy
     retry: RetryPolicy
     set_aside: Destination
+    last_resort: Destination
+    on_success: Destination | None = None
+    partial: bool = False
+    strands: int = 1
+    filter: Filter | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What the lane is given of the world: the way to the workers, time, chance, and ears.
+    """What the lane is given of the world: the way to the workers, time, chance, ears, and where
+    letters are kept until they are delivered (None: nowhere, they are only sent).
 
     `clock` is the event loop's, `wall` epoch seconds. `jitter` gives 0 ≤ x < 1. `request_id` gives
     a new one each time.
@@ -50,28 +74,46 @@ class Surroundings:
     jitter: Callable[[], float]
     request_id: Callable[[], str]
     emit: Emit
+    outbox: Outbox | None = None
 
 
 @dataclass(slots=True)
 class LaneStatus:
-    """How the lane stands, for people to look at. `blocked` outlives `state`, which tells of the
-    moment (a blocked batch that is being tried again runs)."""
+    """What has become of the lane's records so far: `received` = `records` + `set_aside` +
+    `filtered` + `given_back` + those in hand. `expired` are among those set aside."""
 
-    state: str = "idle"  # idle, running, retrying, blocked, closing
-    blocked: bool = False
     position: int | None = None
-    attempt: int = 0
-    in_flight: int = 0
-    reason: str = ""
-    again_at: Instant | None = None
+    received: int = 0
     records: int = 0
+    filtered: int = 0
+    set_aside: int = 0
+    expired: int = 0
+    given_back: int = 0
     batches: int = 0
     failures: int = 0
-    set_aside: int = 0
+
+    @property
+    def in_hand(self) -> int:
+        """Records that nothing has become of yet."""
+        done = self.records + self.set_aside + self.filtered + self.given_back
+        return self.received - done
+
+
+@dataclass(slots=True)
+class _Damage:
+    """Where the bytes of a lane are found to be wrong, and how often in a row they were. `tail` is
+    kept back by a lane that must look into them, until all before it is finished with."""
+
+    position: int = -1
+    times: int = 0
+    tail: Run | None = None
+    reason: str = ""
+    handed_on: bool = False
 
 
 class LaneRunner:
-    """Carries the batches of one lane, one at a time and in order, until it is closed.
+    """Carries one lane until it is closed: what arrives is counted, sorted and handed to strands,
+    and what they have finished with is settled.
 
     `offer` hands it what arrived; `full` says that it wants no more for now, and `on_room` is
     called when that ends. Nothing that is unfinished when it closes is settled: it comes again.
@@ -86,30 +128,28 @@ class LaneRunner:
         on_room: Callable[[Lane], None],
     ) -> None:
         self.lane = lane
+        self.source = source
+        self.policy = policy
+        self.around = surroundings
+        self.on_room = on_room
         self.status = LaneStatus()
+        self.closing = False
         self.scope = anyio.CancelScope()
         """Cancelled when the grace has ended: what is in flight is cut off, its worker killed."""
         self.ended = anyio.Event()
-        self._source = source
-        self._policy = policy
-        self._around = surroundings
-        self._on_room = on_room
-        self._batcher = Batcher(policy.batch)
+        self.aside = Aside(self)
+        self.strands = tuple(Strand(self, number) for number in range(policy.strands))
         self._ledger = source.ledger(lane)
-        self._pending: deque[Batch] = deque()  # what of the batch in hand has yet to run
-        self._closing = False
-        self._wakened: asyncio.Future[None] | None = None
-        self._damaged_at = -1  # the position last found corrupt, and how often in a row
-        self._damaged_times = 0
-        self._request_id = ""
+        self._looks = policy.filter is not None or policy.strands > 1
+        self._damage = _Damage()
 
     @property
     def held_bytes(self) -> int:
-        return self._batcher.held_bytes
+        return sum([strand.batcher.held_bytes for strand in self.strands])
 
     @property
     def held_records(self) -> int:
-        return self._batcher.held_records
+        return sum([strand.batcher.held_records for strand in self.strands])
 
     @property
     def unfinished(self) -> int:
@@ -117,248 +157,149 @@ class LaneRunner:
 
     @property
     def full(self) -> bool:
-        """A whole batch is waiting: nothing more is to be read for now."""
-        policy = self._policy.batch
-        return self._closing or (
-            self._batcher.held_records >= policy.records_max
-            or self._batcher.held_event_bytes >= policy.event_bytes_max
+        """Enough is waiting: nothing more is to be read for now."""
+        if self.closing or self._damage.tail is not None:
+            return True
+        if len(self.strands) == 1:
+            return self.strands[0].full
+        return (
+            self._ledger.span >= AHEAD_MAX
+            or self.held_bytes >= AHEAD_BYTES_MAX
+            or all(strand.full for strand in self.strands)
         )
 
+    async def open(self) -> None:
+        """Finds out which letters of an earlier life are still on their way."""
+        await self.aside.open(ordered=self._ledger.ordered)
+
     def offer(self, run: Run) -> None:
-        if self._closing:
+        if self.closing:
             return
         self._ledger.take(run)
-        self._batcher.offer(run, self._around.clock())
-        self._wake()
+        self.status.received += run.count
+        if self._looks or self.aside.guards:
+            self._sort(run)
+        else:
+            self.strands[0].offer(run)
 
     def close(self) -> None:
         """No new invocation from here on; `run` ends once what is in flight has ended."""
-        self._closing = True
-        self.status.state = "closing"
-        self._wake()
+        self.closing = True
+        for strand in self.strands:
+            strand.wake()
 
     async def run(self) -> None:
-        while (batch := await self._next_batch()) is not None:
-            self._pending.append(batch)
-            while self._pending and not self._closing:
-                await self._step(self._pending.popleft())
-
-    async def _step(self, batch: Batch) -> None:
-        if batch.count == 0:  # markers and gaps only: nothing to run, but the checkpoint moves
-            return await self._settle(batch)
-        outcome = await self._invoke(batch)
-        batch = self._ran(batch, outcome)
-        moment = Moment(self._around.clock(), self._around.jitter())
-        match self._source.judge(batch, outcome, self._policy.retry, moment):
-            case Done(done):
-                await self._settle(done)
-            case Again(again, at, blocked):
-                self._pending.appendleft(again)
-                await self._pause(again, outcome, at, blocked=blocked)
-            case Release(back, at, blocked):
-                await self._give_back(back, at, outcome, blocked=blocked)
-            case Reread(damaged, at, blocked):
-                await self._pause(damaged, outcome, at, blocked=blocked)
-                await self._read_again(damaged)
-            case GiveUp(lost, condition, failure):
-                if await self._put_aside(lost, condition, failure):
-                    await self._settle(lost)
+        if len(self.strands) == 1:
+            return await self.strands[0].run()
+        async with anyio.create_task_group() as tasks:
+            for strand in self.strands:
+                tasks.start_soon(strand.run, name=f"{self.lane.name}: strand {strand.number}")
         return None
 
-    # -- the steps
+    def skip(self) -> list[Batch]:
+        """Gives up what waits to be tried again: it goes where given-up batches go."""
+        return [batch for strand in self.strands if (batch := strand.skip()) is not None]
 
-    async def _next_batch(self) -> Batch | None:
-        while not self._closing:
-            batch = self._batcher.take(self._around.clock())
-            if batch is not None:
-                self._on_room(self.lane)
-                return batch
-            if self.status.state != "idle":
-                self.status.state = "idle"
-            await self._wait(self._batcher.deadline)
-        return None
+    def view(self) -> StrandStatus:
+        """How its strands stand, as one: as the one that is worst off."""
+        return max((strand.status for strand in self.strands), key=_concern)
 
-    async def _invoke(self, batch: Batch) -> Outcome:
-        around, status = self._around, self.status
-        self._request_id = around.request_id()
-        status.in_flight, status.again_at = batch.count, None
-        if not status.blocked:
-            status.state = "retrying" if batch.attempt else "running"
-        try:
-            event = self._source.shape(batch)
-        except CorruptBatch as damage:
-            outcome: Outcome = Failure(Fault.CORRUPT, "CorruptBatch", str(damage))
-        else:
-            outcome = await around.dispatch(
-                Invocation(
-                    self._request_id,
-                    self._policy.function,
-                    event,
-                    lane=self.lane,
-                    attempt=batch.attempt,
-                )
-            )
-        status.in_flight = 0
-        status.batches += 1
-        status.failures += isinstance(outcome, Failure)
-        around.emit(
-            signals.InvocationEnded(
-                self._request_id,
-                self._policy.function,
-                self.lane,
-                batch.count,
-                batch.first,
-                batch.last,
-                batch.attempt,
-                outcome,
-            )
-        )
-        return outcome
+    # -- what strands ask of it
 
-    def _ran(self, batch: Batch, outcome: Outcome) -> Batch:
-        """The part of the batch that took part; the rest has not run and goes next."""
-        until = outcome.until
-        if until is not None and batch.first < until <= batch.last:
-            head, tail = batch.cut(until)
-            assert head is not None
-            assert tail is not None
-            self._pending.appendleft(replace(tail, attempt=0))
-            batch = head
-        if isinstance(outcome, Failure) and outcome.fault is Fault.CORRUPT:
-            known = batch.first == self._damaged_at
-            self._damaged_times = self._damaged_times + 1 if known else 0
-            self._damaged_at = batch.first
-            batch = replace(batch, attempt=self._damaged_times)
-        return batch
+    def shape(self, batch: Batch) -> Event:
+        """`CorruptBatch` where the bytes are known to be damaged, or are found to be."""
+        tail = self._damage.tail
+        if tail is not None and batch.first == tail.first:
+            raise CorruptBatch(tail.first, self._damage.reason)
+        return self.source.shape(batch)
 
-    async def _settle(self, batch: Batch) -> None:
+    async def settle(self, batch: Batch, strand: Strand) -> bool:
+        """The batch is finished with. False: the lane was closed first, and it comes again.
+
+        Settlements reach the source in the order of the ledger: nothing waits in between.
+        """
+        if self.aside.guards and not await self.aside.resume(batch, strand):
+            return False
         settlement = self._ledger.finish(batch)
         if settlement is not None:
-            await self._source.settle(settlement)
-        status = self.status
-        status.position, status.attempt = batch.last, 0
-        status.records += batch.count
-        if status.blocked:
-            status.blocked = False
-            self._around.emit(signals.LaneHealed(self.lane))
-        if not self._closing:
-            status.state, status.reason = "running", ""
+            at = settlement.position if isinstance(settlement, Checkpoint) else batch.last
+            self.status.position = at
+            await self.source.settle(settlement)
+            await self.aside.settled(batch)
+        return True
 
-    async def _give_back(
-        self, batch: Batch, at: Instant | None, outcome: Outcome, *, blocked: bool
-    ) -> None:
-        if at is not None:
-            failures = max(run.deliveries for run in batch.runs) + 1
-            self._tell(replace(batch, attempt=failures), outcome, at, blocked=blocked)
-        settlement = self._ledger.release(batch, at)
+    async def release(self, batch: Batch, at: Instant | None, *, counted: bool) -> None:
+        """The batch goes back to its queue."""
+        self.status.given_back += batch.count
+        settlement = self._ledger.release(batch, at, counted=counted)
         if settlement is not None:
-            await self._source.settle(settlement)
-        # the lane goes on with others: it is the source that holds what failed
-        self.status.blocked = False
-        self.status.state, self.status.reason, self.status.attempt = "running", "", 0
-        if at is None:  # aborted or throttled: the queue may hand it out at once, we need not
-            await self._wait(Instant(self._around.clock() + self._policy.retry.backoff_seconds))
+            await self.source.settle(settlement)
 
-    async def _read_again(self, batch: Batch) -> None:
+    def damaged(self, batch: Batch) -> int:
+        """How often in a row damage was found at this very place before."""
+        damage = self._damage
+        damage.times = damage.times + 1 if batch.first == damage.position else 0
+        damage.position = batch.first
+        return damage.times
+
+    async def read_again(self, batch: Batch) -> None:
         """Lets go of everything from the damage on; the source hands it over anew."""
-        if self._closing:
-            return
-        self._pending.clear()
-        self._batcher.drop()
+        dropped = batch.count + sum([strand.drop() for strand in self.strands])
+        self.status.received -= dropped
+        self._damage.tail, self._damage.handed_on = None, False
         self._ledger.rewind(batch.first)
-        await self._source.rewind(self.lane, batch.first)
-        self._on_room(self.lane)
+        await self.source.rewind(self.lane, batch.first)
+        self.on_room(self.lane)
 
-    async def _put_aside(self, batch: Batch, condition: str, failure: Failure) -> bool:
-        """Until the destination has it. False: the lane was closed first, and it comes again."""
-        policy = self._policy
-        letters = self._letters(batch, condition, failure)
-        failures = 0
-        while not self._closing:
-            try:
-                await policy.set_aside.send(letters)
-            except WorldError as error:
-                failures += 1
-                pause = policy.retry.delay(failures, self._around.jitter())
-                self._around.emit(
-                    signals.DestinationFailed(self.lane, policy.set_aside.name, str(error), pause)
-                )
-                self.status.state, self.status.reason = "blocked", f"destination: {error}"
-                self.status.blocked = True
-                await self._wait_until(Instant(self._around.clock() + pause))
+    def rested(self) -> None:
+        """A strand has finished with a batch: there may be room, or it is time for the damage."""
+        if not self._looks:
+            return
+        self.on_room(self.lane)
+        damage = self._damage
+        if damage.tail is None or damage.handed_on:
+            return
+        if all(strand.idle for strand in self.strands):
+            damage.handed_on = True
+            self.strands[0].offer(damage.tail)
+
+    # -- what arrives where somebody must look
+
+    def _sort(self, run: Run) -> None:
+        pieces = self.aside.spare(run)
+        self.status.set_aside += run.count - sum([piece.count for piece in pieces])
+        for piece in pieces:
+            if self._looks and piece.count:
+                self._look(piece)
             else:
-                self.status.set_aside += batch.count
-                self._around.emit(
-                    signals.BatchSetAside(
-                        self.lane,
-                        batch.first,
-                        batch.last,
-                        batch.count,
-                        condition,
-                        policy.set_aside.name,
-                    )
-                )
-                return True
-        return False
+                self.strands[0].offer(piece)
 
-    def _letters(self, batch: Batch, condition: str, failure: Failure) -> tuple[Letter, ...]:
+    def _look(self, run: Run) -> None:
+        if self._damage.tail is not None:
+            return  # it will be read again with what is damaged before it
         try:
-            payload: bytes | None = self._source.event(batch)
-            records = self._source.records(batch)
-        except CorruptBatch:  # it cannot be shown, but its positions are in the document
-            payload, records = None, ()
-        ending = StreamEnding(
-            batch=batch,
-            condition=condition,
-            invokes=max(batch.attempt, *(run.deliveries for run in batch.runs)) + 1,
-            outcome=failure,
-            request_id=self._request_id,
-            function_arn=self._policy.function_arn,
-            batch_info=self._source.batch_info(batch),
-            payload=payload,
-            at=self._around.wall(),
-            records=records,
-        )
-        return failure_letters(ending, per_record=self._policy.set_aside.per_record)
+            records = self.source.records(Batch((run,)))
+        except CorruptBatch as damage:
+            tail = run
+            if damage.position > run.first:
+                run, tail = run.cut(damage.position)
+                self._look(run)
+            self._damage.tail, self._damage.reason = tail, str(damage)
+            self.rested()
+            return
+        for number, piece in sorted_out(run, records, self._place):
+            self.strands[number].offer(piece)
 
-    async def _pause(self, batch: Batch, outcome: Outcome, at: Instant, *, blocked: bool) -> None:
-        self._tell(batch, outcome, at, blocked=blocked)
-        self.status.again_at = at
-        await self._wait_until(at)
-        self.status.again_at = None
+    def _place(self, record: Record) -> int | None:
+        wanted = self.policy.filter
+        if wanted is not None and not wanted.wants(*self.source.face(record)):
+            self.status.filtered += 1
+            return None
+        return strand_of(record, len(self.strands))
 
-    def _tell(self, batch: Batch, outcome: Outcome, at: Instant, *, blocked: bool) -> None:
-        assert isinstance(outcome, Failure)
-        reason = f"{outcome.type}: {outcome.message}"
-        if not self._closing:
-            self.status.state = "blocked" if blocked else "retrying"
-        self.status.blocked = blocked
-        self.status.attempt, self.status.reason = batch.attempt, reason
-        wait = max(0.0, at - self._around.clock())
-        self._around.emit(
-            signals.LaneRetrying(
-                self.lane, batch.first, batch.last, batch.attempt, wait, blocked, reason
-            )
-        )
 
-    # -- waiting
+def _concern(status: StrandStatus) -> tuple[bool, int, int]:
+    return status.blocked, _CONCERN[status.state], status.attempt
 
-    async def _wait_until(self, at: Instant) -> None:
-        while not self._closing and self._around.clock() < at:
-            await self._wait(at)
 
-    async def _wait(self, until: Instant | None) -> None:
-        """Until somebody wakes the lane, or the time has come."""
-        loop = asyncio.get_running_loop()
-        self._wakened = loop.create_future()
-        timer = None if until is None else loop.call_at(until, self._wake)
-        try:
-            await self._wakened
-        finally:
-            self._wakened = None
-            if timer is not None:
-                timer.cancel()
-
-    def _wake(self) -> None:
-        if self._wakened is not None and not self._wakened.done():
-            self._wakened.set_result(None)
+_CONCERN = {"idle": 0, "closing": 1, "running": 2, "retrying": 3, "blocked": 4}

@@ -47,7 +47,7 @@ class Mapping:
         self._grace_seconds: float | None = None  # set once told to stop
         self._reading: anyio.CancelScope | None = None
         self._stopped = anyio.Event()
-        self._done = {"records": 0, "batches": 0, "failures": 0, "set_aside": 0}
+        self._done = dict.fromkeys(_COUNTED, 0)
         self._checkpoints: dict[str, int] = {}  # of lanes that have been closed
         self._left_blocked: dict[str, str] = {}
         self.connected = anyio.Event()
@@ -162,16 +162,23 @@ class Mapping:
         runner = LaneRunner(lane, source, self.policy, self._around, self._has_room)
         self._lanes[lane] = runner
         self._left_blocked.pop(lane.name, None)
-        self._ready.add(lane)
         tasks.start_soon(self._run_lane, runner, name=f"{self.name}: {lane.name}")
         self._around.emit(signals.LaneOpened(lane))
 
     async def _run_lane(self, runner: LaneRunner) -> None:
         try:
             with runner.scope:
+                await runner.open()
+                self._begin(runner)
                 await runner.run()
         finally:
             runner.ended.set()
+
+    def _begin(self, runner: LaneRunner) -> None:
+        if not runner.closing:
+            (self._full if runner.full else self._ready).add(runner.lane)
+            if self._source is not None:
+                self._source.wake()
 
     async def _close_lane(self, lane: Lane, grace_seconds: float) -> None:
         """Lets the lane end within the grace, cuts it off after, and tells the source."""
@@ -200,12 +207,13 @@ class Mapping:
         self._full.discard(lane)
         if runner is None:
             return
+        runner.status.given_back += runner.status.in_hand  # it will come again, to somebody
         for name in self._done:
             self._done[name] += getattr(runner.status, name)
         if runner.status.position is not None:
             self._checkpoints[lane.name] = runner.status.position
-        if runner.status.blocked:
-            self._left_blocked[lane.name] = runner.status.reason
+        if (worst := runner.view()).blocked:
+            self._left_blocked[lane.name] = worst.reason
         self._around.emit(signals.LaneClosed(lane, runner.unfinished))
 
     # -- which lanes want more
@@ -248,7 +256,7 @@ class Mapping:
         blocked = {} if source is None else dict(source.blocked)
         lanes = []
         for lane, runner in sorted(self._lanes.items()):
-            status = runner.status
+            status = runner.view()
             seen = None if source is None else source.lanes.get(lane)
             reason = blocked.get(lane) or status.reason
             wait = None if status.again_at is None else max(0.0, status.again_at - now)
@@ -256,11 +264,11 @@ class Mapping:
                 {
                     "name": lane.name,
                     "state": "blocked" if lane in blocked else status.state,
-                    "position": status.position if seen is None else seen.position,
+                    "position": runner.status.position if seen is None else seen.position,
                     "lag": None if seen is None else seen.lag,
                     "held_records": runner.held_records,
                     "held_bytes": runner.held_bytes,
-                    "in_flight": status.in_flight,
+                    "in_flight": sum(strand.status.in_flight for strand in runner.strands),
                     "attempt": status.attempt,
                     "reason": reason,
                     "next_in_seconds": wait,
@@ -290,6 +298,19 @@ class Mapping:
             | {name: position for name, position in positions.items() if position is not None},
             "left_blocked": self._left_blocked,
         }
+
+
+_COUNTED = (
+    "received",
+    "records",
+    "filtered",
+    "set_aside",
+    "expired",
+    "given_back",
+    "batches",
+    "failures",
+)
+"""Of a lane's status, what is added up over the lanes that there were."""
 
 
 def _held(lane: Lane, reason: str) -> dict[str, Any]:

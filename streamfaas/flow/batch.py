@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import deque
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from streamfaas.flow.event import EVENT_BYTES_MAX
@@ -28,12 +30,17 @@ class BatchPolicy:
 class Batch:
     """What one invocation is given: one run or more of one lane, in rising positions.
 
-    `attempt` counts the invocations that failed before, 0 at first. A batch of no records (`count`
-    0: gaps and markers only) is not for the function: it is only to be finished with.
+    `attempt` counts the failures before that used up a retry (the first try included), 0 at first.
+    A part of a batch that was bisected knows how often (`splits`), and how many records the batch
+    had that was split first (`origin`, 0 for one that is whole). A batch of no records (`count` 0:
+    gaps, markers, and what a filter left out) is not for the function: it is only to be finished
+    with.
     """
 
     runs: tuple[Run, ...]
     attempt: int = 0
+    splits: int = 0
+    origin: int = 0
 
     def __post_init__(self) -> None:
         assert self.runs
@@ -75,6 +82,28 @@ class Batch:
     def newest(self) -> float:
         return max(run.newest for run in self.runs)
 
+    @property
+    def tries(self) -> int:
+        """Invocations that its records have taken part in and that counted."""
+        return self.attempt + self.splits
+
+    @property
+    def unbroken(self) -> bool:
+        """Whether its runs follow each other without a gap."""
+        return len(self.runs) == 1 or all(a.last + 1 == b.first for a, b in pairwise(self.runs))
+
+    def holds(self, position: int) -> bool:
+        """Whether there is a record at a position."""
+        return any(
+            run.first <= position <= run.last and run.payload.extent(position, position).count
+            for run in self.runs
+        )
+
+    def part(self, runs: Iterable[Run]) -> Batch | None:
+        """Some of its runs, or pieces of them, with the same past; None where there are none."""
+        chosen = tuple(runs)
+        return Batch(chosen, self.attempt, self.splits, self.origin) if chosen else None
+
     def cut(self, at: int) -> tuple[Batch | None, Batch | None]:
         """The batch before position `at` and the batch from it on; None for an empty side."""
         before: list[Run] = []
@@ -88,9 +117,34 @@ class Batch:
                 head, tail = run.cut(at)
                 before.append(head)
                 after.append(tail)
-        return (
-            Batch(tuple(before), self.attempt) if before else None,
-            Batch(tuple(after), self.attempt) if after else None,
+        return self.part(before), self.part(after)
+
+    def pick(self, stretches: Sequence[tuple[int, int]]) -> tuple[Batch | None, Batch | None]:
+        """What lies in these stretches of positions (rising, disjoint), and all the rest."""
+        chosen: list[Run] = []
+        rest: list[Run] = []
+        lasts = [last for _, last in stretches]
+        for run in self.runs:
+            at = run.first
+            for first, last in stretches[bisect_left(lasts, run.first) :]:
+                if first > run.last:
+                    break
+                if at < first:
+                    rest.append(run.part(at, first - 1))
+                    at = first
+                end = min(last, run.last)
+                chosen.append(run.part(at, end))
+                at = end + 1
+            if at <= run.last:
+                rest.append(run.part(at, run.last))
+        return self.part(chosen), self.part(rest)
+
+    def bisect(self) -> tuple[Batch, Batch]:
+        """Two halves, of which each knows that it is one."""
+        origin, splits = self.origin or self.count, self.splits + 1
+        head, tail = self.split()
+        return replace(head, origin=origin, splits=splits), replace(
+            tail, origin=origin, splits=splits
         )
 
     def split(self) -> tuple[Batch, Batch]:

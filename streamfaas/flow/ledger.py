@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import ClassVar, Protocol, TypeAlias
 
 from streamfaas.flow.batch import Batch
 from streamfaas.flow.record import Instant, Lane, Run
@@ -22,13 +22,14 @@ class Checkpoint:
 class Receipts:
     """Exactly these ranges of positions are finished with, or go back (a queue: no order).
 
-    What goes back may be handed out again from `at` on; None: at once, and not counted as a
-    delivery (the call was aborted or throttled)."""
+    What goes back may be handed out again from `at` on (None: at once), and has been delivered
+    once more if `counted` (not so where the call was aborted or throttled)."""
 
     lane: Lane
     finished: tuple[tuple[int, int], ...] = ()
     released: tuple[tuple[int, int], ...] = ()
     at: Instant | None = None
+    counted: bool = True
 
 
 Settlement: TypeAlias = Checkpoint | Receipts
@@ -38,12 +39,17 @@ class Ledger(Protocol):
     """Taken on arrival, before anything looks at the records, so that a record that nobody wants
     still moves the checkpoint."""
 
+    ordered: ClassVar[bool]
+    """Whether positions are a lane's own and rise (logs), or those of the whole mapping."""
+
     def take(self, run: Run) -> None: ...
     def finish(self, batch: Batch) -> Settlement | None: ...
-    def release(self, batch: Batch, at: Instant | None) -> Settlement | None: ...
+    def release(self, batch: Batch, at: Instant | None, *, counted: bool) -> Settlement | None: ...
     def rewind(self, position: int) -> None: ...
     @property
     def unfinished(self) -> int: ...
+    @property
+    def span(self) -> int: ...
 
 
 class LogLedger:
@@ -51,6 +57,8 @@ class LogLedger:
 
     Positions between the runs of a log hold no records, so what is not taken holds nothing back.
     """
+
+    ordered: ClassVar[bool] = True
 
     __slots__ = ("_given", "_lane", "_open", "_taken")
 
@@ -64,6 +72,12 @@ class LogLedger:
     def unfinished(self) -> int:
         """How many positions hold the checkpoint back."""
         return self._open.positions
+
+    @property
+    def span(self) -> int:
+        """How far the newest position taken is ahead of the oldest that is unfinished."""
+        lowest = self._open.lowest
+        return 0 if lowest is None else self._taken - lowest + 1
 
     def take(self, run: Run) -> None:
         assert run.lane == self._lane
@@ -84,7 +98,7 @@ class LogLedger:
         self._given = risen
         return Checkpoint(self._lane, risen)
 
-    def release(self, batch: Batch, at: Instant | None) -> None:
+    def release(self, batch: Batch, at: Instant | None, *, counted: bool) -> None:
         """A log cannot take a record back: it stays open and holds the checkpoint."""
 
     def rewind(self, position: int) -> None:
@@ -97,6 +111,8 @@ class LogLedger:
 class QueueLedger:
     """For queues and requests: each record is finished with on its own."""
 
+    ordered: ClassVar[bool] = False
+
     __slots__ = ("_lane", "_open")
 
     def __init__(self, lane: Lane) -> None:
@@ -108,6 +124,10 @@ class QueueLedger:
         """How many positions have neither been finished nor given back."""
         return self._open.positions
 
+    @property
+    def span(self) -> int:
+        return self._open.positions
+
     def take(self, run: Run) -> None:
         assert run.lane == self._lane
         self._open.add(run.first, run.last)
@@ -115,8 +135,8 @@ class QueueLedger:
     def finish(self, batch: Batch) -> Receipts:
         return Receipts(self._lane, finished=self._close(batch))
 
-    def release(self, batch: Batch, at: Instant | None) -> Receipts:
-        return Receipts(self._lane, released=self._close(batch), at=at)
+    def release(self, batch: Batch, at: Instant | None, *, counted: bool) -> Receipts:
+        return Receipts(self._lane, released=self._close(batch), at=at, counted=counted)
 
     def rewind(self, position: int) -> None:
         raise AssertionError("a queue is not read again from a position")

@@ -17,6 +17,7 @@ class Fault(enum.Enum):
     INIT = "init"
     OVERSIZE = "oversize"  # one record alone makes an event that is too large
     CORRUPT = "corrupt"  # the bytes from the source do not match their checksum
+    REPORT = "report"  # it answered that records of the batch failed, or reported that badly
     THROTTLED = "throttled"
     ABORTED = "aborted"  # we ended the call: shutdown, a lane given away, a fault of ours
 

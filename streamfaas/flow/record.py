@@ -109,6 +109,9 @@ class Records:
         return last + 1
 
 
+NO_RECORDS = Records(())
+
+
 def _position(record: Record) -> int:
     return record.position
 
@@ -137,10 +140,18 @@ class Run:
     def cut(self, at: int) -> tuple[Run, Run]:
         """The run before position `at` and the run from it on. `first` < `at` <= `last`."""
         assert self.first < at <= self.last
-        return self._part(self.first, at - 1), self._part(at, self.last)
+        return self.part(self.first, at - 1), self.part(at, self.last)
 
-    def _part(self, first: int, last: int) -> Run:
+    def part(self, first: int, last: int) -> Run:
+        """What of it lies at positions `first`..`last`, measured; itself where that is all."""
+        assert self.first <= first <= last <= self.last
+        if first == self.first and last == self.last:
+            return self
         return run_of(self.lane, first, last, self.payload, self.deliveries)
+
+    def nothing(self, first: int, last: int) -> Run:
+        """A stretch of it as one that holds no record: to be finished with, and not to be run."""
+        return Run(self.lane, first, last, 0, 0, 0, 0.0, 0.0, NO_RECORDS, self.deliveries)
 
 
 def run_of(lane: Lane, first: int, last: int, payload: Payload, deliveries: int = 0) -> Run:

@@ -8,7 +8,9 @@ from typing import Any, ClassVar, Protocol, TypeAlias
 
 from streamfaas.flow.batch import Batch
 from streamfaas.flow.event import Event
+from streamfaas.flow.invocation import Manner
 from streamfaas.flow.ledger import Ledger, Settlement
+from streamfaas.flow.partial import Style
 from streamfaas.flow.record import Lane, Record, Run
 from streamfaas.flow.verdict import Judge
 
@@ -78,6 +80,10 @@ class Source(Protocol):
     one. Everything that waits has a deadline of its own."""
 
     kind: ClassVar[str]
+    manner: ClassVar[Manner]
+    """Who waits: nobody (`STREAM`), or somebody who has handed over an event (`ASYNC`)."""
+    style: ClassVar[Style]
+    """What a partial answer means."""
     judge: Judge
 
     def ledger(self, lane: Lane) -> Ledger: ...
@@ -91,6 +97,16 @@ class Source(Protocol):
 
     def records(self, batch: Batch) -> tuple[Record, ...]:
         """The records of a batch, looked at, pure. `CorruptBatch` where the bytes are damaged."""
+
+    def face(self, record: Record) -> tuple[Mapping[str, object], bytes | None]:
+        """What filters see of a record: its metadata, and its data."""
+
+    def locate(self, batch: Batch, identifier: object) -> int | None:
+        """The position of the record that an item identifier of a partial answer names; None where
+        it names none of the batch."""
+
+    def request_id(self, batch: Batch) -> str | None:
+        """The request id of all attempts at a batch; None: each has its own."""
 
     def batch_info(self, batch: Batch) -> Mapping[str, Any]:
         """Lambda's `<Source>BatchInfo` of an on-failure document: one key with its content."""
@@ -114,6 +130,10 @@ class Source(Protocol):
     async def settle(self, settlement: Settlement) -> None:
         """Remembers what is finished with. May be made durable a little later (a commit timer),
         but never before it is told, and always before `close` returns."""
+
+    def durable(self, lane: Lane) -> int | None:
+        """Logs: the last position of the lane whose settlement survives a crash (None: not known).
+        What a queue settles is durable at once."""
 
     async def close(self) -> None:
         """Gives a last durable settlement and lets go, within a deadline of its own."""

@@ -15,12 +15,19 @@ import orjson
 from streamfaas.flow.batch import Batch
 from streamfaas.flow.errors import Busy
 from streamfaas.flow.event import Encoding, Event
+from streamfaas.flow.invocation import Manner
 from streamfaas.flow.ledger import Checkpoint, Ledger, LogLedger, Settlement
+from streamfaas.flow.partial import Style
 from streamfaas.flow.record import Headers, Instant, Lane, Record, Records, run_of_records
 from streamfaas.flow.verdict import Judge, judge_log
 from streamfaas.sources import Arrival, Arrived, Closing, LaneView, Opened, SourceView, Spawn
 from streamfaas.telemetry.signals import Emit
-from streamfaas.wire.kafka_event import kafka_batch_info, kafka_event
+from streamfaas.wire.kafka_event import (
+    kafka_batch_info,
+    kafka_event,
+    kafka_face,
+    kafka_locate,
+)
 
 RUN_MAX = 500
 """Records that are handed over at a time."""
@@ -90,6 +97,8 @@ class Memory:
     """
 
     kind: ClassVar[str] = "memory"
+    manner: ClassVar[Manner] = Manner.STREAM
+    style: ClassVar[Style] = Style.LISTED
 
     def __init__(
         self,
@@ -140,6 +149,15 @@ class Memory:
             found += run.payload.between(run.first, run.last)
         return tuple(found)
 
+    def face(self, record: Record) -> tuple[Mapping[str, object], bytes | None]:
+        return kafka_face(self._options.topic, self._numbers[record.lane], record)
+
+    def locate(self, batch: Batch, identifier: object) -> int | None:
+        return kafka_locate(batch, identifier)
+
+    def request_id(self, batch: Batch) -> str | None:
+        return None
+
     def batch_info(self, batch: Batch) -> Mapping[str, Any]:
         return kafka_batch_info(batch, SERVERS, self.records(batch))
 
@@ -185,6 +203,9 @@ class Memory:
         while put and put[0].position <= position:
             put.popleft()
         self._settled.set()
+
+    def durable(self, lane: Lane) -> int | None:
+        return self.stream.checkpoints.get(lane.name)
 
     async def close(self) -> None:
         self._next.clear()

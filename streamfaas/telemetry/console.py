@@ -64,6 +64,10 @@ class Console:
                     f"again in {wait:.1f} s: {printable(reason)}{tail}"
                 )
                 return self._stamped(text, RED if blocked else YELLOW)
+            case signals.BatchSplit(lane, first, last, records):
+                parts = " + ".join(str(count) for count in records)
+                text = f"split {_place(lane)} @{_span(first, last)} into {parts} records"
+                return self._stamped(text, YELLOW)
             case signals.LaneHealed(lane):
                 return self._stamped(f"healed {_place(lane)}: goes on", GREEN)
             case signals.BatchSetAside(lane, first, last, records, condition, destination):

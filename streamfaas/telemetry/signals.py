@@ -54,6 +54,16 @@ class LaneRetrying:
 
 
 @dataclass(frozen=True, slots=True)
+class BatchSplit:
+    """A failing batch goes on in parts of so many records, to find the ones that make it fail."""
+
+    lane: Lane
+    first: int
+    last: int
+    records: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class LaneHealed:
     """A lane that was blocked goes on."""
 
@@ -142,6 +152,7 @@ Signal: TypeAlias = (
     | LaneOpened
     | LaneClosed
     | LaneRetrying
+    | BatchSplit
     | LaneHealed
     | BatchSetAside
     | DestinationFailed

@@ -133,7 +133,7 @@ class Driver:
 
     async def release(self, run: Run, at: Instant | None) -> None:
         self.taken.remove(run)
-        settlement = self.ledgers[run.lane].release(Batch((run,)), at)
+        settlement = self.ledgers[run.lane].release(Batch((run,)), at, counted=at is not None)
         assert settlement is not None
         with anyio.fail_after(PATIENCE_SECONDS):
             await self.source.settle(settlement)

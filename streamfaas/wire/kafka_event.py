@@ -29,6 +29,30 @@ def kafka_event(topic: str, partition: int, servers: str, records: Iterable[Reco
     )
 
 
+def kafka_face(topic: str, partition: int, record: Record) -> tuple[dict[str, Any], bytes | None]:
+    """What a filter sees of a record: `value` is its data, and beyond what Lambda offers it may ask
+    for the key and the headers (as text, where they are any), topic, partition and offset."""
+    metadata = {
+        "topic": topic,
+        "partition": partition,
+        "offset": record.position,
+        "timestamp": record.timestamp_ms,
+        "timestampType": TIMESTAMP_TYPES[record.timestamp_type],
+        "headers": {name: _text(value) for name, value in record.headers},
+    }
+    if record.key is not None:
+        metadata["key"] = _text(record.key)
+    return metadata, record.value
+
+
+def kafka_locate(batch: Batch, identifier: object) -> int | None:
+    """Kafka's item identifiers are objects: `{"partition": "<topic>-<n>", "offset": <int>}`."""
+    match identifier:
+        case {"partition": batch.lane.name, "offset": int(offset)} if offset is not True:
+            return offset if batch.holds(offset) else None
+    return None
+
+
 def kafka_batch_info(batch: Batch, servers: str, records: Sequence[Record]) -> dict[str, Any]:
     """The `KafkaBatchInfo` of an on-failure document. `records` are the batch's, looked at; where
     there are none (their bytes are damaged) the batch itself says what it knows. Offsets are
@@ -73,6 +97,10 @@ def _record(topic: str, partition: int, record: Record) -> dict[str, Any]:
         "value": _base64(record.value),
         "headers": [{name: _signed(value)} for name, value in record.headers],
     }
+
+
+def _text(data: bytes) -> str:
+    return data.decode(errors="replace")
 
 
 def _base64(data: bytes | None) -> str | None:

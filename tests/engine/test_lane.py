@@ -63,6 +63,7 @@ class Scene:
             BatchPolicy(size, window_seconds=window),
             RetryPolicy(retries),
             self.kept,
+            self.kept,
         )
         self.lane = LaneRunner(LANE, self.source, policy, around, lambda lane: None)
 

@@ -42,7 +42,7 @@ class Scene:
             request_id=RequestIds(),
             emit=self.signals.append,
         )
-        policy = LanePolicy("f", "arn", BatchPolicy(10), RetryPolicy(), Nowhere())
+        policy = LanePolicy("f", "arn", BatchPolicy(10), RetryPolicy(), Nowhere(), Nowhere())
         self.mapping = Mapping("f/t", self.make, policy, around)
 
     def make(self):

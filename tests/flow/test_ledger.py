@@ -104,7 +104,9 @@ def test_each_position_of_a_queue_is_finished_or_given_back_exactly_once(data, l
                 assert ledger.finish(chosen) == Receipts(LANE, finished=ranges)
             else:
                 at = Instant(5.0)
-                assert ledger.release(chosen, at) == Receipts(LANE, released=ranges, at=at)
+                assert ledger.release(chosen, at, counted=True) == Receipts(
+                    LANE, released=ranges, at=at
+                )
             told += stretch(chosen.runs)
             unfinished -= set(stretch(chosen.runs))
         assert ledger.unfinished == len(unfinished)
@@ -172,7 +174,7 @@ def test_a_log_takes_nothing_back():
     ledger = LogLedger(LANE)
     ledger.take(run(0, 9))
 
-    assert ledger.release(batch(0, 9), None) is None
+    assert ledger.release(batch(0, 9), None, counted=False) is None
     assert ledger.unfinished == 10
 
 
@@ -180,7 +182,9 @@ def test_a_queue_hands_out_again_what_was_given_back():
     ledger = QueueLedger(LANE)
     ledger.take(run(3, 3))
 
-    assert ledger.release(batch(3, 3), None) == Receipts(LANE, released=((3, 3),), at=None)
+    assert ledger.release(batch(3, 3), None, counted=False) == Receipts(
+        LANE, released=((3, 3),), counted=False
+    )
     ledger.take(run(3, 3, deliveries=1))
     assert ledger.finish(batch(3, 3)) == Receipts(LANE, finished=((3, 3),))
 

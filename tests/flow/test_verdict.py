@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flow_runs import batch, logs, run
+from flow_runs import batch, logs, run, stretch
 from streamfaas.flow.batch import Batch
 from streamfaas.flow.outcome import Failure, Fault, Success
 from streamfaas.flow.record import Instant
@@ -23,7 +23,6 @@ from streamfaas.flow.verdict import (
     RetryPolicy,
     judge_log,
     judge_queue,
-    judge_request,
 )
 
 COUNTED = frozenset({Fault.FUNCTION, Fault.TIMEOUT, Fault.CRASH, Fault.MEMORY, Fault.INIT})
@@ -45,11 +44,26 @@ batches = st.builds(
     lambda log, attempt: Batch(tuple(log), attempt), logs(runs_max=4), st.integers(0, 20)
 )
 faults = st.sampled_from(Fault)
-judges = st.sampled_from([judge_log, judge_queue, judge_request])
+judges = st.sampled_from([judge_log, judge_queue])
 
 
 def failure(fault: Fault, until: int | None = None) -> Failure:
     return Failure(fault, f"Runtime.{fault.name}", "it failed", until=until)
+
+
+def parts(verdict):
+    """What a verdict on all of a batch speaks of, in order."""
+    match verdict:
+        case Done(done):
+            return (done,)
+        case Again(rest):
+            return rest
+        case Reread(damaged):
+            return (damaged,)
+        case Release(back):
+            return (back,)
+        case GiveUp(lost):
+            return (lost,)
 
 
 def deliver_again(batch: Batch) -> Batch:
@@ -68,7 +82,7 @@ def test_every_verdict_is_about_the_whole_batch_and_never_in_the_past(
 ):
     verdict = judge(batch, failure(fault), policy, moment)
 
-    assert verdict.batch.runs == batch.runs
+    assert stretch(run for part in parts(verdict) for run in part.runs) == stretch(batch.runs)
     if isinstance(verdict, Again | Reread):
         assert verdict.at >= moment.now
     if isinstance(verdict, Release) and verdict.at is not None:
@@ -94,9 +108,9 @@ def test_a_log_tries_once_more_than_it_may_retry_and_throttles_do_not_count(
             assert verdict == GiveUp(current, Condition.EXHAUSTED, failure(fault))
             return
         assert isinstance(verdict, Again)
-        assert verdict.batch == replace(current, attempt=counted)
+        assert verdict.rest == (replace(current, attempt=counted),)
         assert not verdict.blocked, "it ends by itself"
-        current = verdict.batch
+        (current,) = verdict.rest
 
 
 @given(
@@ -116,7 +130,7 @@ def test_a_queue_tries_once_more_than_it_may_retry_and_throttles_do_not_count(
             assert verdict == GiveUp(current, Condition.EXHAUSTED, failure(fault))
             return
         assert isinstance(verdict, Release)
-        assert verdict.batch == current
+        assert verdict.back == current
         assert not verdict.blocked
         if fault in NOT_COUNTED:
             assert verdict.at is None
@@ -129,7 +143,7 @@ def test_a_queue_tries_once_more_than_it_may_retry_and_throttles_do_not_count(
 def test_without_an_end_to_retries_nothing_is_given_up_but_a_person_is_told(batch, fault, moment):
     verdict = judge_log(batch, failure(fault), ENDLESS, moment)
     assert isinstance(verdict, Again)
-    assert verdict.batch.attempt == batch.attempt + 1
+    assert [part.attempt for part in verdict.rest] == [batch.attempt + 1]
     assert verdict.blocked == (batch.attempt + 1 >= BLOCKED_AFTER)
     assert verdict.at == moment.now + ENDLESS.delay(batch.attempt + 1, moment.jitter)
 
@@ -149,13 +163,6 @@ def test_a_delay_doubles_up_to_the_longest_and_is_at_most_a_quarter_less(failure
     assert delay <= policy.backoff_seconds_max
     assert policy.delay(failures + 1, jitter) >= delay
     assert policy.delay(failures, 0.0) == longest
-
-
-@given(batches, policies, moments, st.sampled_from(sorted(Fault, key=str)))
-def test_a_request_is_answered_once(batch, policy, moment, fault):
-    verdict = judge_request(batch, failure(fault), policy, moment)
-
-    assert verdict == GiveUp(batch, Condition.EXHAUSTED, failure(fault))
 
 
 @pytest.mark.parametrize("judge", [judge_log, judge_queue])
@@ -194,7 +201,7 @@ def test_what_was_throttled_waits_the_shortest_time_each_time():
 
     verdict = judge_log(current, failure(Fault.THROTTLED), RetryPolicy(7), NOW)
 
-    assert verdict == Again(current, Instant(1_000.875))
+    assert verdict == Again((current,), Instant(1_000.875))
 
 
 def test_a_batch_of_a_queue_is_judged_by_the_run_that_was_delivered_most_often():

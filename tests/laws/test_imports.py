@@ -47,6 +47,7 @@ PLANTS = [
 STANDARD_IN_FLOW = {
     "__future__", "abc", "bisect", "collections", "dataclasses", "decimal", "enum", "functools",
     "heapq", "ipaddress", "itertools", "json", "math", "operator", "re", "types", "typing",
+    "zlib",
 }  # fmt: skip
 """What flow may have of the standard library: nothing with a clock, a file or a random number."""
 

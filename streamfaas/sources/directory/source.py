@@ -17,7 +17,9 @@ from watchfiles import awatch
 from streamfaas.flow.batch import Batch
 from streamfaas.flow.errors import StoreError, Unreachable, WorldError
 from streamfaas.flow.event import Encoding, Event
+from streamfaas.flow.invocation import Manner
 from streamfaas.flow.ledger import Ledger, QueueLedger, Receipts, Settlement
+from streamfaas.flow.partial import Style
 from streamfaas.flow.record import Instant, Lane, Record, Records, run_of_records
 from streamfaas.flow.verdict import BLOCKED_AFTER, Judge, judge_queue
 from streamfaas.sources import Arrival, Arrived, LaneView, Opened, SourceView, Spawn
@@ -87,6 +89,8 @@ class Directory:
     """
 
     kind: ClassVar[str] = "directory"
+    manner: ClassVar[Manner] = Manner.STREAM
+    style: ClassVar[Style] = Style.LISTED
 
     def __init__(
         self,
@@ -148,6 +152,17 @@ class Directory:
             assert isinstance(run.payload, Records)
             found += run.payload.between(run.first, run.last)
         return tuple(found)
+
+    def face(self, record: Record) -> tuple[Mapping[str, object], bytes | None]:
+        """The notification is the data: patterns speak of its fields."""
+        return {}, record.value
+
+    def locate(self, batch: Batch, identifier: object) -> int | None:
+        """S3 hands over one event at a time, and knows no items."""
+        return None
+
+    def request_id(self, batch: Batch) -> str | None:
+        return None
 
     def batch_info(self, batch: Batch) -> Mapping[str, Any]:
         """S3 sends its events one by one and has no such thing; ours names the objects."""
@@ -220,6 +235,9 @@ class Directory:
         del self._in_hand[settlement.lane]
         self._idle[settlement.lane] = None
         self.wake()
+
+    def durable(self, lane: Lane) -> int | None:
+        return None
 
     async def close(self) -> None:
         """Every settlement is durable already."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
-from itertools import groupby
 from typing import Any, ClassVar
 
 import anyio
@@ -18,8 +17,10 @@ from aiokafka.structs import OffsetAndMetadata
 from streamfaas.flow.batch import Batch
 from streamfaas.flow.errors import CorruptBatch, Refused, Unreachable, WorldError
 from streamfaas.flow.event import Encoding, Event
+from streamfaas.flow.invocation import Manner
 from streamfaas.flow.ledger import Checkpoint, Ledger, LogLedger, Settlement
-from streamfaas.flow.record import Lane, Record, Run, run_of
+from streamfaas.flow.partial import Style
+from streamfaas.flow.record import Lane, Payload, Record, Records, Run, run_of
 from streamfaas.flow.verdict import Judge, judge_log
 from streamfaas.sources import Arrival, Arrived, Closing, LaneView, Opened, SourceView, Spawn
 from streamfaas.sources.kafka.beginnings import begins_late, birth_note
@@ -37,7 +38,12 @@ from streamfaas.wire.kafka import (
     reach,
     translated,
 )
-from streamfaas.wire.kafka_event import kafka_batch_info, kafka_event
+from streamfaas.wire.kafka_event import (
+    kafka_batch_info,
+    kafka_event,
+    kafka_face,
+    kafka_locate,
+)
 
 COMMIT_SECONDS = 5.0
 """How long one commit may take, and how long the last one is tried for."""
@@ -71,6 +77,8 @@ class Kafka:
     """
 
     kind: ClassVar[str] = "kafka"
+    manner: ClassVar[Manner] = Manner.STREAM
+    style: ClassVar[Style] = Style.LISTED
 
     def __init__(
         self, name: str, options: KafkaOptions, *, clock: Callable[[], float], emit: Emit
@@ -102,6 +110,10 @@ class Kafka:
         return LogLedger(lane)
 
     def shape(self, batch: Batch) -> Event:
+        """Raw where the batch is as it came: the worker looks into it. What somebody has looked
+        into already, or picked records from, is JSON."""
+        if not batch.unbroken or any(isinstance(run.payload, Records) for run in batch.runs):
+            return Event(Encoding.JSON, (self.event(batch),))
         place = place_of(batch.lane)
         describe = {
             "topic": place.topic,
@@ -118,11 +130,23 @@ class Kafka:
         return kafka_event(place.topic, place.partition, self._servers, self.records(batch))
 
     def records(self, batch: Batch) -> tuple[Record, ...]:
-        return tuple(
-            record
-            for payload, first, last in _stretches(batch.runs)
-            for record in look(batch.lane, payload, first, last)
-        )
+        found: list[Record] = []
+        for payload, first, last in _stretches(batch.runs):
+            if isinstance(payload, Records):
+                found += payload.between(first, last)
+            else:
+                found += look(batch.lane, payload, first, last)
+        return tuple(found)
+
+    def face(self, record: Record) -> tuple[Mapping[str, object], bytes | None]:
+        place = place_of(record.lane)
+        return kafka_face(place.topic, place.partition, record)
+
+    def locate(self, batch: Batch, identifier: object) -> int | None:
+        return kafka_locate(batch, identifier)
+
+    def request_id(self, batch: Batch) -> str | None:
+        return None
 
     def batch_info(self, batch: Batch) -> Mapping[str, Any]:
         try:
@@ -222,6 +246,10 @@ class Kafka:
             self._late += 1  # somebody else has the partition now, and may have run it again
         else:
             partition.settled = max(partition.settled, settlement.position + 1)
+
+    def durable(self, lane: Lane) -> int | None:
+        partition = self._partitions.get(lane)
+        return None if partition is None else partition.committed - 1
 
     async def closed(self, lane: Lane) -> None:
         self._leaving.discard(lane)
@@ -441,13 +469,23 @@ def place_of(lane: Lane) -> TopicPartition:
 def raw_parts(batch: Batch) -> Iterator[memoryview]:
     """The record batches that a worker needs, each once, though a cut may lie within one."""
     for payload, first, last in _stretches(batch.runs):
+        assert isinstance(payload, RawBatches)
         yield from payload.raw(first, last)
 
 
-def _stretches(runs: Iterable[Run]) -> Iterator[tuple[RawBatches, int, int]]:
-    """Payloads with the positions wanted of them; pieces of one payload are put together again."""
-    for _, pieces in groupby(runs, key=lambda run: id(run.payload)):
-        same = list(pieces)
-        payload = same[0].payload
-        assert isinstance(payload, RawBatches)
-        yield payload, same[0].first, same[-1].last
+def _stretches(runs: Iterable[Run]) -> Iterator[tuple[RawBatches | Records, int, int]]:
+    """Payloads with the positions wanted of them; neighbouring pieces of one payload are put
+    together again."""
+    wanted: list[Run] = []
+    for run in runs:
+        if wanted and (run.payload is not wanted[0].payload or run.first != wanted[-1].last + 1):
+            yield _known(wanted[0].payload), wanted[0].first, wanted[-1].last
+            wanted = []
+        wanted.append(run)
+    if wanted:
+        yield _known(wanted[0].payload), wanted[0].first, wanted[-1].last
+
+
+def _known(payload: Payload) -> RawBatches | Records:
+    assert isinstance(payload, RawBatches | Records)
+    return payload

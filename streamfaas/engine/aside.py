@@ -1,0 +1,300 @@
+"""What of a lane goes to destinations: intended, sent, and known until it cannot come again."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Protocol
+
+from streamfaas.destinations import HOPS_MAX, Destination, Letter
+from streamfaas.flow.batch import Batch
+from streamfaas.flow.errors import CorruptBatch, StoreError, Unreachable, WorldError
+from streamfaas.flow.invocation import Manner
+from streamfaas.flow.outcome import Failure, Fault, Outcome, Success
+from streamfaas.flow.record import Instant, Record, Run
+from streamfaas.flow.sift import spared
+from streamfaas.flow.verdict import Condition, deliveries
+from streamfaas.store import intents
+from streamfaas.store.intents import Intent
+from streamfaas.telemetry import signals
+from streamfaas.wire import documents
+from streamfaas.wire.documents import AsyncEnding, StreamEnding
+
+if TYPE_CHECKING:
+    from streamfaas.engine.lane import LaneRunner
+    from streamfaas.engine.strand import Strand
+
+
+class Outbox(Protocol):
+    """Where letters are kept until they are delivered: see `store.outbox`."""
+
+    async def intend(self, intent: Intent) -> None: ...
+    async def delivered(self, id_: str) -> None: ...
+    async def guarding(self, mapping: str, lane: str) -> tuple[Intent, ...]: ...
+    async def settled(self, mapping: str, lane: str, upto_position: int) -> None: ...
+    async def settled_ids(self, ids: Sequence[str]) -> None: ...
+
+
+class Aside:
+    """The letters of one lane.
+
+    A letter is written down before it is sent, and only once it is delivered are its records
+    finished with. Until that is durable it guards them: if they come again, because the daemon was
+    killed in between, the letter is sent if it was not, and the function does not run again.
+    """
+
+    def __init__(self, lane: LaneRunner) -> None:
+        self.guards: list[Intent] = []
+        """Letters of an earlier life of the lane whose records have not come again yet."""
+        self._lane = lane
+        self._outbox = lane.around.outbox
+        self._ordered = True
+        self._delivered: list[Intent] = []  # in this life, and not known to be settled
+
+    async def open(self, *, ordered: bool) -> None:
+        """What is still on its way. Positions of a log are its lane's, those of a queue belong to
+        the whole mapping."""
+        self._ordered = ordered
+        if self._outbox is not None:
+            try:
+                await self._forget()
+                self.guards = list(await self._outbox.guarding(self._mapping, self._scope))
+            except StoreError as error:
+                raise Unreachable(str(error)) from error
+
+    def spare(self, run: Run) -> list[Run]:
+        """A run in pieces: of what a letter speaks of nothing is left to be run."""
+        return spared(run, sorted(each for guard in self.guards for each in guard.ranges))
+
+    async def resume(self, batch: Batch, strand: Strand) -> bool:
+        """Sends the letters about a batch that an earlier life has not. False: closed first."""
+        for guard in [guard for guard in self.guards if _about(guard, batch)]:
+            if guard.state == intents.INTENDED:
+                letters = tuple(
+                    Letter(each.id, each.document, each.key, guard.hops) for each in guard.letters
+                )
+                to = self._destination(guard.kind, letters)
+                if not await self._send(guard, letters, to, strand):
+                    return False
+            if guard.ranges[-1][1] <= batch.last:
+                self.guards.remove(guard)
+                self._delivered.append(guard)
+        return True
+
+    async def settled(self, batch: Batch) -> None:
+        """The source has been told that the batch is finished with."""
+        if not self._delivered:
+            return
+        assert self._outbox is not None
+        if self._ordered:
+            await self._forget()
+        elif mine := [each for each in self._delivered if _about(each, batch)]:
+            await self._outbox.settled_ids([each.id for each in mine])
+            self._delivered = [each for each in self._delivered if each not in mine]
+
+    # -- what becomes a letter
+
+    async def give_up(
+        self, batch: Batch, condition: str, outcome: Failure | None, strand: Strand
+    ) -> bool:
+        """Until the failure destination has it. False: the lane was closed first."""
+        policy = self._lane.policy
+        letters, intent = self._failure(batch, condition, outcome, strand, policy.set_aside)
+        to = policy.set_aside
+        if letters[0].hops > HOPS_MAX and to is not policy.last_resort:
+            to = policy.last_resort
+            condition = Condition.RECURSIVE
+            letters, intent = self._failure(batch, condition, outcome, strand, to)
+        if not await self._deliver(intent, letters, to, strand):
+            return False
+        self._lane.around.emit(
+            signals.BatchSetAside(
+                self._lane.lane, batch.first, batch.last, batch.count, condition, to.name
+            )
+        )
+        return True
+
+    async def succeeded(self, batch: Batch, outcome: Success, strand: Strand) -> bool:
+        """Until the success destination, where there is one, has the answer."""
+        to = self._lane.policy.on_success
+        if to is None:
+            return True
+        ending = self._ending(batch, documents.SUCCESS, outcome, strand)
+        if isinstance(ending, AsyncEnding):
+            letters = documents.async_letters(ending)
+        else:
+            letters = documents.success_letters(ending, per_record=to.per_record)
+        if letters[0].hops > HOPS_MAX:  # a chain that goes round ends here, where it can be seen
+            return await self.give_up(batch, Condition.RECURSIVE, None, strand)
+        intent = self._intent(batch, intents.SUCCESS, documents.SUCCESS, letters, to)
+        return await self._deliver(intent, letters, to, strand)
+
+    def _failure(
+        self,
+        batch: Batch,
+        condition: str,
+        outcome: Failure | None,
+        strand: Strand,
+        to: Destination,
+    ) -> tuple[tuple[Letter, ...], Intent]:
+        ending = self._ending(batch, condition, outcome, strand)
+        if isinstance(ending, AsyncEnding):
+            letters, event = documents.async_letters(ending), ending.event
+        else:
+            letters = documents.failure_letters(ending, per_record=to.per_record)
+            event = ending.payload or b""
+        intent = self._intent(batch, intents.FAILURE, condition, letters, to)
+        return letters, replace(intent, event=event or None)
+
+    def _ending(
+        self, batch: Batch, condition: str, outcome: Outcome | None, strand: Strand
+    ) -> StreamEnding | AsyncEnding:
+        lane, source = self._lane, self._lane.source
+        records: tuple[Record, ...] = ()
+        payload: bytes | None = None
+        try:
+            records = source.records(batch)
+            payload = source.event(batch)
+        except CorruptBatch:  # it cannot be shown, but its positions are in the document
+            pass
+        tries = max(batch.tries, deliveries(batch))
+        # what grew too old before it ever ran counts as run once, as on AWS
+        invokes = max(1, tries) if condition in _NOT_NOW else tries + 1
+        if source.manner is Manner.ASYNC:
+            return AsyncEnding(
+                condition=condition,
+                invokes=invokes,
+                outcome=outcome,
+                request_id=strand.request_id,
+                function_arn=lane.policy.function_arn,
+                event=payload or b"",
+                at=lane.around.wall(),
+            )
+        reported = isinstance(outcome, Failure) and outcome.fault is Fault.REPORT
+        return StreamEnding(
+            batch=batch,
+            condition=condition,
+            invokes=invokes,
+            outcome=None if condition == Condition.TOO_OLD else outcome,
+            request_id=strand.request_id,
+            function_arn=lane.policy.function_arn,
+            batch_info=source.batch_info(batch),
+            payload=payload,
+            at=lane.around.wall(),
+            records=records,
+            function_error=None if reported else documents.UNHANDLED,
+        )
+
+    def _intent(
+        self,
+        batch: Batch,
+        kind: intents.Kind,
+        condition: str,
+        letters: Sequence[Letter],
+        to: Destination,
+    ) -> Intent:
+        return Intent(
+            id=letters[0].id if len(letters) == 1 else f"{letters[0].id}+{len(letters) - 1}",
+            mapping=self._mapping,
+            lane=self._scope,
+            ranges=_ranges(batch),
+            destination=to.name,
+            kind=kind,
+            condition=condition,
+            count=batch.count,
+            letters=tuple(intents.Letter(each.id, each.key, each.document) for each in letters),
+            event=None,
+            made_ms=int(self._lane.around.wall() * 1000),
+            hops=letters[0].hops,
+        )
+
+    # -- and is delivered
+
+    async def _deliver(
+        self, intent: Intent, letters: Sequence[Letter], to: Destination, strand: Strand
+    ) -> bool:
+        outbox = self._outbox
+        if outbox is not None:
+            if not await self._until(lambda: outbox.intend(intent), strand, _STORE):
+                return False
+            self._delivered.append(intent)
+        return await self._send(intent, letters, to, strand)
+
+    async def _send(
+        self, intent: Intent, letters: Sequence[Letter], to: Destination, strand: Strand
+    ) -> bool:
+        outbox = self._outbox
+        if not await self._until(lambda: to.send(letters), strand, to.name):
+            return False
+        # that it was sent is remembered even if the lane was closed in the meantime
+        return outbox is None or await self._until(
+            lambda: outbox.delivered(intent.id), strand, _STORE, tries_min=1
+        )
+
+    async def _until(
+        self,
+        step: Callable[[], Awaitable[None]],
+        strand: Strand,
+        name: str,
+        *,
+        tries_min: int = 0,
+    ) -> bool:
+        """Until a step succeeds. False: the lane was closed first."""
+        around, failures = self._lane.around, 0
+        while not self._lane.closing or failures < tries_min:
+            try:
+                await step()
+            except (WorldError, StoreError) as error:
+                failures += 1
+                pause = self._lane.policy.retry.delay(failures, around.jitter())
+                around.emit(signals.DestinationFailed(self._lane.lane, name, str(error), pause))
+                strand.held_up(f"destination: {error}")
+                await strand.wait_until(Instant(around.clock() + pause))
+            else:
+                return True
+        return False
+
+    async def _forget(self) -> None:
+        """What is below a durable checkpoint never comes again."""
+        upto = self._lane.source.durable(self._lane.lane)
+        if self._outbox is not None and self._ordered and upto is not None:
+            first = self._delivered[0].ranges[-1][1] if self._delivered else upto
+            if upto >= first:
+                await self._outbox.settled(self._mapping, self._scope, upto)
+                self._delivered = [e for e in self._delivered if e.ranges[-1][1] > upto]
+
+    def _destination(self, kind: intents.Kind, letters: Sequence[Letter]) -> Destination:
+        policy = self._lane.policy
+        if letters[0].hops > HOPS_MAX:
+            return policy.last_resort
+        if kind == intents.SUCCESS and policy.on_success is not None:
+            return policy.on_success
+        return policy.set_aside
+
+    @property
+    def _mapping(self) -> str:
+        return self._lane.lane.source
+
+    @property
+    def _scope(self) -> str:
+        return self._lane.lane.name if self._ordered else ""
+
+
+_STORE = "the local store"
+_NOT_NOW = frozenset({Condition.TOO_OLD, Condition.SKIPPED})
+"""Conditions that come up between two invocations, and not by one."""
+
+
+def _about(intent: Intent, batch: Batch) -> bool:
+    return any(first <= batch.last and batch.first <= last for first, last in intent.ranges)
+
+
+def _ranges(batch: Batch) -> tuple[tuple[int, int], ...]:
+    """The stretches of positions that a batch accounts for, neighbours as one."""
+    found: list[tuple[int, int]] = []
+    for run in batch.runs:
+        if found and found[-1][1] + 1 == run.first:
+            found[-1] = (found[-1][0], run.last)
+        else:
+            found.append((run.first, run.last))
+    return tuple(found)

@@ -1,0 +1,349 @@
+"""One strand of a lane, batch by batch in order: take, shape, dispatch, judge, settle."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from streamfaas.flow import age, partial
+from streamfaas.flow.batch import Batch, Batcher
+from streamfaas.flow.errors import CorruptBatch
+from streamfaas.flow.event import EVENT_BYTES_MAX, Encoding
+from streamfaas.flow.invocation import Invocation, Manner
+from streamfaas.flow.outcome import Failure, Fault, Outcome, Success
+from streamfaas.flow.partial import Partial
+from streamfaas.flow.record import Instant, Run
+from streamfaas.flow.verdict import (
+    Again,
+    Condition,
+    Done,
+    GiveUp,
+    Moment,
+    Release,
+    Reread,
+    Verdict,
+    deliveries,
+)
+from streamfaas.telemetry import signals
+
+if TYPE_CHECKING:
+    from streamfaas.engine.lane import LaneRunner
+
+
+@dataclass(slots=True)
+class StrandStatus:
+    """How the strand stands, for people to look at. `blocked` outlives `state`, which tells of the
+    moment (a blocked batch that is being tried again runs)."""
+
+    state: str = "idle"  # idle, running, retrying, blocked, closing
+    blocked: bool = False
+    attempt: int = 0
+    in_flight: int = 0
+    reason: str = ""
+    again_at: Instant | None = None
+
+
+class Strand:
+    """Runs the batches of its lane one at a time and in order. A lane has one strand, or, with
+    key-ordered parallelism, several, each with keys of its own."""
+
+    def __init__(self, lane: LaneRunner, number: int) -> None:
+        self.number = number
+        self.status = StrandStatus()
+        self.batcher = Batcher(lane.policy.batch)
+        self.request_id = ""
+        self._lane = lane
+        self._policy = lane.policy
+        self._around = lane.around
+        self._source = lane.source
+        self._pending: deque[Batch] = deque()  # what of the batch in hand has yet to run
+        self._busy = False
+        self._streak = 0  # failures in a row of parts of the batch in hand
+        self._skipping: Batch | None = None  # what a person wants to be given up
+        self._wakened: asyncio.Future[None] | None = None
+
+    @property
+    def idle(self) -> bool:
+        return not self._busy and not self.batcher
+
+    @property
+    def full(self) -> bool:
+        """A whole batch is waiting."""
+        policy, batcher = self._policy.batch, self.batcher
+        return (
+            batcher.held_records >= policy.records_max
+            or batcher.held_event_bytes >= policy.event_bytes_max
+        )
+
+    def offer(self, run: Run) -> None:
+        self.batcher.offer(run, self._around.clock())
+        self.wake()
+
+    def drop(self) -> int:
+        """Forgets what waits: it will be read again. How many records that is."""
+        dropped = sum(batch.count for batch in self._pending) + self.batcher.held_records
+        self._pending.clear()
+        self.batcher.drop()
+        return dropped
+
+    def skip(self) -> Batch | None:
+        """Gives up the batch that waits to be tried again, if there is one."""
+        waiting = self.status.again_at is not None and bool(self._pending)
+        self._skipping = self._pending[0] if waiting else None
+        if waiting:
+            self.wake()
+        return self._skipping
+
+    async def run(self) -> None:
+        while (batch := await self._next_batch()) is not None:
+            self._busy, self._streak = True, 0
+            self._pending.append(batch)
+            while self._pending and not self._lane.closing:
+                await self._step(self._pending.popleft())
+            self._busy = False
+            self._lane.rested()
+
+    async def _step(self, batch: Batch) -> None:
+        if batch.count == 0:  # nothing to run, but the checkpoint moves
+            await self._settle(batch)
+            return None
+        if batch is self._skipping:
+            return await self._give_up(GiveUp(batch, Condition.SKIPPED, None))
+        if (young := await self._without_overdue(batch)) is not batch:
+            if young is not None:
+                self._pending.appendleft(young)
+            return None
+        outcome = await self._invoke(batch)
+        batch = self._ran(batch, outcome)
+        told = self._read(batch, outcome)
+        self._streak = self._streak + 1 if batch.origin and not isinstance(told, Success) else 0
+        around = self._around
+        moment = Moment(around.clock(), around.jitter(), around.wall(), self._streak)
+        verdict = self._source.judge(batch, told, self._policy.retry, moment)
+        if isinstance(verdict, Done):
+            await self._succeed(verdict.batch, outcome)
+        else:
+            await self._carry_out(verdict, told, outcome)
+        return None
+
+    async def _carry_out(self, verdict: Verdict, told: Outcome | Partial, outcome: Outcome) -> None:
+        """A verdict on a batch that has not, or not all, succeeded."""
+        done = None if isinstance(verdict, Done | Reread) else verdict.done
+        if done is not None and not await self._succeed(done, outcome):
+            return
+        match verdict:
+            case Again(rest, at, blocked):
+                self._pending.extendleft(reversed(rest))
+                await self._pause(rest, told, at, blocked=blocked)
+            case Release():
+                await self._give_back(verdict, told)
+            case Reread(damaged, at, blocked):
+                await self._pause((damaged,), told, at, blocked=blocked)
+                if not self._lane.closing:
+                    await self._lane.read_again(damaged)
+            case GiveUp():
+                await self._give_up(verdict)
+
+    # -- the steps
+
+    async def _next_batch(self) -> Batch | None:
+        while not self._lane.closing:
+            batch = self.batcher.take(self._around.clock())
+            if batch is not None:
+                self._lane.on_room(self._lane.lane)
+                return batch
+            if self.status.state != "idle":
+                self.status.state = "idle"
+            await self._wait(self.batcher.deadline)
+        self.status.state = "closing"
+        return None
+
+    async def _without_overdue(self, batch: Batch) -> Batch | None:
+        """The batch, if none of its records has grown too old; else what of it is left to run once
+        those are given up."""
+        limit, wall = self._policy.retry.age_seconds_max, self._around.wall()
+        if limit is None or not age.has_overdue(batch, limit, wall):
+            return batch
+        try:
+            old, young = age.overdue(batch, self._source.records(batch), limit, wall)
+        except CorruptBatch:  # its run will find that too, and what to do
+            return batch
+        if old is None:
+            return batch
+        asynchronous = self._source.manner is Manner.ASYNC
+        condition = Condition.ASYNC_TOO_OLD if asynchronous else Condition.TOO_OLD
+        await self._give_up(GiveUp(old, condition, None))
+        return young
+
+    async def _invoke(self, batch: Batch) -> Outcome:
+        around, status, policy = self._around, self.status, self._policy
+        self.request_id = self._source.request_id(batch) or around.request_id()
+        status.in_flight, status.again_at = batch.count, None
+        if not status.blocked:
+            status.state = "retrying" if batch.attempt else "running"
+        outcome: Outcome
+        try:
+            event = self._lane.shape(batch)
+        except CorruptBatch as damage:
+            outcome = Failure(Fault.CORRUPT, "CorruptBatch", str(damage))
+        else:
+            if event.encoding is Encoding.JSON and event.size_bytes > EVENT_BYTES_MAX:
+                said = f"an event of {event.size_bytes} bytes, {EVENT_BYTES_MAX} are the most"
+                outcome = Failure(Fault.OVERSIZE, "Event.TooLarge", said)
+            else:
+                outcome = await around.dispatch(
+                    Invocation(
+                        self.request_id,
+                        policy.function,
+                        event,
+                        lane=self._lane.lane,
+                        attempt=batch.attempt,
+                    )
+                )
+        status.in_flight = 0
+        self._lane.status.batches += 1
+        self._lane.status.failures += isinstance(outcome, Failure)
+        around.emit(
+            signals.InvocationEnded(
+                self.request_id,
+                policy.function,
+                self._lane.lane,
+                batch.count,
+                batch.first,
+                batch.last,
+                batch.attempt,
+                outcome,
+            )
+        )
+        return outcome
+
+    def _ran(self, batch: Batch, outcome: Outcome) -> Batch:
+        """The part of the batch that took part; the rest has not run and goes next."""
+        until = outcome.until
+        if until is not None and batch.first < until <= batch.last:
+            head, tail = batch.cut(until)
+            assert head is not None
+            assert tail is not None
+            self._pending.appendleft(replace(tail, attempt=0, splits=0, origin=0))
+            batch = head
+        if isinstance(outcome, Failure) and outcome.fault is Fault.CORRUPT:
+            batch = replace(batch, attempt=self._lane.damaged(batch))
+        return batch
+
+    def _read(self, batch: Batch, outcome: Outcome) -> Outcome | Partial:
+        if not self._policy.partial or isinstance(outcome, Failure):
+            return outcome
+        return partial.read(outcome, batch, self._source.style, self._source.locate)
+
+    async def _succeed(self, batch: Batch, outcome: Outcome) -> bool:
+        """The function is done with the batch. False: the lane was closed first."""
+        lane, wanted = self._lane, self._policy.on_success is not None and batch.count
+        if wanted and isinstance(outcome, Success):
+            sent = await lane.aside.succeeded(batch, outcome, self)
+        else:
+            sent = True
+        lane.status.records += batch.count if sent else 0
+        return sent and await self._settle(batch)
+
+    async def _settle(self, batch: Batch) -> bool:
+        if not await self._lane.settle(batch, self):
+            return False
+        status = self.status
+        status.attempt = 0
+        if status.blocked:
+            status.blocked = False
+            self._around.emit(signals.LaneHealed(self._lane.lane))
+        if not self._lane.closing:
+            status.state, status.reason = "running", ""
+        return True
+
+    async def _give_up(self, verdict: GiveUp) -> None:
+        self._skipping = None
+        self._pending.extendleft(reversed(verdict.rest))
+        lost, condition, status = verdict.lost, verdict.condition, self._lane.status
+        if await self._lane.aside.give_up(lost, condition, verdict.failure, self):
+            status.set_aside += lost.count
+            status.expired += lost.count if condition in _TOO_OLD else 0
+            await self._settle(lost)
+
+    async def _give_back(self, verdict: Release, told: Outcome | Partial) -> None:
+        back, at = verdict.back, verdict.at
+        if at is not None:
+            tried = replace(back, attempt=deliveries(back) + verdict.counted)
+            self._tell(tried, told, at, blocked=verdict.blocked)
+        await self._lane.release(back, at, counted=verdict.counted)
+        # the lane goes on with others: it is the source that holds what failed
+        self.status.blocked = False
+        self.status.state, self.status.reason, self.status.attempt = "running", "", 0
+        if at is None:  # aborted or throttled: the queue may hand it out at once, we need not
+            await self._wait(Instant(self._around.clock() + self._policy.retry.backoff_seconds))
+
+    async def _pause(
+        self,
+        rest: tuple[Batch, ...],
+        outcome: Outcome | Partial,
+        at: Instant,
+        *,
+        blocked: bool,
+    ) -> None:
+        """Before what failed runs again."""
+        if len(rest) > 1:
+            sizes = tuple(part.count for part in rest)
+            self._around.emit(
+                signals.BatchSplit(self._lane.lane, rest[0].first, rest[-1].last, sizes)
+            )
+        if len(rest) == 1 or at > self._around.clock():
+            self._tell(rest[0], outcome, at, blocked=blocked)
+            self.status.again_at = at
+            while self._skipping is None and not self._lane.closing and self._around.clock() < at:
+                await self._wait(at)
+            self.status.again_at = None
+
+    def _tell(
+        self, batch: Batch, outcome: Outcome | Partial, at: Instant, *, blocked: bool
+    ) -> None:
+        failure = outcome.failure if isinstance(outcome, Partial) else outcome
+        assert isinstance(failure, Failure)
+        reason = f"{failure.type}: {failure.message}"
+        if not self._lane.closing:
+            self.status.state = "blocked" if blocked else "retrying"
+        self.status.blocked = blocked
+        self.status.attempt, self.status.reason = batch.attempt, reason
+        wait = max(0.0, at - self._around.clock())
+        self._around.emit(
+            signals.LaneRetrying(
+                self._lane.lane, batch.first, batch.last, batch.attempt, wait, blocked, reason
+            )
+        )
+
+    def held_up(self, reason: str) -> None:
+        """A destination does not take what is to be sent."""
+        self.status.state, self.status.reason, self.status.blocked = "blocked", reason, True
+
+    # -- waiting
+
+    async def wait_until(self, at: Instant) -> None:
+        """Until then, or until the lane closes."""
+        while not self._lane.closing and self._around.clock() < at:
+            await self._wait(at)
+
+    async def _wait(self, until: Instant | None) -> None:
+        """Until somebody wakes the strand, or the time has come."""
+        loop = asyncio.get_running_loop()
+        self._wakened = loop.create_future()
+        timer = None if until is None else loop.call_at(until, self.wake)
+        try:
+            await self._wakened
+        finally:
+            self._wakened = None
+            if timer is not None:
+                timer.cancel()
+
+    def wake(self) -> None:
+        if self._wakened is not None and not self._wakened.done():
+            self._wakened.set_result(None)
+
+
+_TOO_OLD = frozenset({Condition.TOO_OLD, Condition.ASYNC_TOO_OLD})
