@@ -39,8 +39,7 @@ class MappingPlan:
 
     name: str
     policy: LanePolicy
-    source_maker: Callable[[Store | None, Clock, Emit], MakeSource]
-    needs_store: bool
+    source_maker: Callable[[Store, Clock, Emit], MakeSource]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +61,6 @@ class Plan:
     @property
     def store_path(self) -> Path:
         return self.state / "streamfaas.db"
-
-    @property
-    def needs_store(self) -> bool:
-        return any(mapping.needs_store for mapping in self.mappings)
 
     def destinations(self) -> Iterable[Destination]:
         return [mapping.policy.set_aside for mapping in self.mappings]
@@ -152,7 +147,7 @@ def _mapping(
     )
     kind, options = _source_options(config, function, trigger_name, trigger)
 
-    def source_maker(store: Store | None, clock: Clock, emit: Emit) -> MakeSource:
+    def source_maker(store: Store, clock: Clock, emit: Emit) -> MakeSource:
         made: dict[str, Any] = {"clock": clock, "emit": emit}
         if kind == "directory":
             made["store"] = store
@@ -167,7 +162,7 @@ def _mapping(
 
         return make
 
-    return MappingPlan(name, policy, source_maker, needs_store=kind == "directory")
+    return MappingPlan(name, policy, source_maker)
 
 
 def _unlimited(trigger: Trigger) -> bool:

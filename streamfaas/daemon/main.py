@@ -30,6 +30,7 @@ from streamfaas.engine.requests import RequestIds
 from streamfaas.flow.errors import CannotIsolate, ConfigError, StoreError
 from streamfaas.flow.record import Instant
 from streamfaas.store import Store
+from streamfaas.store.outbox import Outbox
 from streamfaas.telemetry import signals
 from streamfaas.telemetry.console import Console
 from streamfaas.telemetry.signals import Emit, Signal
@@ -139,8 +140,7 @@ class Daemon:
             clock=clock,
         )
         try:
-            if plan.needs_store:
-                store = await Store.open(plan.store_path, emit=self.emit)
+            store = await Store.open(plan.store_path, emit=self.emit)
             server.open()
             await pool.open()
             surroundings = Surroundings(
@@ -150,6 +150,7 @@ class Daemon:
                 jitter=random.random,
                 request_id=RequestIds(),
                 emit=self.emit,
+                outbox=Outbox(store, emit=self.emit),
             )
             for spec in plan.mappings:
                 make = spec.source_maker(store, clock, self.emit)
