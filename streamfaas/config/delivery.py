@@ -120,10 +120,16 @@ class HttpDestination(Model):
     timeout: Annotated[float, forms.duration("100ms", "5m")] = Field(
         default=10.0, description="How long one answer may take."
     )
-    secret: Annotated[SecretStr | None, forms.secret()] = Field(
+    secret: Annotated[SecretStr | None, forms.signing_secret()] = Field(
         default=None,
-        description="What each request is signed with, so that the other side knows us.",
+        description="What each request is signed with, as Standard Webhooks has it, so that the "
+        "other side knows us.",
         examples=["${credential:hook-secret}"],
+    )
+    ca: Annotated[Path | None, forms.location("a PEM file")] = Field(
+        default=None,
+        description="Certificates of the authorities to trust, a PEM file. Without it: the "
+        "system's.",
     )
 
 

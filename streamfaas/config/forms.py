@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from base64 import b64decode
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,10 +26,13 @@ URL_PATTERN = r"https?://[^\s/?#@]+(/[^\s]*)?"
 
 HEADER_PATTERN = r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"
 
-OWN_HEADERS = frozenset(
-    {"connection", "content-length", "content-type", "host", "transfer-encoding"}
+OWN_HEADERS = ("webhook-", "streamfaas-")
+"""How the names of headers begin that are ours."""
+
+HOP_HEADERS = frozenset(
+    {"accept-encoding", "connection", "content-length", "host", "te", "transfer-encoding"}
 )
-"""Headers that a request has anyway."""
+"""Headers that are between us and the next machine on the way."""
 
 SECRET_HEADERS = frozenset(
     {"api-key", "authorization", "cookie", "proxy-authorization", "x-api-key", "x-auth-token"}
@@ -40,6 +44,9 @@ RESERVED = frozenset(
 )
 """Names that a function may not set, beside all that begin with AWS_LAMBDA_: those of the runtime,
 and those by which foreign code would enter every process."""
+
+KEY_BYTES = range(24, 65)
+"""Of a key that requests are signed with, as Standard Webhooks has it."""
 
 INTERPOLATED: Mapping[str, Any] = {"type": "string", "pattern": r"\$\{"}
 """The schema of what is put in from elsewhere."""
@@ -298,7 +305,7 @@ def header() -> Form:
         found = _line(value, says, 256)
         if not matching.fullmatch(found):
             fail("SF1077", f"is not {says}", "use letters, digits and -")
-        if found.lower() in OWN_HEADERS:
+        if found.lower() in HOP_HEADERS or found.lower().startswith(OWN_HEADERS):
             fail("SF1077", "is a header that streamfaas sets itself", "leave it out")
         return found
 
@@ -406,6 +413,24 @@ def secret() -> Form:
 
     schema = {"type": "string", "minLength": 1, "writeOnly": True}
     return Form("a secret; best from ${credential:name} or ${file:path}", check, schema)
+
+
+def signing_secret() -> Form:
+    """A key that requests are signed with, as a text that no output ever shows."""
+
+    def check(value: Any, base: Path) -> SecretStr:
+        found: SecretStr = plain.check(value, base)
+        try:
+            key = b64decode(found.get_secret_value().removeprefix("whsec_"), validate=True)
+        except ValueError:
+            fail("SF1084", "is not base64, with whsec_ before it", hint)
+        if len(key) not in KEY_BYTES:
+            fail("SF1084", f"holds a key of {len(key)} bytes, where 24 to 64 are wanted", hint)
+        return found
+
+    plain = secret()
+    hint = "make one: echo whsec_$(openssl rand -base64 32)"
+    return Form("whsec_ and a key in base64; best from ${credential:name}", check, plain.schema)
 
 
 def _pattern(pattern: str) -> dict[str, Any]:

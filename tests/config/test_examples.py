@@ -9,11 +9,13 @@ from streamfaas.config.check import check
 CONFIGS = Path(__file__).parents[2] / "configs"
 NAMES = ["client-key-password", "kafka-password", "client-secret", "orders-api-key", "ca.pem", "client.pem", "client.key", "token", "hook", "hook-secret"]  # fmt: skip
 
+SIGNING = "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz\n"
+
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.name)
 def test_an_example_is_valid(path, tmp_path):
     for name in NAMES:
-        (tmp_path / name).write_text("x\n")
+        (tmp_path / name).write_text(SIGNING if name == "hook-secret" else "x\n")
     environ = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
     config, problems = check(path.read_text(), name=path.name, base_dir=CONFIGS, environ=environ)
     assert config is not None, problems

@@ -54,13 +54,13 @@ def test_secrets_of_destinations_and_filters_are_in_no_output(project):  # noqa:
     config = valid(
         KAFKA + f", on_success: {HOOK}, filter: {{value: {{who: ['${{file:known}}']}}}}}}",
         project,
-        PW="hunter2",
+        PW="whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz",
     )
     trigger = config.functions["f"].triggers["t"]
     assert trigger.on_success.headers["Authorization"] == "tell"
     assert trigger.filter == ('{"value":{"who":["from-a-file"]}}',)
     shown = repr(config) + json.dumps(config.masked())
-    for secret in ("hunter2", "tell", "from-a-file"):
+    for secret in ("whsec_", "tell", "from-a-file"):
         assert secret not in shown
     assert "red" in shown
 

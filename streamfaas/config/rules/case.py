@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -118,6 +119,17 @@ def not_a_directory(path: Path) -> str:
 def not_a_file(path: Path) -> str:
     """Why not, or nothing."""
     return _not(path, stat.S_ISREG, "is not a file")
+
+
+def readable(case: Case, path: document.Path, file: Path | None) -> Iterator[Problem]:
+    """Why a certificate, key or token file cannot be read, if there is one."""
+    if file is None:
+        return
+    wrong = not_a_file(file)
+    if wrong:
+        yield case.tell("SF1075", path, f"{file} {wrong}")
+    elif not os.access(file, os.R_OK):
+        yield case.tell("SF1075", path, f"{file} may not be read", f"chmod or chown {file}")
 
 
 def _not(path: Path, is_kind: Callable[[int], bool], otherwise: str) -> str:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from pathlib import Path
 
 from streamfaas.config import document, keys
 from streamfaas.config.delivery import KafkaDestination
 from streamfaas.config.document import Scalar, Table
-from streamfaas.config.rules.case import Case, is_loopback, not_a_file, of_kind
+from streamfaas.config.rules.case import Case, is_loopback, of_kind, readable
 from streamfaas.config.spec import KafkaConnection, KafkaTrigger, Sasl, Tls
 from streamfaas.flow.errors import Problem
 
@@ -36,7 +34,7 @@ def _connections(case: Case) -> Iterator[Problem]:
 
 def _tls(case: Case, path: document.Path, tls: Tls) -> Iterator[Problem]:
     for name in ("ca", "certificate", "key"):
-        yield from _file(case, (*path, name), getattr(tls, name))
+        yield from readable(case, (*path, name), getattr(tls, name))
     if (tls.key is None) != (tls.certificate is None):
         there, missing = ("key", "certificate") if tls.key else ("certificate", "key")
         yield case.tell("SF1075", (*path, there), f"there is a {there} but no {missing}")
@@ -63,7 +61,7 @@ def _sasl(
     elif not tokens and missing:
         message = f"{sasl.mechanism} wants {' and '.join(missing)}"
         yield case.tell("SF1074", path, message, key=True)
-    yield from _file(case, (*path, "token_file"), sasl.token_file)
+    yield from readable(case, (*path, "token_file"), sasl.token_file)
     far = not all(is_loopback(broker) for broker in connection.brokers)
     if connection.tls is None and far:
         message = "what is said here crosses the network in the clear: there is no tls"
@@ -73,16 +71,6 @@ def _sasl(
         where = (*path, "token_endpoint", "url")
         message = "the client's secret crosses the network in the clear"
         yield case.tell("SF1091", where, message, "use https", warning=True)
-
-
-def _file(case: Case, path: document.Path, file: Path | None) -> Iterator[Problem]:
-    if file is None:
-        return
-    wrong = not_a_file(file)
-    if wrong:
-        yield case.tell("SF1075", path, f"{file} {wrong}")
-    elif not os.access(file, os.R_OK):
-        yield case.tell("SF1075", path, f"{file} may not be read", f"chmod or chown {file}")
 
 
 def _secrets(case: Case) -> Iterator[Problem]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from streamfaas.config.delivery import FunctionDestination, HttpDestination, KafkaDestination
-from streamfaas.config.rules.case import Case, is_loopback, missing
+from streamfaas.config.rules.case import Case, is_loopback, missing, readable
 from streamfaas.flow.errors import Problem
 
 
@@ -20,13 +20,16 @@ def _named(case: Case) -> Iterator[Problem]:
     yield from missing(case, "connections", connections)
 
 
-def _in_the_clear(case: Case) -> Iterator[Problem]:
+def _addresses(case: Case) -> Iterator[Problem]:
     for path, destination in case.config.destinations():
-        if isinstance(destination, HttpDestination) and destination.url.startswith("http://"):
+        if not isinstance(destination, HttpDestination):
+            continue
+        yield from readable(case, (*path, "ca"), destination.ca)
+        if destination.url.startswith("http://"):
             host = destination.url.removeprefix("http://").split("/")[0]
             if not is_loopback(host):
                 message = "records cross the network in the clear"
                 yield case.tell("SF1091", (*path, "url"), message, "use https", warning=True)
 
 
-RULES = (_named, _in_the_clear)
+RULES = (_named, _addresses)
