@@ -12,7 +12,7 @@ from streamfaas.config.document import MASK, Items, Scalar, Table
 from streamfaas.flow.errors import Problem
 
 _SHOWN_MAX = 60
-_OF_KEYS = ("missing", "extra_forbidden")
+_OF_KEYS = ("missing", "extra_forbidden", "SF1085")
 """Errors about a key, whatever its value."""
 
 _BARE = re.compile(r"[\x21-\x7e]+", re.ASCII)
@@ -44,7 +44,7 @@ def _read(error: Mapping[str, Any]) -> tuple[document.Path, str]:
             kind = str(next(parts, kind))
     if path[-1:] == ("[key]",):
         path = path[:-1]
-    return path + tuple(error.get("ctx", {}).get("inside", ())), kind
+    return path + tuple(error.get("ctx", {}).get("inside") or ()), kind
 
 
 def shown(value: Any) -> str:
@@ -79,7 +79,7 @@ def _complaint(root: Table, error: Mapping[str, Any]) -> Problem | None:
         return None  # its ${…} could not be filled in, which has been told
     of_key = error["loc"][-1:] == ("[key]",)
     hidden = isinstance(node, Scalar) and node.hidden
-    value = MASK if (hidden or keys.is_secret(path)) and not of_key else shown(_input(error, node))
+    value = MASK if (hidden or keys.is_secret(path)) and not of_key else shown(error["input"])
     at_key = of_key or error["type"] in _OF_KEYS
     code, message, hint = _words(error, path, kind, value)
     if error["type"] == "union_tag_invalid":
@@ -98,12 +98,6 @@ def _standing(root: Table, path: document.Path) -> document.Path:
     return path
 
 
-def _input(error: Mapping[str, Any], node: document.Node | None) -> Any:
-    """What is wrong: the value, or what is inside of it."""
-    inside = error.get("ctx", {}).get("inside")
-    return document.plain(node) if inside and node is not None else error["input"]
-
-
 def _words(
     error: Mapping[str, Any], path: document.Path, kind: str, value: str
 ) -> tuple[str, str, str]:
@@ -116,7 +110,8 @@ def _words(
         return "SF1078", useless, ""
     if wrong.startswith("SF"):
         told = error["ctx"]
-        return wrong, f"{value} {told['message']}", told["hint"]
+        message = told["message"]
+        return wrong, message if told["inside"] is not None else f"{value} {message}", told["hint"]
     match wrong:
         case "missing":
             return _missing(path)

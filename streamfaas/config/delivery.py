@@ -11,9 +11,7 @@ from pydantic import AfterValidator, Field, SecretStr
 
 from streamfaas.config import filters, forms
 from streamfaas.config.model import Alone, Model, Words, none
-
-FILTERS_MAX = 10
-"""Patterns of one trigger, as on Lambda."""
+from streamfaas.flow.pattern import PATTERNS_MAX
 
 
 class Batch(Model):
@@ -153,8 +151,11 @@ OnFailure: TypeAlias = Annotated[
 OnSuccess: TypeAlias = Annotated[
     Destination | None, Field(description="Where the answers to batches go.")
 ]
-Filters: TypeAlias = Annotated[
-    tuple[Annotated[str, filters.pattern()], ...], Alone(), Field(max_length=FILTERS_MAX)
+RecordFilter: TypeAlias = Annotated[
+    tuple[Annotated[str, filters.pattern("record")], ...], Alone(), Field(max_length=PATTERNS_MAX)
+]
+EventFilter: TypeAlias = Annotated[
+    tuple[Annotated[str, filters.pattern("event")], ...], Alone(), Field(max_length=PATTERNS_MAX)
 ]
 
 

@@ -3,31 +3,60 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from streamfaas.config.document import Hidden
-from streamfaas.config.forms import Form, fail
+from streamfaas.config.forms import Form, fail, nearest
+from streamfaas.flow import json_text
+from streamfaas.flow.errors import BadPattern
+from streamfaas.flow.pattern import CHARACTERS_MAX, OR, compile_pattern
 
-TEXT_MAX = 4_096
-"""Characters of one pattern, as on Lambda."""
+FIELDS: Mapping[str, tuple[str, ...]] = {
+    "record": (
+        *("value", "key", "headers", "topic", "partition", "offset"),
+        *("timestamp", "timestampType"),
+    ),
+    "event": (
+        *("s3", "eventName", "eventTime", "eventSource", "eventVersion", "awsRegion"),
+        *("userIdentity", "requestParameters", "responseElements"),
+    ),
+}
+"""What a pattern may ask for: the fields of a Kafka record, and of a directory's event."""
+
+_EXAMPLES = {
+    "record": "{value: {status: [paid]}}",
+    "event": "{s3: {object: {key: [{suffix: .jpg}]}}}",
+}
+
+_HINTS = {
+    "record": "what is in a record's JSON stands below value: {{value: {{{}: …}}}}",
+    "event": f"known here: {', '.join(FIELDS['event'])}",
+}
 
 
-def pattern() -> Form:
-    """A pattern of the records that are wanted."""
-    says = "a pattern, as in {value: {status: [paid]}}, or its JSON"
-    text = {"type": "string", "minLength": 2, "maxLength": TEXT_MAX}
-    return Form(says, _check, {"anyOf": [{"type": "object"}, text]})
+def pattern(of: Literal["record", "event"]) -> Form:
+    """A pattern of the records, or events, that are wanted."""
+    says = f"a pattern, as in {_EXAMPLES[of]}, or its JSON"
 
+    def check(value: Any, _base: Path) -> str:
+        if not isinstance(value, dict | str):
+            fail("SF1080", f"is not {says}")
+        text = value if isinstance(value, str) else _written(value)
+        try:
+            compile_pattern(text)
+        except BadPattern as bad:
+            _refuse("SF1080", value, bad)
+        for path in _asked(json_text.read(text), ()):
+            field = str(path[-1]).partition(".")[0]
+            if field not in FIELDS[of]:
+                hint = nearest(field, FIELDS[of]) or _HINTS[of].format(field)
+                _refuse("SF1085", value, BadPattern(f"no {of} has a field {field}", path, hint))
+        return Hidden(text) if any(isinstance(each, Hidden) for each in _values(value)) else text
 
-def _check(value: Any, _base: Path) -> str:
-    if not isinstance(value, dict | str):
-        fail("SF1080", "is not a pattern", "write a mapping, as in {value: {status: [paid]}}")
-    text = value if isinstance(value, str) else _written(value)
-    if len(text) > TEXT_MAX:
-        fail("SF1042", f"has {len(text):,} characters as JSON, over the limit of {TEXT_MAX:,}")
-    return Hidden(text) if any(isinstance(each, Hidden) for each in _values(value)) else text
+    text = {"type": "string", "minLength": 2, "maxLength": CHARACTERS_MAX}
+    return Form(says, check, {"anyOf": [{"type": "object"}, text]})
 
 
 def _written(value: dict[str, Any]) -> str:
@@ -35,6 +64,25 @@ def _written(value: dict[str, Any]) -> str:
         return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     except ValueError:
         fail("SF1080", "holds a number that JSON has not", "leave .inf and .nan out")
+
+
+def _refuse(code: Literal["SF1080", "SF1085"], value: Any, bad: BadPattern) -> None:
+    """In a mapping the path leads to the place in the file; in a text it can only be told."""
+    if isinstance(value, dict):
+        fail(code, bad.message, bad.hint, inside=bad.path)
+    fail(code, f"{bad.where}: {bad.message}".removeprefix(": "), bad.hint, inside=())
+
+
+def _asked(
+    fields: Mapping[str, Any], path: tuple[str | int, ...]
+) -> Iterator[tuple[str | int, ...]]:
+    """The paths of the outermost fields that a pattern asks for."""
+    for key, inner in fields.items():
+        if key == OR:
+            for at, each in enumerate(inner):
+                yield from _asked(each, (*path, key, at))
+        else:
+            yield *path, key
 
 
 def _values(value: Any) -> Iterator[Any]:

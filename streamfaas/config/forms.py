@@ -91,17 +91,21 @@ class Form:
 
 
 def fail(
-    code: LiteralString, message: str, hint: str = "", *, inside: tuple[str | int, ...] = ()
+    code: LiteralString,
+    message: str,
+    hint: str = "",
+    *,
+    inside: tuple[str | int, ...] | None = None,
 ) -> NoReturn:
     """Ends a check. The message goes on from the value, which whoever tells it puts before, or
-    masks; `inside` is the path in the value to what is wrong, where that is not all of it."""
+    masks. Where `inside` is given, the path in the value to what is wrong, it stands alone."""
     told = {"message": message, "hint": hint, "inside": inside}
     raise PydanticCustomError(code, "{message}", told)
 
 
 def fail_word(value: Any, words: tuple[str, ...]) -> NoReturn:
     """Ends a check of what is none of a few words."""
-    fail("SF1047", f"is not one of {', '.join(words)}", _nearest(value, words))
+    fail("SF1047", f"is not one of {', '.join(words)}", nearest(value, words))
 
 
 def duration(low: str, high: str, *, word: LiteralString = "") -> Form:
@@ -373,7 +377,7 @@ def start() -> Form:
         if found in ("earliest", "latest"):
             return str(found)
         if not _TIME.fullmatch(found):
-            fail("SF1050", f"is not {says}", _nearest(value, ("earliest", "latest")))
+            fail("SF1050", f"is not {says}", nearest(value, ("earliest", "latest")))
         try:
             return datetime.fromisoformat(found.upper()).astimezone(UTC)
         except (ValueError, OverflowError) as cause:
@@ -472,7 +476,8 @@ def _not_text(value: Any) -> NoReturn:
     fail("SF1044", "is not text")
 
 
-def _nearest(value: Any, words: tuple[str, ...]) -> str:
+def nearest(value: Any, words: tuple[str, ...]) -> str:
+    """A hint at the word that was probably meant, or nothing."""
     from difflib import get_close_matches
 
     near = get_close_matches(str(value).lower(), words, 1) if isinstance(value, str) else []

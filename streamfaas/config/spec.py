@@ -16,12 +16,13 @@ from streamfaas.config.delivery import (
     AnyDestination,
     Asynchronous,
     Batch,
-    Filters,
+    EventFilter,
     LogRetries,
     LogRetriesOrLambda,
     OnFailure,
     OnSuccess,
     Parallel,
+    RecordFilter,
     Retries,
     RetriesOrLambda,
 )
@@ -234,7 +235,7 @@ class KafkaTrigger(Model):
     parallel: Parallel = Field(
         default=Parallel(), description="How many batches run at the same time."
     )
-    filter: Filters = Field(
+    filter: RecordFilter = Field(
         default=(),
         description="Patterns of the records that are wanted, as Lambda's; one that matches is "
         "enough. Without it: all.",
@@ -320,7 +321,7 @@ class DirectoryTrigger(Model):
     retries: RetriesOrLambda = Field(
         default=Retries(), description="What happens when the function fails."
     )
-    filter: Filters = Field(
+    filter: EventFilter = Field(
         default=(),
         description="Patterns of the events that are wanted, as Lambda's; one that matches is "
         "enough. Without it: all.",
@@ -358,7 +359,7 @@ class MemoryTrigger(Model):
     parallel: Parallel = Field(
         default=Parallel(), description="How many batches run at the same time."
     )
-    filter: Filters = Field(
+    filter: RecordFilter = Field(
         default=(),
         description="Patterns of the records that are wanted, as Lambda's; one that matches is "
         "enough. Without it: all.",
