@@ -3,6 +3,7 @@ real one never does. Run as a program it speaks the launcher's side; imported it
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -78,11 +79,11 @@ def spawn(control, children, asked, fds, quirks):
     if pid == 0:
         control.close()
         os.setsid()
-        channel, log = fds
+        channel, answers, log = fds
         os.dup2(log, 1)
         os.dup2(log, 2)
         os.close(log)
-        live(socket.socket(fileno=channel), quirks)
+        live(Channel(channel, answers), quirks)
         os._exit(0)
     children[pid] = asked["worker"]
     for fd in fds:
@@ -109,6 +110,19 @@ def reap(control, children, quirks):
                 "cpu_seconds": 0.0,
             }
             control.send(json.dumps(said).encode())
+
+
+class Channel:
+    """Where a worker is told, and where it answers."""
+
+    def __init__(self, told, answers):
+        self.told = socket.socket(fileno=told)
+        self.answers = io.FileIO(answers, "wb")
+        self.recv, self.sendall = self.told.recv, self.answers.write
+
+    def close(self):
+        self.told.close()
+        self.answers.close()
 
 
 def live(channel, quirks):

@@ -82,9 +82,12 @@ class WorkerLost(Exception):
 
 
 class Worker:
-    def __init__(self, number: int, channel: socket.socket, log: int, pidfd: int) -> None:
+    def __init__(
+        self, number: int, channel: socket.socket, answers: int, log: int, pidfd: int
+    ) -> None:
         self.number = number
         self.channel = channel
+        self.answers = answers
         self.log = log
         self.pidfd = pidfd
         self.sequence = 0
@@ -111,10 +114,8 @@ class Worker:
     def _exactly(self, size: int) -> bytes:
         data = b""
         while len(data) < size:
-            try:
-                part = self.channel.recv(size - len(data))
-            except ConnectionResetError:
-                part = b""
+            assert select.select([self.answers], [], [], PATIENCE_SECONDS)[0], "it says nothing"
+            part = os.read(self.answers, size - len(data))
             if not part:
                 raise WorkerLost(self.output())
             data += part
@@ -191,6 +192,7 @@ class Worker:
 
     def close(self) -> None:
         self.channel.close()
+        os.close(self.answers)
         os.close(self.log)
         os.close(self.pidfd)
 
@@ -291,14 +293,17 @@ class Zygote:
         number = self.ordered
         ours, theirs = socket.socketpair()
         ours.settimeout(PATIENCE_SECONDS)
+        answers, answering = os.pipe()
         reader, writer = os.pipe()
         request = {"type": "spawn", "worker": number, "log_stream": f"stream-{number}"}
-        socket.send_fds(self.control, [json.dumps(request).encode()], [theirs.fileno(), writer])
+        ends = [theirs.fileno(), answering, writer]
+        socket.send_fds(self.control, [json.dumps(request).encode()], ends)
         theirs.close()
+        os.close(answering)
         os.close(writer)
         answer, descriptors = self.packet()
         assert answer == {"type": "spawned", "worker": number}, answer
-        worker = Worker(number, ours, reader, descriptors[0])
+        worker = Worker(number, ours, answers, reader, descriptors[0])
         self.workers.append(worker)
         return worker
 

@@ -19,7 +19,7 @@ from streamfaas.sandbox.jail import Jail
 PACKET_BYTES_MAX = 128 * 1024
 EXIT_NOT_JAILED = 4
 
-_CHANNEL_SPREAD = 64  # a worker's channel lies at most this far below its descriptor limit
+_CHANNEL_SPREAD = 64  # a worker's channel lies about this far below its descriptor limit
 
 
 class Guest(Protocol):
@@ -28,11 +28,11 @@ class Guest(Protocol):
     def furnish(self) -> None:
         """Prepares in the zygote, in the function's root, what workers then share."""
 
-    def live(self, channel: int, log_stream: str) -> NoReturn:
-        """A worker's life in its jail."""
+    def live(self, channel: int, answers: int, log_stream: str) -> NoReturn:
+        """A worker's life in its jail: what it is told comes by one, what it says goes by two."""
 
-    def tell_failure(self, channel: int, message: str) -> None:
-        """Says on the channel why there is no worker."""
+    def tell_failure(self, answers: int, message: str) -> None:
+        """Says why there is no worker."""
 
 
 class Nursery:
@@ -95,26 +95,26 @@ class Nursery:
 
     def _obey(self) -> bool:
         flags = socket.MSG_CMSG_CLOEXEC
-        data, descriptors, *_ = socket.recv_fds(self._control, PACKET_BYTES_MAX, 2, flags)
+        data, descriptors, *_ = socket.recv_fds(self._control, PACKET_BYTES_MAX, 3, flags)
         if not data:
             return False
         try:
             packet = json.loads(data)
-            channel, log = descriptors
-            self._spawn(packet["worker"], packet["log_stream"], channel, log)
+            channel, answers, log = descriptors
+            self._spawn(packet["worker"], packet["log_stream"], (channel, answers), log)
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
         return True
 
-    def _spawn(self, worker: int, log_stream: str, channel: int, log: int) -> None:
+    def _spawn(self, worker: int, log_stream: str, ends: tuple[int, int], log: int) -> None:
         try:
             process = self._fork()
         except OSError as error:
             self._send({"type": "spawn-failed", "worker": worker, "reason": explain(error)})
             return
         if process == 0:
-            self._grow_up(worker, log_stream, channel, log)
+            self._grow_up(worker, log_stream, ends, log)
         pidfd = os.pidfd_open(process)
         self._workers[pidfd] = process, worker
         self._poll.register(pidfd, select.EPOLLIN)
@@ -134,20 +134,23 @@ class Nursery:
                 kernel.enter_namespace(self._pid_namespace, kernel.NEW_NAMESPACE_PID)
         return process
 
-    def _grow_up(self, worker: int, log_stream: str, channel: int, log: int) -> NoReturn:
+    def _grow_up(self, worker: int, log_stream: str, ends: tuple[int, int], log: int) -> NoReturn:
+        channel, answers = ends
         try:
             os.dup2(log, 1)
             os.dup2(log, 2)
             self._jail.enter()
             most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-            place = max(3, most - 1 - worker % _CHANNEL_SPREAD)
+            place = max(3, most - 2 - worker % _CHANNEL_SPREAD)
             channel = fcntl.fcntl(channel, fcntl.F_DUPFD_CLOEXEC, place)
+            answers = fcntl.fcntl(answers, fcntl.F_DUPFD_CLOEXEC, channel + 1)
             kernel.close_range(3, channel - 1)
-            kernel.close_range(channel + 1)
+            kernel.close_range(channel + 1, answers - 1)
+            kernel.close_range(answers + 1)
         except OSError as error:
-            self._guest.tell_failure(channel, f"the worker could not be isolated: {explain(error)}")
+            self._guest.tell_failure(answers, f"the worker could not be isolated: {explain(error)}")
             os._exit(EXIT_NOT_JAILED)
-        self._guest.live(channel, log_stream)
+        self._guest.live(channel, answers, log_stream)
 
     def _reap(self, pidfd: int) -> None:
         process, worker = self._workers.pop(pidfd)

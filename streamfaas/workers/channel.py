@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import struct
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
 
 from streamfaas.flow.errors import ProtocolError
 from streamfaas.flow.handshake import Handshake, State, Word
@@ -15,8 +18,9 @@ from streamfaas.flow.invocation import Invocation
 HEADER = struct.Struct("<IBBHQ")
 """Length of the body, word, flags, nothing, sequence."""
 
-ANSWER = struct.Struct("<QIqI")
-"""Before the JSON of a RESULT or ERROR: handler µs, largest RSS in KiB, until or -1, kind."""
+ANSWER = struct.Struct("<IBBHQQIqI")
+"""The header of a RESULT or ERROR and what is before its JSON: handler µs, largest RSS in KiB,
+until or -1, kind."""
 
 READINESS = struct.Struct("<QI")
 """All of a READY: init µs, largest RSS in KiB."""
@@ -24,36 +28,68 @@ READINESS = struct.Struct("<QI")
 WROTE = 1
 """Flag of a RESULT or ERROR: the handler wrote to stdout or stderr."""
 
-BUFFER_BYTES = 64 * 1024
+READ_BYTES = 16 * 1024
 ERROR_BYTES_MAX = 256 * 1024
 ROOM_BYTES = 64 * 1024
 """What a RESULT may have over the largest answer."""
 
+Fields: TypeAlias = tuple[int, int, int, int, int, int, int, int, int]
+"""An `ANSWER`, taken apart."""
+
 _INVOCATION = struct.Struct("<IBBHQQHHI")  # the header and an INVOKE's own, in one go
+_take_apart: Callable[[bytes | memoryview], Fields] = ANSWER.unpack_from
+_ANSWER_SIZE = ANSWER.size - HEADER.size
 _SEND_BUFFER_BYTES = 4 * 1024 * 1024
 _SO_SNDBUFFORCE = 32
 _BUFFERS_MAX = 512  # well under the kernel's IOV_MAX
+_JOINED_BYTES_MAX = 4096  # to copy a small event is cheaper than to send it in two pieces
 _WORDS = {int(word): word for word in Word}
-_BODY_MIN = {Word.READY: READINESS.size, Word.RESULT: ANSWER.size, Word.ERROR: ANSWER.size}
+_BODY_MIN = {Word.READY: READINESS.size, Word.RESULT: _ANSWER_SIZE, Word.ERROR: _ANSWER_SIZE}
+# a member of an enum is looked up in Python, and these are needed for every call
+_INVOKE, _RESULT, _ERROR = int(Word.INVOKE), int(Word.RESULT), int(Word.ERROR)
+_IDLE, _BUSY, _DEAD = State.IDLE, State.BUSY, State.DEAD
 
-Heard = Callable[[Word, int, memoryview], None]
-"""A whole, legal word: the word, its flags, its body (only good until the call returns)."""
+Answered = Callable[[Fields, bytes], None]
+"""The invocation was answered: by a RESULT or an ERROR, with this JSON."""
+
+Heard = Callable[[Word, bytes], None]
+"""Another whole, legal word, and its body."""
 
 Lost = Callable[[ProtocolError | None], None]
 """The channel is over: at its end (None), or since the worker broke the protocol."""
 
 
-def channel_pair() -> tuple[socket.socket, socket.socket]:
-    """The daemon's end, which never blocks, and the worker's. Both take a large answer or event in
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """The descriptors of one channel: a socket on which a worker is told (a large event goes in
+    one piece), and a pipe by which it answers: a pipe is a third of the price of a socket, and a
+    reader of an answer does not wake the worker that waits for its next invocation."""
+
+    events: socket.socket
+    answers: int
+
+    def close(self) -> None:
+        self.events.close()
+        os.close(self.answers)
+
+
+def channel_ends() -> tuple[Ends, Ends]:
+    """The daemon's ends, which never block, and the worker's. The socket takes a large event in
     one go where the machine allows it: a buffer of the usual size costs 20 µs per MB."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        reading, writing = os.pipe()
+    except OSError:
+        ours.close()
+        theirs.close()
+        raise
     ours.setblocking(False)
-    for end in (ours, theirs):
-        try:
-            end.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, _SEND_BUFFER_BYTES)
-        except OSError:  # only root may go over net.core.wmem_max
-            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
-    return ours, theirs
+    os.set_blocking(reading, False)
+    try:
+        ours.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, _SEND_BUFFER_BYTES)
+    except OSError:  # only root may go over net.core.wmem_max
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
+    return Ends(ours, reading), Ends(theirs, writing)
 
 
 class Channel:
@@ -61,18 +97,18 @@ class Channel:
     the daemon allocate more than a legal word needs."""
 
     __slots__ = (
+        "_answered",
+        "_answers",
         "_begun",
-        "_buffer",
         "_caps",
+        "_events",
         "_frame",
         "_heard",
         "_loop",
         "_lost",
         "_rest",
         "_sequence",
-        "_socket",
         "_unsent",
-        "_view",
         "handshake",
         "open",
     )
@@ -80,27 +116,25 @@ class Channel:
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        end: socket.socket,
-        buffer: bytearray,
+        ends: Ends,
         answer_bytes_max: int,
         *,
+        answered: Answered,
         heard: Heard,
         lost: Lost,
     ) -> None:
-        """`buffer` is shared by all channels of a loop: a buffer of its own for each read costs
-        three times the whole call."""
         self.handshake = Handshake()
         self.open = True
         self._loop = loop
-        self._socket = end
-        self._buffer = buffer
-        self._view = memoryview(buffer)
+        self._events = ends.events
+        self._answers = ends.answers
         self._caps = {
             int(Word.READY): READINESS.size,
             int(Word.INIT_ERROR): ERROR_BYTES_MAX,
             int(Word.RESULT): answer_bytes_max + ROOM_BYTES,
             int(Word.ERROR): ERROR_BYTES_MAX,
         }
+        self._answered = answered
         self._heard = heard
         self._lost = lost
         self._sequence = 0
@@ -108,51 +142,49 @@ class Channel:
         self._frame = bytearray()  # a word larger than what one read gave
         self._rest: memoryview | None = None  # the part of it that is still to come
         self._unsent: list[memoryview] = []
-        loop.add_reader(end.fileno(), self._read)
+        loop.add_reader(ends.answers, self._read)
 
     def invoke(self, invocation: Invocation, deadline_ms: int) -> None:
         """Hands an invocation over. `ConnectionError` where the worker is gone already and has
         seen nothing of it."""
-        if self.handshake.state is State.DEAD:  # lost while idle, and not yet gone for the roster
+        handshake = self.handshake
+        if handshake.state is _IDLE:
+            handshake.state = _BUSY  # what the table says, without looking it up
+        elif handshake.state is _DEAD:  # lost while idle, and not yet gone for the roster
             raise ConnectionResetError("the worker has died")
-        self.handshake.said(Word.INVOKE)
-        self._sequence += 1
+        else:
+            handshake.said(Word.INVOKE)
+        self._sequence = sequence = self._sequence + 1
         name, event = invocation.id.encode(), invocation.event
         context, describe, parts = invocation.client_context, event.describe, event.parts
+        names, contexts, describes = len(name), len(context), len(describe)
         size = len(parts[0]) if len(parts) == 1 else sum(map(len, parts))
         # the length counts an INVOKE's own header of 16 bytes
-        length = 16 + len(name) + len(context) + len(describe) + size
-        head = (
-            _INVOCATION.pack(
-                length,
-                1,  # Word.INVOKE, whose look-up alone costs more than the packing
-                event.encoding,
-                0,
-                self._sequence,
-                deadline_ms,
-                len(name),
-                len(context),
-                len(describe),
-            )
-            + name
-            + context
-            + describe
+        length = 16 + names + contexts + describes + size
+        head = _INVOCATION.pack(
+            length, _INVOKE, event.encoding, 0, sequence, deadline_ms, names, contexts, describes
         )
-        if len(parts) < _BUFFERS_MAX:
-            sent = self._send([head, *parts])
+        if length <= _JOINED_BYTES_MAX:
+            buffers: list[bytes | memoryview] = [b"".join((head, name, context, describe, *parts))]
+        else:
+            buffers = [b"".join((head, name, context, describe)), *parts]
+        sent = 0
+        if len(buffers) <= _BUFFERS_MAX:
+            try:
+                sent = self._events.sendmsg(buffers)
+            except (BlockingIOError, InterruptedError):
+                sent = 0
             if sent == HEADER.size + length:
                 return
-        else:
-            sent = 0
-        self._unsent = _after(sent, [head, *parts])
-        self._loop.add_writer(self._socket.fileno(), self._write)
+        self._unsent = _after(sent, buffers)
+        self._loop.add_writer(self._events.fileno(), self._write)
 
     def dismiss(self) -> None:
         """Tells the worker to leave."""
         self.handshake.said(Word.EXIT)
         # a worker that cannot even be told is ended by whoever waits for it to leave
-        with contextlib.suppress(ConnectionError):
-            self._send([HEADER.pack(0, Word.EXIT, 0, 0, self._sequence)])
+        with contextlib.suppress(ConnectionError, BlockingIOError):
+            self._events.send(HEADER.pack(0, Word.EXIT, 0, 0, self._sequence))
 
     def finish(self) -> None:
         """Hears what is still there of a worker that has ended."""
@@ -160,77 +192,96 @@ class Channel:
             pass
 
     def close(self) -> None:
-        """Lets go of the descriptor. What the worker says from now on is heard by nobody."""
+        """Lets go of the descriptors. What the worker says from now on is heard by nobody."""
         if self.open:
             self.open = False
-            self._loop.remove_reader(self._socket.fileno())
-            self._loop.remove_writer(self._socket.fileno())
+            self._loop.remove_reader(self._answers)
+            self._loop.remove_writer(self._events.fileno())
             self._unsent = []
             self._rest = None
-            self._socket.close()
-
-    def _send(self, buffers: list[bytes | memoryview]) -> int:
-        try:
-            return self._socket.sendmsg(buffers)
-        except (BlockingIOError, InterruptedError):
-            return 0
+            self._events.close()
+            os.close(self._answers)
 
     def _write(self) -> None:
         try:
-            sent = self._socket.sendmsg(self._unsent[:_BUFFERS_MAX])
+            sent = self._events.sendmsg(self._unsent[:_BUFFERS_MAX])
         except (BlockingIOError, InterruptedError):
             return
         except OSError:  # the reader finds the end, and what was said before it
             sent, self._unsent = 0, []
         self._unsent = _after(sent, self._unsent)
         if not self._unsent:
-            self._loop.remove_writer(self._socket.fileno())
+            self._loop.remove_writer(self._events.fileno())
 
     def _read(self) -> bool:
         """One read. False: nothing was there."""
         rest = self._rest
         try:
-            size = self._socket.recv_into(self._buffer if rest is None else rest)
+            if rest is None:
+                data = os.read(self._answers, READ_BYTES)
+                size = len(data)
+            else:
+                data = b""
+                size = os.readv(self._answers, [rest])
         except (BlockingIOError, InterruptedError):
             return False
-        except OSError:
-            size = 0
+        if size >= ANSWER.size and self.handshake.state is _BUSY and rest is None:
+            fields = _take_apart(data)
+            # all of the answer to what was asked, and nothing else: `_check` has no objection
+            if (
+                fields[0] == size - HEADER.size
+                and (fields[1] == _RESULT or fields[1] == _ERROR)
+                and fields[4] == self._sequence
+                and not self._begun
+                and not self._unsent
+            ):
+                self.handshake.state = _IDLE
+                self._answered(fields, data[ANSWER.size :])
+                return True
         try:
             if size == 0:
                 self._end(None)
             elif rest is None:
-                self._take(self._view[:size])
+                self._take(data)
             elif size < len(rest):
                 self._rest = rest[size:]
             else:
-                self._rest, frame = None, self._frame
+                self._rest, frame = None, memoryview(self._frame)
                 self._frame = bytearray()
-                self._heard(_WORDS[frame[4]], frame[5], memoryview(frame)[HEADER.size :])
+                self._tell(frame)
         except ProtocolError as error:
             self._end(error)
         return True
 
-    def _take(self, data: memoryview) -> None:
+    def _take(self, data: bytes) -> None:
         """The start of a word; more than one word cannot be there, since each is an answer."""
         if self._begun:
-            data = memoryview(self._begun + data)
+            data = self._begun + data
             self._begun = b""
         if len(data) < HEADER.size:
-            self._begun = bytes(data)
+            self._begun = data
             return
-        length, kind, flags, _, sequence = HEADER.unpack_from(data)
-        word = self._check(length, kind, sequence)
+        length, kind, _, _, sequence = HEADER.unpack_from(data)
+        self._check(length, kind, sequence)
         missing = HEADER.size + length - len(data)
         if missing == 0:
-            self._heard(word, flags, data[HEADER.size :])
+            self._tell(data)
         elif missing > 0:
             self._frame = bytearray(HEADER.size + length)
             self._frame[: len(data)] = data
             self._rest = memoryview(self._frame)[len(data) :]
         else:
-            raise ProtocolError(f"{-missing} bytes after the end of {word.name}")
+            raise ProtocolError(f"{-missing} bytes after the end of {_WORDS[kind].name}")
 
-    def _check(self, length: int, kind: int, sequence: int) -> Word:
+    def _tell(self, frame: bytes | memoryview) -> None:
+        """The word is whole."""
+        word = _WORDS[frame[4]]
+        if word is Word.RESULT or word is Word.ERROR:
+            self._answered(_take_apart(frame), bytes(frame[ANSWER.size :]))
+        else:
+            self._heard(word, bytes(frame[HEADER.size :]))
+
+    def _check(self, length: int, kind: int, sequence: int) -> None:
         """Everything that a header alone can tell, before anything is allocated for the body."""
         cap = self._caps.get(kind)
         if cap is None:
@@ -244,7 +295,6 @@ class Channel:
             if self._unsent:
                 raise ProtocolError(f"{word.name} before all of the invocation was read")
         self.handshake.said(word)
-        return word
 
     def _end(self, error: ProtocolError | None) -> None:
         self.close()

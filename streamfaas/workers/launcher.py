@@ -114,12 +114,13 @@ class Launcher:
         """Whether one more worker may be asked for now."""
         return self._ready and len(self._asked) < SPAWNS_MAX and not self._reason
 
-    def spawn(self, worker: int, log_stream: str, channel: int, log: int) -> None:
-        """Asks for a worker at the other end of these two descriptors, which the caller closes."""
+    def spawn(self, worker: int, log_stream: str, ends: tuple[int, int, int]) -> None:
+        """Asks for a worker at these ends of its channel (where it is told, and where it answers)
+        and of its log pipe, which the caller closes."""
         assert self.room
         self._asked.add(worker)
         packet = {"type": "spawn", "worker": worker, "log_stream": log_stream}
-        self._send(orjson.dumps(packet), channel, log)
+        self._send(orjson.dumps(packet), *ends)
         self._wait_for_spawned()
 
     def close(self) -> None:

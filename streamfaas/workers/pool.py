@@ -28,7 +28,6 @@ from streamfaas.telemetry.signals import (
     WorkerStarted,
 )
 from streamfaas.workers import endings, meter
-from streamfaas.workers.channel import BUFFER_BYTES
 from streamfaas.workers.endings import Ending
 from streamfaas.workers.launcher import (
     Denied,
@@ -40,6 +39,7 @@ from streamfaas.workers.launcher import (
     Spawned,
     SpawnFailed,
 )
+from streamfaas.workers.logs import PIPE_BYTES
 from streamfaas.workers.process import NEVER, Call, Keeper, Worker, kill_tree
 
 SWEEP_SECONDS = 0.02
@@ -123,7 +123,7 @@ class WorkerPool:
         self._logs_wanted = logs_wanted
         self._launcher_idle_seconds = launcher_idle_seconds
         self._stream_id = stream_id
-        self._buffer = bytearray(BUFFER_BYTES)
+        self._buffer = bytearray(PIPE_BYTES)
         self._loop: asyncio.AbstractEventLoop
         self._workers: dict[int, Worker] = {}  # by number, till they are gone
         self._leaving: set[Launcher] = set()  # let go or broken, and not yet gone
@@ -399,14 +399,14 @@ class WorkerPool:
         while team.launcher is not None and team.launcher.room and team.pending:
             worker = team.pending.popleft()
             try:
-                channel, log = worker.connect(self._loop, self._buffer)
+                ends = worker.connect(self._loop, self._buffer)
             except OSError as error:
                 worker.fall(endings.aborted(f"no channel for a worker: {error.strerror}"))
                 continue
             team.workers[worker.number] = worker
-            team.launcher.spawn(worker.number, self._log_stream(), channel, log)
-            os.close(channel)
-            os.close(log)
+            team.launcher.spawn(worker.number, self._log_stream(), ends)
+            for end in ends:
+                os.close(end)
 
     def _let_go(self, now: Instant) -> Instant:
         """Releases launchers without work; gives back when the next one will have idled enough."""

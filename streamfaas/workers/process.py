@@ -20,7 +20,7 @@ from streamfaas.flow.outcome import Fault, Outcome, Report, Success
 from streamfaas.flow.record import Instant
 from streamfaas.functions import Function
 from streamfaas.workers import endings
-from streamfaas.workers.channel import ANSWER, READINESS, WROTE, Channel, channel_pair
+from streamfaas.workers.channel import READINESS, WROTE, Channel, Fields, channel_ends
 from streamfaas.workers.endings import Ending
 from streamfaas.workers.logs import LogPipe
 
@@ -36,6 +36,7 @@ GONE_SECONDS = 2.0
 """A killed worker whose end is not reported by then means that its launcher is broken."""
 
 _PIDFD_SIGNAL_PROCESS_GROUP = 4  # Linux 6.9
+_ERROR = int(Word.ERROR)
 
 
 class Call:
@@ -119,10 +120,10 @@ class Worker:
         self._killed = False
         self._status: int | None = None
 
-    def connect(self, loop: asyncio.AbstractEventLoop, buffer: bytearray) -> tuple[int, int]:
+    def connect(self, loop: asyncio.AbstractEventLoop, buffer: bytearray) -> tuple[int, int, int]:
         """Makes the channel and the log pipe; gives back the worker's ends, for the caller to
         close. `OSError` where there are no more descriptors."""
-        ours, theirs = channel_pair()
+        ours, theirs = channel_ends()
         try:
             reading, writing = os.pipe()
         except OSError:
@@ -130,7 +131,12 @@ class Worker:
             theirs.close()
             raise
         self._channel = Channel(
-            loop, ours, buffer, ANSWER_BYTES_MAX, heard=self._heard, lost=self._lost
+            loop,
+            ours,
+            ANSWER_BYTES_MAX,
+            answered=self._answered,
+            heard=self._heard,
+            lost=self._lost,
         )
         self._logs = LogPipe(
             loop,
@@ -140,7 +146,7 @@ class Worker:
             write=partial(self._keeper.wrote, self),
             wanted=partial(self._keeper.wanted, self),
         )
-        return theirs.detach(), writing
+        return theirs.events.detach(), theirs.answers, writing
 
     def spawned(self, pidfd: int, *, group: bool) -> None:
         """It was forked; `group`: its descendants are to be ended by their process group."""
@@ -260,10 +266,8 @@ class Worker:
 
     # -- what it says
 
-    def _heard(self, word: Word, flags: int, body: memoryview) -> None:
-        if word is Word.RESULT or word is Word.ERROR:
-            self._answered(word, flags, body)
-        elif word is Word.READY:
+    def _heard(self, word: Word, body: bytes) -> None:
+        if word is Word.READY:
             micros, rss_kb = READINESS.unpack(body)
             self.init_seconds = micros / 1e6
             self.memory_bytes = rss_kb * 1024
@@ -271,29 +275,24 @@ class Worker:
                 self._settle_in()
         else:  # an error of its init, after which it leaves by itself
             self.reason = "init"
-            self._ending = endings.told(bytes(body), Fault.INIT)
+            self._ending = endings.told(body, Fault.INIT)
             self._allow(LEAVE_SECONDS)
 
-    def _answered(self, word: Word, flags: int, body: memoryview) -> None:
+    def _answered(self, fields: Fields, text: bytes) -> None:
+        _, word, flags, _, _, micros, rss_kb, until, kind = fields
         call, logs = self.call, self._logs
         assert call is not None
         assert logs is not None
-        micros, rss_kb, until, kind = ANSWER.unpack_from(body)
         self.memory_bytes = rss_kb * 1024
         self.due = NEVER
-        report = Report(
-            self.name,
-            micros / 1e6,
-            self.init_seconds if self.fresh and call.ticket else None,
-            self.memory_bytes,
-        )
+        init = self.init_seconds if self.fresh and call.ticket else None
         self.fresh = False
+        report = Report(self.name, micros / 1e6, init, self.memory_bytes)
         outcome: Outcome
-        if word is Word.ERROR:
-            outcome = endings.raised(bytes(body[ANSWER.size :]), kind, until, report)
-        elif len(body) - ANSWER.size <= ANSWER_BYTES_MAX:
-            answer = bytes(body[ANSWER.size :])
-            outcome = Success(answer, until if until >= 0 else None, report)
+        if word == _ERROR:
+            outcome = endings.raised(text, kind, until, report)
+        elif len(text) <= ANSWER_BYTES_MAX:
+            outcome = Success(text, until if until >= 0 else None, report)
         else:
             outcome = endings.too_large(ANSWER_BYTES_MAX).of(call.invocation.id, report)
         if flags & WROTE or logs.taken:

@@ -81,7 +81,7 @@ class Guest:
         site.sethelper()
         PathFinder.find_spec("_streamfaas_no_such_module")  # so that every directory is listed
 
-    def live(self, channel: int, log_stream: str) -> NoReturn:
+    def live(self, channel: int, answers: int, log_stream: str) -> NoReturn:
         """A worker's life, from its jail to its end."""
         began = time.perf_counter_ns()
         gc.enable()
@@ -90,6 +90,7 @@ class Guest:
         packet, output, status = self._packet, self._output, 1
         conversation = Conversation(
             socket.socket(fileno=channel),
+            answers,
             output,
             loads=self._loads,
             dumps=self._dumps,
@@ -111,10 +112,10 @@ class Guest:
             output.flush()
             os._exit(status)
 
-    def tell_failure(self, channel: int, message: str) -> None:
-        """Says on the channel why there is no worker."""
+    def tell_failure(self, answers: int, message: str) -> None:
+        """Says why there is no worker."""
         body = encode(failure("Sandbox.Failure", message), self._dumps)
-        os.write(channel, HEADER.pack(len(body), INIT_ERROR, 0, 0, 0) + body)
+        os.write(answers, HEADER.pack(len(body), INIT_ERROR, 0, 0, 0) + body)
 
 
 def _exit_status(leaving: SystemExit, output: Output) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import socket
@@ -27,14 +28,14 @@ WROTE_OUTPUT = 1
 KIND_FUNCTION = 1
 
 HEADER = struct.Struct("<IBBHQ")  # length of the body, type, flags, 0, sequence
-INVOCATION = struct.Struct("<QHHI")  # deadline, lengths of request id, client context, question
+INVOCATION = struct.Struct("<IBBHQQHHI")  # header; deadline, lengths of id, context, question
 READINESS = struct.Struct("<QI")  # microseconds of init, kilobytes of memory
 ANSWER = struct.Struct("<IBBHQQIqI")  # header; microseconds, kilobytes, until, kind of error
 
 _BUFFER_BYTES = 64 * 1024
 _KEPT_BYTES_MAX = 1024 * 1024
 _ANSWER_BYTES = ANSWER.size - HEADER.size
-_INVOCATION_END = HEADER.size + INVOCATION.size
+_WORD_AT = 4
 _EVENT_FAILURES = {Kind.OVERSIZE: "Event.TooLarge", Kind.CORRUPT: "Event.Corrupt"}
 _MEMORY_AGE_NS = 20_000_000  # asking the kernel for the memory used takes longer than answering
 
@@ -46,6 +47,7 @@ class Conversation:
     def __init__(
         self,
         channel: socket.socket,
+        answers: int,
         output: Output,
         *,
         loads: Loads,
@@ -54,6 +56,7 @@ class Conversation:
         answer_bytes_max: int,
     ) -> None:
         self._channel = channel
+        self._answers = answers
         self._output = output
         self._loads = loads
         self._dumps = dumps
@@ -61,7 +64,7 @@ class Conversation:
         self._answer_bytes_max = answer_bytes_max
         self._wrote = output.is_unread
         # a child that a handler forks must not come back and answer too
-        os.register_at_fork(after_in_child=channel.close)
+        os.register_at_fork(after_in_child=self._hang_up)
 
     def say_ready(self, init_ns: int) -> None:
         """The handler is imported; it took this long."""
@@ -74,33 +77,49 @@ class Conversation:
 
     def serve(self, handler: Handler, context_class: type[LambdaContext]) -> None:
         """Answers until the daemon says that the worker shall leave, or is gone."""
-        next_frame, send = Inbox(self._channel).next_frame, self._channel.sendmsg
+        inbox = Inbox(self._channel)
+        buffer, view = inbox.buffer, inbox.view
+        receive, rest, write, answers = (
+            self._channel.recv_into,
+            inbox.rest,
+            os.writev,
+            self._answers,
+        )
         loads, dumps, build, output = self._loads, self._dumps, self._build, self._output
         flush_stdout, flush_stderr = output.stdout.flush, output.stderr.flush
         wrote, now, pack_answer = self._wrote, time.perf_counter_ns, ANSWER.pack
-        unpack_header, unpack_invocation = HEADER.unpack_from, INVOCATION.unpack_from
+        unpack = INVOCATION.unpack_from
         answer_bytes_max = self._answer_bytes_max
         memory, memory_at = memory_kb(), now()
-        while (frame := next_frame()) is not None:
-            _, word, encoding, _, sequence = unpack_header(frame)
-            if word != INVOKE:
+        while True:
+            have = receive(buffer)
+            if have < INVOCATION.size:
+                have = rest(have)
+                if not have or buffer[_WORD_AT] != INVOKE:
+                    return
+            length, word, encoding, _, sequence, deadline, id_bytes, client_bytes, ask_bytes = (
+                unpack(buffer)
+            )
+            if have != HEADER.size + length:
+                have = rest(have)
+                buffer, view = inbox.buffer, inbox.view
+            if not have or word != INVOKE:
                 return
             began = now()
-            deadline, id_bytes, client_bytes, ask_bytes = unpack_invocation(frame, HEADER.size)
-            client_at = _INVOCATION_END + id_bytes
+            client_at = INVOCATION.size + id_bytes
             ask_at = client_at + client_bytes
             payload_at = ask_at + ask_bytes
-            output.request_id = request_id = str(frame[_INVOCATION_END:client_at], "ascii")
+            output.request_id = request_id = buffer[INVOCATION.size : client_at].decode("ascii")
             event = answer = described = None
             until, kind = -1, 0
             try:
                 context = context_class(request_id, deadline)
                 if client_bytes:
-                    context.client_context = ClientContext(loads(frame[client_at:ask_at]))
+                    context.client_context = ClientContext(loads(view[client_at:ask_at]))
                 if encoding == JSON:
-                    event = loads(frame[payload_at:])
+                    event = loads(view[payload_at:have])
                 else:
-                    event, until = build(frame[payload_at:], loads(frame[ask_at:payload_at]))
+                    event, until = build(view[payload_at:have], loads(view[ask_at:payload_at]))
             except Unbuildable as error:
                 kind, until = error.kind, error.until
                 described = failure(_EVENT_FAILURES[kind], str(error), request_id)
@@ -144,46 +163,61 @@ class Conversation:
             micros = (ended - began) // 1000
             size = _ANSWER_BYTES + len(body)
             head = pack_answer(size, word, wrote(), 0, sequence, micros, memory, until, kind)
-            sent = send((head, body))
+            sent = write(answers, (head, body))
             if sent < len(head) + len(body):
-                self._channel.sendall((head + body)[sent:])
+                self._write((head + body)[sent:])
+            if have > _KEPT_BYTES_MAX:
+                inbox.shrink()
+                buffer, view = inbox.buffer, inbox.view
 
     def _say(self, word: int, body: bytes) -> None:
         self._output.flush()
-        self._channel.sendall(HEADER.pack(len(body), word, self._wrote(), 0, 0) + body)
+        self._write(HEADER.pack(len(body), word, self._wrote(), 0, 0) + body)
+
+    def _write(self, frame: bytes) -> None:
+        while frame:
+            frame = frame[os.write(self._answers, frame) :]
+
+    def _hang_up(self) -> None:
+        answers, self._answers = self._answers, -1
+        self._channel.close()
+        with contextlib.suppress(OSError):
+            os.close(answers)
 
 
 class Inbox:
-    """Frames from the channel, each read into one kept buffer: a new one for each payload would
-    cost more than reading it. What is given is good until the next is asked for."""
+    """Where frames are received, each into one kept buffer: a new one for each payload would cost
+    more than reading it. What lies in it is good until the next is received."""
 
     def __init__(self, channel: socket.socket) -> None:
         self._receive = channel.recv_into
-        self._buffer = memoryview(bytearray(_BUFFER_BYTES))
+        self.shrink()
 
-    def next_frame(self) -> memoryview | None:
-        """A whole frame with its header; None at the end of the channel, or at nonsense."""
-        if len(self._buffer) > _KEPT_BYTES_MAX:
-            self._buffer = memoryview(bytearray(_BUFFER_BYTES))
-        buffer = self._buffer
-        have = self._receive(buffer)
-        while have < HEADER.size:
-            got = self._receive(buffer[have:])
-            if not got:
-                return None
-            have += got
-        total = HEADER.size + int.from_bytes(buffer[:4], "little")
-        if have < total:
-            if total > len(buffer):
-                self._buffer = memoryview(bytearray(total))
-                self._buffer[:have] = buffer[:have]
-                buffer = self._buffer
-            while have < total:
-                got = self._receive(buffer[have:total], 0, socket.MSG_WAITALL)
-                if not got:
-                    return None
-                have += got
-        return buffer[:total] if have == total else None
+    def shrink(self) -> None:
+        """Gives back what a large frame needed."""
+        self.buffer = bytearray(_BUFFER_BYTES)
+        self.view = memoryview(self.buffer)
+
+    def rest(self, have: int) -> int:
+        """Receives what is missing of a frame, in a larger buffer if need be. How long it is with
+        its header; 0 at the end of the channel, or at nonsense."""
+        have = self._fill(have, HEADER.size)
+        if not have:
+            return 0
+        total = HEADER.size + int.from_bytes(self.buffer[:4], "little")
+        if total > len(self.buffer):
+            begun = self.view[:have]
+            self.buffer = bytearray(total)
+            self.view = memoryview(self.buffer)
+            self.view[:have] = begun
+        return total if self._fill(have, total) == total else 0
+
+    def _fill(self, have: int, total: int) -> int:
+        """Until so many bytes are there; 0 where the channel ends before."""
+        while 0 < have < total:
+            got = self._receive(self.view[have:total], 0, socket.MSG_WAITALL)
+            have = have + got if got else 0
+        return have
 
 
 def memory_kb() -> int:
