@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+
+from streamfaas.flow.value import value
 
 EVENT_BYTES_MAX = 6 * 1024 * 1024
 """The largest event, the whole JSON with base64 and metadata: Lambda's 6 MB."""
@@ -19,7 +20,7 @@ class Encoding(enum.IntEnum):
     KAFKA = 2  # whole Kafka record batches; the worker checks, decodes and builds the event
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Event:
     """What a worker is sent. `describe` is a JSON text that a worker needs to build the event out
     of parts that are not JSON (for KAFKA: topic, partition, servers, first and last offset)."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
 
 from streamfaas.flow.event import Event
 from streamfaas.flow.record import Lane
+from streamfaas.flow.value import value
 
 
 class Manner(enum.Enum):
@@ -17,7 +17,7 @@ class Manner(enum.Enum):
     STREAM = "stream"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Invocation:
     """`id` is the request id that the handler sees. The timeout runs from the hand-over to a
     worker, not from here: waiting for a worker is no fault of the function."""

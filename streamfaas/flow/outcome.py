@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
 from typing import TypeAlias
+
+from streamfaas.flow.value import value
 
 
 class Fault(enum.Enum):
@@ -22,7 +23,7 @@ class Fault(enum.Enum):
     ABORTED = "aborted"  # we ended the call: shutdown, a lane given away, a fault of ours
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Report:
     """What the worker's run cost: the REPORT line. `init_seconds` only where the call waited
     for a cold start, `memory_bytes` the largest resident set of the worker so far."""
@@ -36,7 +37,7 @@ class Report:
 NO_REPORT = Report()
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Success:
     """The function answered. `until` is set where the worker ran only the records before that
     position, since more would have made the event too large: the rest has not run."""
@@ -46,7 +47,7 @@ class Success:
     report: Report = NO_REPORT
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Failure:
     """The call failed. `type` and `message` as Lambda reports them (`Sandbox.Timedout`, …);
     `until` as in `Success`: only the records before it took part."""

@@ -164,18 +164,18 @@ class Channel:
         head = _INVOCATION.pack(
             length, _INVOKE, event.encoding, 0, sequence, deadline_ms, names, contexts, describes
         )
-        if length <= _JOINED_BYTES_MAX:
-            buffers: list[bytes | memoryview] = [b"".join((head, name, context, describe, *parts))]
-        else:
-            buffers = [b"".join((head, name, context, describe)), *parts]
-        sent = 0
-        if len(buffers) <= _BUFFERS_MAX:
-            try:
-                sent = self._events.sendmsg(buffers)
-            except (BlockingIOError, InterruptedError):
-                sent = 0
-            if sent == HEADER.size + length:
-                return
+        try:
+            if length <= _JOINED_BYTES_MAX:
+                frame = b"".join((head, name, context, describe, *parts))
+                buffers: list[bytes | memoryview] = [frame]
+                sent = self._events.send(frame)
+            else:
+                buffers = [b"".join((head, name, context, describe)), *parts]
+                sent = self._events.sendmsg(buffers) if len(buffers) <= _BUFFERS_MAX else 0
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        if sent == length + HEADER.size:
+            return
         self._unsent = _after(sent, buffers)
         self._loop.add_writer(self._events.fileno(), self._write)
 

@@ -170,7 +170,8 @@ class WorkerPool:
     async def call(self, invocation: Invocation) -> Outcome:
         """Waits in order for a worker, hands over, waits for the answer or the timeout. Never
         raises for the function's sake. Cancelled, it kills the worker that runs the call."""
-        call = Call(invocation, self._loop.create_future())
+        future: asyncio.Future[Outcome] = self._loop.create_future()
+        call = Call(invocation, future)
         number = None if self._closing else self._roster.claim(invocation.function)
         if number is None:
             self._enqueue(call)
@@ -178,7 +179,7 @@ class WorkerPool:
             self._stale = True
             self._hand_over(self._workers[number], call)
         try:
-            return await call.future
+            return await future
         except asyncio.CancelledError:
             self._abandon(call)
             raise
@@ -256,7 +257,8 @@ class WorkerPool:
         except OSError:  # it died idle, and has seen nothing of the call
             self._enqueue(call)
         else:
-            self._watch()
+            if self._sweeping is None:
+                self._watch()
             if function.platform_logs and self._logs_wanted(function.name):
                 self._tell(worker, call, meter.start_line(call.invocation.id))
 
@@ -289,17 +291,17 @@ class WorkerPool:
 
     def _settle(self, team: _Team, call: Call, outcome: Outcome) -> None:
         """The call has ended so."""
-        failed = False
         team.invocations += 1
+        failed = isinstance(outcome, Failure)
         if isinstance(outcome, Failure):
-            failed = True
             team.errors += 1
             team.last_error = f"{outcome.type}: {outcome.message}"
         function = team.function
         if (failed or function.platform_logs) and self._logs_wanted(function.name):
             self._tell_end(function, call, outcome)
-        if not call.future.done():
-            call.future.set_result(outcome)
+        future = call.future
+        if not future.done():
+            future.set_result(outcome)
 
     # -- what workers tell
 

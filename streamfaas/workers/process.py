@@ -161,13 +161,14 @@ class Worker:
 
     def invoke(self, call: Call, now: Instant, deadline_ms: int) -> None:
         """Hands a call over. `OSError` where the process is gone and has seen nothing of it."""
-        assert self._channel is not None
+        channel = self._channel
+        assert channel is not None
         self.call = call
         call.worker = self
         call.started = now
         self.due = Instant(now + self.function.timeout_seconds)
         try:
-            self._channel.invoke(call.invocation, deadline_ms)
+            channel.invoke(call.invocation, deadline_ms)
         except OSError:
             self.call = call.worker = None
             self.end("crash")
@@ -283,11 +284,11 @@ class Worker:
         call, logs = self.call, self._logs
         assert call is not None
         assert logs is not None
-        self.memory_bytes = rss_kb * 1024
+        self.memory_bytes = memory_bytes = rss_kb * 1024
         self.due = NEVER
         init = self.init_seconds if self.fresh and call.ticket else None
         self.fresh = False
-        report = Report(self.name, micros / 1e6, init, self.memory_bytes)
+        report = Report(self.name, micros / 1e6, init, memory_bytes)
         outcome: Outcome
         if word == _ERROR:
             outcome = endings.raised(text, kind, until, report)
