@@ -12,10 +12,12 @@ from pathlib import Path
 import kafka_broker
 from streamfaas.flow.record import Instant, Lane
 from streamfaas.sources import Source
+from streamfaas.sources.backlog import AsyncInvocations, BacklogOptions
 from streamfaas.sources.directory import Directory, DirectoryOptions
 from streamfaas.sources.kafka import Kafka, KafkaOptions
 from streamfaas.sources.memory import Memory, MemoryOptions, Stream
 from streamfaas.store import Store
+from streamfaas.store.backlog import Backlog
 from streamfaas.testing.conformance import Subject
 
 
@@ -130,5 +132,31 @@ async def directory(folder: Path, kind: type[Directory] = Directory) -> AsyncIte
 
     try:
         yield Subject(maker(inbox), produce, unreachable=maker(folder / "nowhere"), queue=True)
+    finally:
+        await store.close()
+
+
+@asynccontextmanager
+async def backlog(
+    folder: Path, kind: type[AsyncInvocations] = AsyncInvocations
+) -> AsyncIterator[Subject]:
+    """Events that are accepted one by one, each with a request id of its own."""
+    store = await Store.open(folder / "state" / "streamfaas.db")
+    closed = await Store.open(folder / "closed" / "streamfaas.db")
+    await closed.close()
+    accepted = Backlog(store)
+    numbers = itertools.count()
+    options = BacklogOptions("mail", parallel=8)
+
+    async def produce(count: int) -> None:
+        for number in itertools.islice(numbers, count):
+            await accepted.accept("mail", b'{"number":%d}' % number, f"request-{number}")
+
+    def maker(chosen: Backlog) -> Callable[[], AsyncInvocations]:
+        return lambda: kind("mail/async", options, backlog=chosen, clock=loop_clock, emit=silent)
+
+    unreachable = maker(Backlog(closed))
+    try:
+        yield Subject(maker(accepted), produce, unreachable=unreachable, queue=True)
     finally:
         await store.close()

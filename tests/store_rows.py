@@ -9,6 +9,7 @@ from pathlib import Path
 
 from streamfaas.flow.errors import StoreError
 from streamfaas.store import Store
+from streamfaas.store.backlog import Backlog
 from streamfaas.store.intents import Intent, Letter
 from streamfaas.store.objects import Change, Objects
 from streamfaas.store.outbox import Outbox
@@ -58,6 +59,12 @@ async def numbers(store: Store) -> list[int]:
             told = [number for _, number in intents]
             assert told == sizes[: len(told)]
             assert len(sizes) - len(told) <= 1
+        accepted = connection.execute("SELECT request_id, event FROM invocations").fetchall()
+        assert accepted == [
+            (f"request-{number:06d}", b'{"number":%06d}' % number)
+            for number in sizes[: len(accepted)]
+        ]
+        assert not accepted or len(intents) - len(accepted) <= 1
         return sizes
 
     return await store.read(job)
@@ -72,10 +79,12 @@ async def fill(path: Path, first: int, last: int) -> None:
 async def write(store: Store, first: int, last: int) -> None:
     """Rows of every kind, one number after the other."""
     objects, outbox = Objects(store, "function/trigger"), Outbox(store, emit=lambda signal: None)
+    backlog = Backlog(store, wall_clock=lambda: 1.0)
     await objects.open(0)
     for number in range(first, last + 1):
         await objects.record([change(number)])
         await outbox.intend(intent(number))
+        await backlog.accept("function", b'{"number":%06d}' % number, f"request-{number:06d}")
 
 
 async def write_for_ever(path: Path, writers: int) -> None:

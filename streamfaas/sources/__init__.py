@@ -18,6 +18,7 @@ KINDS: Mapping[str, str] = {
     "kafka": "streamfaas.sources.kafka:Kafka",
     "directory": "streamfaas.sources.directory:Directory",
     "memory": "streamfaas.sources.memory:Memory",
+    "backlog": "streamfaas.sources.backlog:AsyncInvocations",
 }
 """Loaded only when a trigger of the kind is configured."""
 

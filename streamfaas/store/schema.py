@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from streamfaas.flow.errors import StoreError
-from streamfaas.store import intents, rows
+from streamfaas.store import intents, invocations, rows
 
 APPLICATION_ID = 0x73666161  # "sfaa": says of an SQLite file that it is ours
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
@@ -21,12 +21,14 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         *rows.SCHEMA,
     ),
     intents.SCHEMA,
+    invocations.SCHEMA,
 )
 """The statements that lead from version n to n + 1. Never changed once released, only added to."""
 
 DAMAGES: tuple[Callable[[sqlite3.Connection], str], ...] = (
     rows.damage,
     intents.damage,
+    invocations.damage,
 )
 """What SQLite cannot check for us: a bit that is wrong within a value."""
 
@@ -131,6 +133,8 @@ def _check(path: Path) -> None:
         if code_of(error) in _NOT_DAMAGE:
             raise store_error(path, error) from error
         raise _Damaged(str(error)) from error
+    except UnicodeDecodeError as error:  # what SQLite complains of is no text any more
+        raise _Damaged("its tables' definitions are damaged") from error
 
 
 def _check_header(path: Path) -> None:

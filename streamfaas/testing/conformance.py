@@ -374,7 +374,7 @@ async def check_events_are_what_their_records_say(subject: Subject) -> None:
                 assert orjson.loads(b"".join(shaped.parts)) == event
             info = driver.source.batch_info(batch)
             assert len(info) == 1
-            assert all(name.endswith("BatchInfo") for name in info)
+            assert all(name.endswith(("BatchInfo", "Invocation")) for name in info)
             orjson.dumps(info)
             if run.count > 1:
                 head, tail = batch.split()

@@ -148,7 +148,7 @@ def test_a_database_of_a_newer_version_is_refused_and_stays(whole):
         with contextlib.closing(sqlite3.connect(path)) as connection:
             connection.execute("PRAGMA user_version = 7")
         before = path.read_bytes()
-        with pytest.raises(StoreError, match="schema 7; this one knows up to 2") as caught:
+        with pytest.raises(StoreError, match="schema 7; this one knows up to 3") as caught:
             look(path)
         assert "newer version" in caught.value.remedy
         assert path.read_bytes() == before
@@ -271,6 +271,8 @@ CHANGES = {
     "object_events": "UPDATE object_events SET key = x'00' WHERE size = 3",
     "intents": "UPDATE intents SET state = 'settled' WHERE made_ms = 3",
     "letters": "UPDATE letters SET document = x'00' WHERE intent = 3",
+    "backlogs": "UPDATE backlogs SET last = 1",
+    "invocations": "UPDATE invocations SET event = x'00' WHERE number = 3",
 }
 
 
@@ -285,13 +287,23 @@ def test_a_value_that_changed_behind_our_back_breaks_its_seal(whole, table):
         assert f"a row of {table} is damaged" in look(path)[1]
 
 
-@pytest.mark.parametrize("column", ["number", "id", "ranges", "last", "kind", "replays", "size"])
-def test_every_column_of_an_intent_is_sealed(whole, column):
-    with laid(whole) as path:
-        with contextlib.closing(sqlite3.connect(path)) as connection:
-            connection.execute(f"UPDATE intents SET {column} = {column} || '77' WHERE made_ms = 3")
-            connection.commit()
-        assert "a row of intents is damaged" in look(path)[1]
+COLUMNS = {
+    "intents": ("number", "id", "ranges", "last", "kind", "replays", "size"),
+    "letters": ("intent", "place", "id", "document"),
+    "invocations": ("number", "request_id", "due_ms", "failures", "event", "client_context"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("table", COLUMNS)
+def test_every_column_is_sealed(whole, table):
+    for column in COLUMNS[table]:
+        with laid(whole) as path:
+            with contextlib.closing(sqlite3.connect(path)) as connection:
+                query = f"UPDATE {table} SET {column} = {column} || '77' WHERE rowid = 3"
+                connection.execute(query)
+                connection.commit()
+            assert f"a row of {table} is damaged" in look(path)[1], column
 
 
 def test_a_database_that_may_not_be_read_is_no_damage(tmp_path):

@@ -1,0 +1,264 @@
+"""Asynchronous invocations as a source: events that wait in the store for their function."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import deque
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from streamfaas.flow.batch import Batch
+from streamfaas.flow.errors import StoreError, Unreachable
+from streamfaas.flow.event import Encoding, Event
+from streamfaas.flow.ledger import Ledger, QueueLedger, Receipts, Settlement
+from streamfaas.flow.record import Headers, Instant, Lane, Record, Records, run_of_records
+from streamfaas.flow.verdict import BLOCKED_AFTER, Judge, judge_queue
+from streamfaas.sources import Arrival, Arrived, LaneView, Opened, SourceView, Spawn
+from streamfaas.store.backlog import Backlog
+from streamfaas.store.invocations import Waiting
+from streamfaas.telemetry.signals import Emit, SourceChanged
+
+IDLE_SECONDS = 10.0
+"""How long it waits at most before it looks into the store: the wall clock may jump."""
+
+FAILING_MAX = 20
+"""Events that have failed often, and are shown."""
+
+
+@dataclass(frozen=True, slots=True)
+class BacklogOptions:
+    """Whose events, and how many of them are in hand at a time."""
+
+    function: str
+    parallel: int = 10
+
+    def __post_init__(self) -> None:
+        assert self.parallel >= 1
+
+
+class AsyncInvocations:
+    """The backlog of one function, one event a record: its value is the event as it was accepted,
+    its key the request id (one for all attempts), its timestamp when that was, its headers `hops`,
+    `replays` and `client-context` where they are not nothing.
+
+    Delivery: at least once, the longest due first; events of one order key one at a time, in
+    order. What is put off stays so over a restart, by the wall clock. Errors: `Unreachable` if the
+    store fails. Permissions needed: none.
+    """
+
+    kind: ClassVar[str] = "backlog"
+
+    def __init__(
+        self,
+        name: str,
+        options: BacklogOptions,
+        *,
+        backlog: Backlog,
+        clock: Callable[[], Instant],
+        emit: Emit,
+    ) -> None:
+        self.name = name
+        self.judge: Judge = judge_queue
+        self._function = options.function
+        self._backlog = backlog
+        self._clock = clock
+        self._emit = emit
+        self._lanes = tuple(Lane(name, f"slot-{n}") for n in range(options.parallel))
+        self._unopened = deque(self._lanes)
+        self._idle = dict.fromkeys(self._lanes)  # a set that keeps its order
+        self._in_hand: dict[Lane, Waiting] = {}
+        self._ready: deque[Waiting] = deque()
+        self._unread = True  # there may be more in the store
+        self._due_ms: int | None = None
+        self._count = 0
+        self._failing: dict[int, Waiting] = {}
+        self._changed = asyncio.Event()
+        self._state = "connecting"
+
+    # -- pure
+
+    def ledger(self, lane: Lane) -> Ledger:
+        return QueueLedger(lane)
+
+    def shape(self, batch: Batch) -> Event:
+        return Event(Encoding.JSON, (self.event(batch),))
+
+    def event(self, batch: Batch) -> bytes:
+        (record,) = self.records(batch)
+        return record.value or b""
+
+    def records(self, batch: Batch) -> tuple[Record, ...]:
+        found: list[Record] = []
+        for run in batch.runs:
+            assert isinstance(run.payload, Records)
+            found += run.payload.between(run.first, run.last)
+        return tuple(found)
+
+    def batch_info(self, batch: Batch) -> Mapping[str, Any]:
+        """Lambda's documents of asynchronous invocations have nothing like it; ours tells when the
+        event came, and how."""
+        (record,) = self.records(batch)
+        headers = dict(record.headers)
+        return {
+            "AsyncInvocation": {
+                "requestId": (record.key or b"").decode(),
+                "acceptedTimestamp": record.timestamp_ms,
+                "hops": int(headers.get("hops", b"0")),
+                "replays": int(headers.get("replays", b"0")),
+            }
+        }
+
+    # -- life
+
+    async def open(self, spawn: Spawn) -> None:
+        try:
+            queue = await self._backlog.open(self._function)
+        except StoreError as error:
+            raise _unreachable(error) from error
+        self._count = queue.events
+        self._backlog.listen(self._function, self._heard)
+        self._state = "running"
+        self._emit(SourceChanged(self.name, self._state, ""))
+
+    async def next(self, ready: Collection[Lane]) -> Arrival:
+        while True:
+            if self._unopened:
+                return Opened(self._unopened.popleft())
+            self._changed.clear()
+            await self._refill()
+            lane = next((lane for lane in self._idle if lane in ready), None)
+            if lane is not None and self._ready:
+                event = self._ready.popleft()
+                del self._idle[lane]
+                self._in_hand[lane] = event
+                return Arrived(run_of_records((_record(lane, event),), event.failures))
+            await self._wait(self._due_ms if lane else None)
+
+    def wake(self) -> None:
+        self._changed.set()
+
+    async def rewind(self, lane: Lane, position: int) -> None:
+        raise AssertionError("a queue is not read again from a position")
+
+    async def closed(self, lane: Lane) -> None:
+        """Never asked for; but what is in the lane's hands goes to another."""
+        if (event := self._in_hand.pop(lane, None)) is not None:
+            self._ready.appendleft(event)
+        self.wake()
+
+    async def settle(self, settlement: Settlement) -> None:
+        """Durable when this returns."""
+        assert isinstance(settlement, Receipts)
+        event = self._in_hand.get(settlement.lane)
+        if event is None:
+            return
+        place = (event.number, event.number)
+        try:
+            if place in settlement.finished:
+                await self._finish(event)
+            elif place in settlement.released:
+                await self._give_back(event, settlement.at)
+            else:
+                return
+        except StoreError as error:
+            raise _unreachable(error) from error
+        del self._in_hand[settlement.lane]
+        self._idle[settlement.lane] = None
+        self.wake()
+
+    async def close(self) -> None:
+        """Every settlement is durable already."""
+        self._backlog.unlisten(self._function, self._heard)
+
+    def view(self) -> SourceView:
+        """`lag` of a lane is what it has in hand, and its share of what waits."""
+        waiting = max(0, self._count - len(self._in_hand))
+        lanes = {}
+        for number, lane in enumerate(self._lanes):
+            event = self._in_hand.get(lane)
+            share = waiting // len(self._lanes) + (number < waiting % len(self._lanes))
+            lanes[lane] = LaneView(
+                position=event.number if event else None,
+                lag=share + (event is not None),
+                note=event.request_id if event else "",
+            )
+        return SourceView(
+            self._state,
+            lanes=lanes,
+            blocked={
+                Lane(self.name, event.request_id): f"it has failed {event.failures} times"
+                for event in self._failing.values()
+            },
+            details={"function": self._function, "waiting": waiting},
+        )
+
+    # -- the store
+
+    async def _refill(self) -> None:
+        """Reads what may go, unless there is some of it already."""
+        while self._unread and not self._ready:
+            self._unread = False  # unless something comes or goes back while this waits
+            # what is settled while this waits may be read as it was before
+            without = {event.number for event in self._in_hand.values()}
+            try:
+                page = await self._backlog.due(self._function, without)
+            except BaseException as error:
+                self._unread = True
+                if isinstance(error, StoreError):
+                    raise _unreachable(error) from error
+                raise
+            self._unread |= page.more
+            self._ready.extend(page.events)
+            self._due_ms, self._count = page.next_due_ms, page.queue.events
+
+    async def _finish(self, event: Waiting) -> None:
+        queue = await self._backlog.finish(self._function, event.number)
+        self._count = queue.events
+        self._unread |= bool(event.order_key)  # the next of the key may go now
+        self._failing.pop(event.number, None)
+
+    async def _give_back(self, event: Waiting, at: Instant | None) -> None:
+        """None: at once, and as if it had never been handed out."""
+        if at is None:
+            self._ready.appendleft(event)
+            return
+        wait_ms = math.ceil(max(0.0, at - self._clock()) * 1000) + 1
+        due_ms, failures = self._backlog.now_ms() + wait_ms, event.failures + 1
+        await self._backlog.put_off(event.number, due_ms, failures)
+        self._unread = True  # which also tells when the next is due
+        known = event.number in self._failing
+        if failures >= BLOCKED_AFTER and (known or len(self._failing) < FAILING_MAX):
+            self._failing[event.number] = event._replace(failures=failures)
+
+    def _heard(self) -> None:
+        self._unread = True
+        self.wake()
+
+    async def _wait(self, due_ms: int | None) -> None:
+        """Until something changes, or it is time to look into the store."""
+        seconds = IDLE_SECONDS
+        if due_ms is not None:
+            seconds = min(max(0.001, (due_ms - self._backlog.now_ms()) / 1000), seconds)
+        timer = asyncio.get_running_loop().call_later(seconds, self._heard)
+        try:
+            await self._changed.wait()
+        finally:
+            timer.cancel()
+
+
+def _record(lane: Lane, event: Waiting) -> Record:
+    headers: Headers = ()
+    if event.hops:
+        headers += (("hops", b"%d" % event.hops),)
+    if event.replays:
+        headers += (("replays", b"%d" % event.replays),)
+    if event.client_context:
+        headers += (("client-context", event.client_context),)
+    key = event.request_id.encode()
+    return Record(lane, event.number, event.event, key, event.accepted_ms, headers=headers)
+
+
+def _unreachable(error: StoreError) -> Unreachable:
+    return Unreachable(f"{error}; {error.remedy}".rstrip("; "))
