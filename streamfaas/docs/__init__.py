@@ -16,13 +16,17 @@ class Explanation:
     mend: str
 
 
+PAGES = ("filters",)
+"""What has a page of its own."""
+
+
 def topics() -> dict[str, str]:
-    """Short answers, by their word."""
+    """Answers, by their word: short ones, and whole pages."""
     found = {}
     for part in _parts("topics.md"):
         word, _, text = part.partition("\n")
         found[word] = text.strip()
-    return found
+    return found | {page: _text(f"{page}.md").partition("\n")[2].strip() for page in PAGES}
 
 
 def explanations() -> dict[str, Explanation]:
@@ -38,5 +42,8 @@ def explanations() -> dict[str, Explanation]:
 
 
 def _parts(page: str) -> list[str]:
-    text = files(__name__).joinpath(page).read_text(encoding="utf-8")
-    return text.split("\n## ")[1:]
+    return _text(page).split("\n## ")[1:]
+
+
+def _text(page: str) -> str:
+    return files(__name__).joinpath(page).read_text(encoding="utf-8")

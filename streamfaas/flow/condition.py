@@ -234,7 +234,8 @@ _RANGE = 4  # a comparison and a bound, twice
 
 def _numeric(value: object, path: Path) -> _Test:
     if not isinstance(value, list | tuple) or len(value) not in (2, _RANGE):
-        _refuse("numeric needs a list", path, 'write it like [">", 0] or [">", 0, "<=", 5]')
+        hint = 'write it like [">", 0] or [">", 0, "<=", 5]'
+        _refuse("numeric is a list of a comparison and a number, once or twice", path, hint)
     names = [_comparison(each, path) for each in value[::2]]
     bounds = [_number(each, path) for each in value[1::2]]
     if len(value) == _RANGE:

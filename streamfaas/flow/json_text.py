@@ -41,12 +41,8 @@ _TOO_DEEP = f"it nests deeper than {DEPTH_MAX} levels"
 
 
 def _nests_too_deep(value: object) -> bool:
-    level = [value]
-    for _ in range(DEPTH_MAX + 1):
-        level = [
-            inner
-            for outer in level
-            if type(outer) is dict or type(outer) is list
-            for inner in (outer.values() if type(outer) is dict else outer)
-        ]
+    level: list[Any] = [value]
+    for _ in range(DEPTH_MAX):
+        inner = (outer.values() if type(outer) is dict else outer for outer in level)
+        level = [each for many in inner for each in many if type(each) in (dict, list)]
     return bool(level)

@@ -41,10 +41,10 @@ class NonJson(Enum):
 class Form(Enum):
     """What the data of a record is."""
 
-    ABSENT = "no data"
+    ABSENT = "nothing"
     JSON = "JSON"
     TEXT = "plain text"
-    BYTES = "not UTF-8"
+    BYTES = "bytes that are not UTF-8"
 
 
 class Data(NamedTuple):
@@ -81,7 +81,7 @@ class Rule:
     and those of the record's data."""
 
     number: int
-    alternative: Alternative
+    fields: Alternative
     record: Fields | None
     data: Fields | None
 
@@ -113,9 +113,14 @@ class Filter:
         """Whether data is wanted by the part of a pattern that is about it."""
         if data.form is Form.ABSENT:
             return missing(fields)
-        if data.form is (Form.JSON if fields.below else Form.TEXT):
+        if data.form is expected(fields):
             return hold(fields, data.value)
         return self.non_json is NonJson.IGNORED
+
+
+def expected(fields: Fields) -> Form:
+    """What a pattern takes data for."""
+    return Form.JSON if fields.below else Form.TEXT
 
 
 def compile_filter(patterns: Sequence[object], data_key: str | None, non_json: NonJson) -> Filter:
@@ -153,7 +158,7 @@ def compile_pattern(pattern: object) -> tuple[Alternative, ...]:
     """One pattern's alternatives: more than one only by `$or`. A pattern is a JSON text, or what
     one stands for, decoded by `json_text.read` or anything else (then numbers are as Python writes
     them)."""
-    decoded = _decoded(pattern) if type(pattern) is str else pattern
+    decoded = _decoded(pattern) if isinstance(pattern, str) else pattern
     if not isinstance(decoded, Mapping):
         raise BadPattern("a pattern is an object", (), 'begin with a field: {"value": {…}}')
     if _characters(decoded) > CHARACTERS_MAX:

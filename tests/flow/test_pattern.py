@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter
 
 import pytest
@@ -9,9 +10,34 @@ from hypothesis import strategies as st
 
 import naive_patterns
 from parts import vectors
+from patterns_made import Choices
 from streamfaas.flow import json_text
 from streamfaas.flow.errors import BadPattern
-from streamfaas.flow.pattern import NonJson, compile_filter, compile_pattern
+from streamfaas.flow.pattern import (
+    ALTERNATIVES_MAX,
+    CHARACTERS_MAX,
+    DEPTH_MAX,
+    PATTERNS_MAX,
+    NonJson,
+    compile_filter,
+    compile_pattern,
+)
+
+
+def calls(function):
+    """How many calls a function makes, its own included."""
+    count = 0
+
+    def tick(_frame, event, _argument):
+        nonlocal count
+        count += event == "call"
+
+    sys.setprofile(tick)
+    try:
+        function()
+    finally:
+        sys.setprofile(None)
+    return count
 
 
 def matches(pattern, event):
@@ -36,43 +62,6 @@ ENTRIES = json_text.read(
     {"anything-but": {"suffix": ["a", "b"]}}, {"anything-but": {"wildcard": "*b*"}},
     {"anything-but": {"equals-ignore-case": ["AB", "É"]}}]"""
 )
-FEW = json_text.read("""["a", "ab", 1, null]""")
-SOME = json_text.read("""["a", 1, {"exists": true}, {"exists": false}, {"anything-but": "a"}]""")
-NAMES = ["a", "b", "c", "b.c", "a.b"]
-
-
-class Choices:
-    """Patterns and events, each made of bytes: much faster than drawing them part by part."""
-
-    def __init__(self, data):
-        self.bytes = iter(data)
-
-    def among(self, options):
-        return options[next(self.bytes, 0) % len(options)]
-
-    def pattern(self, depth=3):
-        names = [self.among(NAMES) for _ in range(self.among([1, 2, 3]))]
-        pattern = {name: self.field(depth - 1) for name in names}
-        if depth and self.among([0, 0, 0, 1]):
-            pattern["$or"] = [self.pattern(depth - 1), self.pattern(depth - 1)]
-        return pattern
-
-    def field(self, depth):
-        if depth and self.among([0, 1]):
-            return self.pattern(depth)
-        return [self.among(SOME) for _ in range(self.among([1, 2]))]
-
-    def event(self, depth=4):
-        names = [self.among(NAMES) for _ in range(self.among([1, 2, 3]))]
-        return {name: self.value(depth - 1) for name in names}
-
-    def value(self, depth):
-        kind = self.among(["leaf", "object", "list", "list"] if depth else ["leaf"])
-        if kind == "object":
-            return self.event(depth)
-        if kind == "list":
-            return [self.value(depth - 1) for _ in range(self.among([1, 2, 3, 0]))]
-        return self.among(FEW)
 
 
 def ambiguous(event):
@@ -85,6 +74,7 @@ def ambiguous(event):
     return twice or any(map(ambiguous, event.values()))
 
 
+@pytest.mark.slow
 @settings(max_examples=2_000)
 @given(st.binary(min_size=30, max_size=60), st.binary(min_size=30, max_size=90))
 def test_it_agrees_with_a_matcher_that_tries_everything(one, other):
@@ -114,6 +104,7 @@ def cases(name):
     return [json.loads(line) for line in text.splitlines()]
 
 
+@pytest.mark.slow
 def test_it_answers_as_the_reference_matcher_did():
     seen = cases("event_ruler_match")
     wrong = {
@@ -216,3 +207,224 @@ def test_any_of_several_patterns_is_enough_and_none_at_all_want_everything():
     assert both.wants({"topic": "orders"}, JSON)
     assert not both.wants({"topic": "orders"}, TEXT)
     assert compile_filter([], "value", NonJson.DROPPED).wants({}, None)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "where", "message"),
+    [
+        ('{"a": [1]', "", r"this is not JSON: .*line 1 column 10"),
+        ("[]", "", "a pattern is an object"),
+        ("{}", "", "an empty object matches nothing"),
+        ('{"a": {"b": {}}}', "a.b", "an empty object matches nothing"),
+        ('{"a": {"b": []}}', "a.b", "an empty list accepts nothing"),
+        ('{"a": "x"}', "a", "a list of values or an object of fields is needed here"),
+        ('{"a": [["x"]]}', "a[0]", "a list holds texts, numbers"),
+        ('{"a": ["x", {"prefx": "y"}]}', "a[1]", "there is no operator 'prefx'"),
+        ('{"a": [{}]}', "a[0]", "one operator is needed here, not 0"),
+        ('{"a": [{"prefix": "x", "suffix": "y"}]}', "a[0]", "one operator is needed here, not 2"),
+        ('{"a": [{"prefix": {"suffix": "y"}}]}', "a[0].prefix", "there is no 'suffix' here"),
+        ('{"a": [{"exists": "yes"}]}', "a[0].exists", "exists is true or false"),
+        (r'{"a": [{"wildcard": "a\\b"}]}', "a[0].wildcard", r"\\ before 'b' means nothing"),
+        (r'{"a": [{"wildcard": "a\\"}]}', "a[0].wildcard", r"\\ before '' means nothing"),
+        ('{"a": [{"wildcard": "a**b"}]}', "a[0].wildcard", r"two \* in a row"),
+        ('{"a": [{"wildcard": "' + "a*" * 65 + '"}]}', "a[0].wildcard", "more than 64"),
+        ('{"a": [{"numeric": [">"]}]}', "a[0].numeric", "a comparison and a number"),
+        ('{"a": [{"numeric": ["!=", 1]}]}', "a[0].numeric", "there is no comparison '!='"),
+        ('{"a": [{"numeric": [[], 1]}]}', "a[0].numeric", "there is no comparison"),
+        ('{"a": [{"numeric": [">", "1"]}]}', "a[0].numeric", "a number is needed here"),
+        ('{"a": [{"numeric": [">", 1e400]}]}', "a[0].numeric", "1e400 cannot be compared"),
+        ('{"a": [{"numeric": [">", 5, "<", 5]}]}', "a[0].numeric", "must be below"),
+        ('{"a": [{"numeric": ["<", 5, ">", 1]}]}', "a[0].numeric", "a range is"),
+        ('{"a": [{"cidr": "10.0.0.0"}]}', "a[0].cidr", "is no block of addresses"),
+        ('{"a": [{"cidr": "10.0.0.0/32"}]}', "a[0].cidr", "0 to 31 bits, not 32"),
+        ('{"a": [{"cidr": "::/128"}]}', "a[0].cidr", "0 to 127 bits, not 128"),
+        ('{"a": [{"anything-but": ["x", 1]}]}', "a[0].anything-but", "texts or numbers"),
+        ('{"a": [{"anything-but": []}]}', "a[0].anything-but", "texts or numbers"),
+        ('{"a": [{"anything-but": null}]}', "a[0].anything-but", "texts or numbers"),
+        (
+            '{"a": [{"anything-but": {"cidr": "x"}}]}',
+            "a[0].anything-but",
+            "there is no 'cidr' here",
+        ),
+        (
+            '{"a": [{"anything-but": {"prefix": ["x", ""]}}]}',
+            "a[0].anything-but.prefix",
+            "at least one character",
+        ),
+        ('{"$or": {"a": [1]}}', "$or", "needs a list of two objects or more"),
+        ('{"$or": [{"a": [1]}]}', "$or", "needs a list of two objects or more"),
+        ('{"$or": [{"a": [1]}, 2]}', "$or[1]", "takes objects alone"),
+        ('{"b": {"$or": [{"a": [1]}, {"prefix": ["x"]}]}}', "b.$or[1].prefix", "no field can be"),
+    ],
+)
+def test_a_bad_pattern_is_refused_with_its_place(pattern, where, message):
+    with pytest.raises(BadPattern, match=message) as caught:
+        compile_pattern(pattern)
+    assert caught.value.where == where
+
+
+def nested(levels):
+    pattern = {"a": [1]}
+    for _ in range(levels - 1):
+        pattern = {"a": pattern}
+    return pattern
+
+
+def choices(*counts):
+    """A pattern of so many combinations as the product of the counts."""
+    return {
+        f"f{at}": {"$or": [{f"o{n}": [1]} for n in range(count)]} for at, count in enumerate(counts)
+    }
+
+
+@pytest.mark.parametrize(
+    ("fits", "does_not", "message"),
+    [
+        ([{"a": [1]}] * PATTERNS_MAX, [{"a": [1]}] * 10_000, "10 may be"),
+        (
+            ['{"a": ["' + "x" * (CHARACTERS_MAX - 11) + '"]}'],
+            ['{"a": ["' + "x" * (CHARACTERS_MAX - 10) + '"]}'],
+            "4,096 characters",
+        ),
+        ([{"a": [1] * 1_000}], [{"a": [1] * 1_000_000}], "4,096 characters"),
+        ([nested(DEPTH_MAX)], [nested(DEPTH_MAX + 1)], "32 levels"),
+        ([{"a." * (DEPTH_MAX - 1) + "a": [1]}], [{"a." * DEPTH_MAX + "a": [1]}], "32 levels"),
+        ([nested(DEPTH_MAX)], [nested(600)], "32 levels"),
+        ([nested(DEPTH_MAX)], [nested(100_000)], "4,096 characters"),
+        (
+            ['{"$or":[{"a":[1]},' * 15 + '{"a":[1]}' + "]}" * 15],
+            ['{"$or":[{"a":[1]},' * 17 + '{"a":[1]}' + "]}" * 17],
+            "32 levels",
+        ),
+        pytest.param(
+            [choices(10, 10, 10)],
+            [choices(10, 10, 11)],
+            "1,000 combinations",
+            marks=pytest.mark.slow,
+        ),
+        ([choices(2)], [choices(10, 10, 10, 10)], "1,000 combinations"),
+    ],
+)
+def test_patterns_have_bounds(fits, does_not, message):
+    rules = compile_filter(fits, "value", NonJson.IGNORED).rules
+    assert len(rules) <= ALTERNATIVES_MAX
+    with pytest.raises(BadPattern, match=message):
+        compile_filter(does_not, "value", NonJson.IGNORED)
+
+
+def test_of_several_patterns_the_bad_one_is_named():
+    with pytest.raises(BadPattern) as caught:
+        compile_filter([PAID, {"value": {"a": [{"prefix": 1}]}}], "value", NonJson.IGNORED)
+    assert caught.value.where == "[1].value.a[0].prefix"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "event", "wanted"),
+    [
+        ('{"n": [300]}', '{"n": 300}', True),
+        ('{"n": [300]}', '{"n": 300.0}', False),
+        ('{"n": [300]}', '{"n": 3.0e2}', False),
+        ('{"n": [3.0e2]}', '{"n": 3.0e2}', True),
+        ('{"n": [{"numeric": ["=", 300]}]}', '{"n": 3.0e2}', True),
+        ('{"n": {"N": [{"numeric": ["=", 300]}]}}', '{"n": {"N": "300"}}', False),
+        ('{"n": [{"exists": true}]}', '{"n": {"S": "x"}}', False),
+        ('{"n": [{"exists": false}]}', '{"n": {"S": "x"}}', True),
+        ('{"n": [{"anything-but": "x"}]}', '{"n": null}', True),
+        ('{"n": [{"anything-but": "x"}]}', "{}", False),
+        ('{"n": ["x"], "n": ["y"]}', '{"n": "y"}', True),
+        ('{"n": ["x"], "n": ["y"]}', '{"n": "x"}', False),
+        ('{"n": [""]}', '{"n": ""}', True),
+        ('{"n": [null]}', '{"n": ""}', False),
+        ('{"n": ["::1"]}', '{"n": "0:0:0:0:0:0:0:1"}', True),
+        ('{"n": ["x"], "$or": [{"n": ["y"]}, {"m": [1]}]}', '{"n": "y"}', True),
+    ],
+)
+def test_easily_got_wrong(pattern, event, wanted):
+    assert matches(pattern, event) is wanted
+
+
+def test_numbers_of_python_are_what_python_writes():
+    wants = compile_filter([{"n": [300, 2.5]}], None, NonJson.DROPPED).wants
+    assert wants({"n": 300}, None)
+    assert wants({"n": 2.5}, None)
+    assert not wants({"n": 300.0}, None)
+    assert not wants({"n": True}, None)
+
+
+def side_by_side(size):
+    """Arrays beside each other, in which all is found but the last field."""
+    return {name: [{"x": f"{name}{n}"} for n in range(size)] for name in "abcd"}
+
+
+def within_each_other(size):
+    """One array with all that is looked for, but never in one element."""
+    return {"a": [{"x": "1"}, {"y": "2"}, [{"z": "3"}]] * size}
+
+
+def deep(size):
+    """Arrays within arrays, each with a value beside it."""
+    value = {"y": "2"}
+    for _ in range(40):
+        value = ["0", value, "1"]
+    return {"a": [{"x": value} for _ in range(size)]}
+
+
+@pytest.mark.parametrize(
+    ("pattern", "event"),
+    [
+        ({name: {"x": [{"exists": True}]} for name in "abc"} | {"d": {"x": ["no"]}}, side_by_side),
+        ({"a": {"x": ["1"], "y": ["2"], "z": ["3"]}}, within_each_other),
+        ({"a": {"x": ["1"], "y": ["no"], "z": [{"exists": False}]}}, within_each_other),
+        ({"a": {"w": [{"exists": False}], "z": [{"exists": False}]}}, within_each_other),
+        ({"a": {"x": {"y": ["no"]}}}, deep),
+        ({"a": {"x": {"w": [{"exists": False}], "y": ["no", {"exists": False}]}}}, deep),
+    ],
+)
+@pytest.mark.slow
+def test_the_work_grows_with_the_event_and_never_with_its_combinations(pattern, event):
+    wants = compile_filter([pattern], None, NonJson.DROPPED).wants
+    once, twice = event(100), event(200)
+    assert not wants(twice, None)
+    assert calls(lambda: wants(twice, None)) < 2.1 * calls(lambda: wants(once, None)) + 50
+
+
+def test_stars_are_not_tried_again():
+    wants = compile_filter(
+        [{"value": [{"wildcard": "*a" * 60 + "*b"}]}], "value", NonJson.COMPARED
+    ).wants
+    assert not wants({}, b"a" * 1_000_000)
+    assert wants({}, b"a" * 1_000_000 + b"b")
+
+
+ANY_BYTES = st.binary(max_size=40) | st.text(
+    '[]{}:,"\\au0123.eE-+ntf \ufeff\ud7ff', max_size=40
+).map(str.encode)
+
+
+def is_plain_text(data):
+    try:
+        found = json.loads(data.decode(), parse_constant=lambda _: 1 / 0)
+    except UnicodeDecodeError:
+        return False
+    except (ValueError, ZeroDivisionError):
+        return True
+    return not isinstance(found, dict | list)
+
+
+@given(ANY_BYTES)
+def test_no_data_is_an_error(data):
+    for non_json, wanted in ((NonJson.IGNORED, True), (NonJson.COMPARED, is_plain_text(data))):
+        judged = compile_filter([{"value": [{"exists": True}]}], "value", non_json)
+        assert judged.wants({}, data) is wanted
+
+
+def test_data_is_read_only_if_a_pattern_asks_for_it():
+    class Untouched(bytes):
+        def decode(self, *_):
+            raise AssertionError
+
+    judged = compile_filter([ON_TOPIC, OFF_TOPIC | PAID], "value", NonJson.IGNORED)
+    assert judged.wants({"topic": "orders"}, Untouched())
+    assert not judged.wants({"topic": "neither"}, Untouched())
+    with pytest.raises(AssertionError):
+        judged.wants({"topic": "others"}, Untouched())
