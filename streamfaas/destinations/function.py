@@ -36,17 +36,20 @@ class Function:
     kind: ClassVar[str] = "function"
     per_record: ClassVar[bool] = False
 
-    def __init__(self, function: str, accept: Accept) -> None:
+    def __init__(
+        self, function: str, accept: Accept, *, send_seconds: float = SEND_SECONDS
+    ) -> None:
         self.name = f"function {function}"
         self._function = function
         self._accept = accept
+        self._send_seconds = send_seconds
 
     async def open(self) -> None:
         """Nothing is held open: the backlog is somebody else's."""
 
     async def send(self, letters: Sequence[Letter]) -> None:
         try:
-            with anyio.fail_after(SEND_SECONDS):
+            with anyio.fail_after(self._send_seconds):
                 for letter in letters:
                     self._check(letter)
                     request_id = str(UUID(letter.id))
@@ -54,7 +57,7 @@ class Function:
                         self._function, letter.document, request_id, hops=letter.hops
                     )
         except TimeoutError as error:
-            told = f"{self.name}: not kept within {SEND_SECONDS:.0f} s"
+            told = f"{self.name}: not kept within {self._send_seconds:g} s"
             raise Unreachable(told) from error
         except StoreError as error:
             raise Unreachable(f"{self.name}: {error}") from error

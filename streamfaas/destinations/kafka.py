@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -26,6 +26,9 @@ from streamfaas.wire.kafka_options import SaslOptions, TlsOptions
 
 REQUEST_SECONDS_MAX = 10.0
 """How long one request waits before the producer looks for another way."""
+
+BATCH_BYTES = 64 * 1024
+"""Letters that go together, before they are compressed: well below what topics allow."""
 
 STOP_SECONDS = 2.0
 """How long a connection may take to end by itself."""
@@ -109,11 +112,7 @@ class Kafka:
     async def _deliver(self, letters: Sequence[Letter]) -> None:
         producer = await self._connected()
         try:
-            waiting = [await producer.add(self._options.topic, letter) for letter in letters]
-            if waiting:
-                await asyncio.wait(waiting)
-            for one in waiting:
-                one.result()
+            await producer.deliver(self._options.topic, letters)
         except BaseException:
             # it would go on with these letters by itself, and with a number missing in between the
             # broker would take no more from it
@@ -143,7 +142,7 @@ class Kafka:
         await reach(options.brokers, asked, options.send_seconds / (len(options.brokers) + 1))
         producer = _Producer(options, asked)
         self._spoilt.append(producer)  # until it has come to life it is to be ended
-        await producer.start()
+        await producer.start(options.topic)
         self._spoilt.remove(producer)
         return producer
 
@@ -170,8 +169,7 @@ class _Producer:
             acks="all",
             enable_idempotence=True,
             compression_type=options.compression,
-            # the limit is checked before; the library adds what a record has around it
-            max_request_size=2 * options.message_bytes_max,
+            max_batch_size=BATCH_BYTES,
             request_timeout_ms=request_ms,
             **asked,
         )
@@ -180,19 +178,41 @@ class _Producer:
         self._send = sender._send_produce_req
         sender._send_produce_req = self._request
 
-    async def start(self) -> None:
+    async def start(self, topic: str) -> None:
         await self._producer.start()
+        await self._producer.partitions_for(topic)  # from now on nobody waits to know them
 
-    async def add(self, topic: str, letter: Letter) -> asyncio.Future[Any]:
-        headers = [
-            (HOPS_HEADER, str(letter.hops).encode()),
-            (ID_HEADER, letter.id.encode()),
-            *((name, value.encode()) for name, _, value in letter.attributes),
-        ]
-        added: asyncio.Future[Any] = await self._producer.send(
-            topic, letter.document, key=letter.key, headers=headers
-        )
-        return added
+    async def deliver(self, topic: str, letters: Sequence[Letter]) -> None:
+        """All of them are acknowledged. Nobody else's letters share a batch with them, and with it
+        their fate."""
+        await self._producer.partitions_for(topic)
+        waiting: list[asyncio.Future[Any]] = []
+        try:
+            for partition, batch in self._batches(topic, letters):
+                batch.close()
+                waiting.append(await self._producer.send_batch(batch, topic, partition=partition))
+            if waiting:
+                await asyncio.wait(waiting)
+        except BaseException:
+            for one in waiting:
+                one.cancel()
+            raise
+        errors = [error for error in (one.exception() for one in waiting) if error is not None]
+        if errors:
+            raise errors[0]
+
+    def _batches(self, topic: str, letters: Sequence[Letter]) -> Iterator[tuple[int, Any]]:
+        filling: dict[int, Any] = {}
+        for letter in letters:
+            key, value = letter.key, letter.document
+            record = {"key": key, "value": value, "headers": _headers(letter), "timestamp": None}
+            partition: int = self._producer._partition(topic, None, key, value, key, value)
+            if partition in filling and filling[partition].append(**record) is None:
+                yield partition, filling.pop(partition)
+            if partition not in filling:
+                filling[partition] = self._producer.create_batch()
+                filling[partition].append(**record)  # the first one fits whatever its size
+        yield from filling.items()
 
     async def end(self) -> None:
         """Every task and connection, the stubborn ones by force."""
@@ -200,6 +220,7 @@ class _Producer:
         producer._closed = True  # else it says that it was forgotten
         _fail(producer._message_accumulator)
         await _cancelled([producer._sender.sender_task, client._sync_task, *self._requests])
+        _fail(producer._message_accumulator)  # who was about to add to it has done so by now
         connections = list(client._conns.values())
         readers = [one._read_task for one in connections]
         transports = [one._writer.transport for one in connections if one._writer is not None]
@@ -219,6 +240,11 @@ class _Producer:
             self._requests.discard(task)
 
 
+def _headers(letter: Letter) -> list[tuple[str, bytes]]:
+    beside = [(name, value.encode()) for name, _, value in letter.attributes]
+    return [(HOPS_HEADER, b"%d" % letter.hops), (ID_HEADER, letter.id.encode()), *beside]
+
+
 async def _cancelled(tasks: Iterable[asyncio.Task[Any] | None]) -> None:
     """These tasks have ended."""
     running = [task for task in tasks if task is not None]
@@ -232,11 +258,11 @@ async def _cancelled(tasks: Iterable[asyncio.Task[Any] | None]) -> None:
 
 
 def _fail(accumulator: Any) -> None:
-    """Tells all who wait for a letter that it is not sent any more, and that somebody has heard."""
+    """Tells all who wait for a letter that it is not sent any more, and all who come later."""
+    accumulator._exception = KafkaError("the connection was given up")
     queued = [batch for batches in accumulator._batches.values() for batch in batches]
     for batch in [*queued, *accumulator._pending_batches]:
-        batch.failure(KafkaError("the connection was given up"))
-        told = [batch.future, batch._drain_waiter, *(one for one, _ in batch._msg_futures)]
-        for one in told:
+        batch.failure(accumulator._exception)
+        for one in (batch.future, batch._drain_waiter):
             if one.done() and not one.cancelled():
                 one.exception()

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import anyio
+import pytest
+
+import delivery_subjects
+from streamfaas.destinations.function import Function
+from streamfaas.flow.errors import Refused
+from streamfaas.flow.event import EVENT_BYTES_MAX
+from streamfaas.flow.letters import Letter
+from streamfaas.testing.deliveries import CHECKS, FAULT_CHECKS
+from streamfaas.testing.simulation import simulate
+
+
+def named(check):
+    return check.__name__.removeprefix("check_")
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=named)
+def test_it_keeps_the_contract(check):
+    async def main():
+        async with delivery_subjects.function() as (subject, _):
+            await check(subject)
+
+    anyio.run(main)
+
+
+@pytest.mark.parametrize("fault", ["full", "lost", "slow"])
+@pytest.mark.parametrize("check", FAULT_CHECKS, ids=named)
+def test_it_keeps_the_contract_when_it_is_broken(check, fault):
+    async def main():
+        async with delivery_subjects.function() as (subject, faults):
+            await check(subject, faults[fault])
+
+    simulate(main)
+
+
+def test_the_function_is_told_the_hops_and_a_request_id_that_stays():
+    async def main():
+        told = []
+
+        async def accept(function, event, request_id, *, hops):
+            told.append((function, event, request_id, hops))
+
+        letter = Letter("0123456789abcdef0123456789abcdef", b"{}", b"k", 7)
+        await Function("next", accept).send([letter])
+        assert told == [("next", b"{}", "01234567-89ab-cdef-0123-456789abcdef", 7)]
+
+    anyio.run(main)
+
+
+def test_a_document_that_is_too_large_for_an_event_is_refused_by_its_limit():
+    async def main():
+        backlog = delivery_subjects.Accepting()
+        large = Letter("0" * 32, b"x" * (EVENT_BYTES_MAX + 1))
+        with pytest.raises(Refused, match=rf"over the limit of an event, {EVENT_BYTES_MAX}"):
+            await Function("next", backlog).send([large])
+        assert backlog.kept == []
+
+    anyio.run(main)
