@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, groupby, pairwise
 from math import inf
 
-from proof.ledgers import CRASHES, Executed, Harmed, Ledgers, Place, SetAside
+from proof.ledgers import CRASHES, Executed, Harmed, Ledgers, Place, Produced, SetAside
 
 WHAT_MUST_HOLD = {
     "ledgers": "the ledgers are sound: no record twice, no time running backwards",
@@ -24,7 +24,10 @@ WHAT_MUST_HOLD = {
     "I-07": "a record has one ending",
     "I-08": "a commit never passes a batch that its destination does not have yet",
     "I-09": "a failure document tells exactly which records it is about",
+    "I-12": "no more attempts than were asked for",
+    "I-13": "a record too large for any event is set aside alone, and only such a one",
     "I-20": "within a partition, in order and one after the other",
+    "I-21": "of one key, in order and one after the other",
     "I-30": "in the end nothing is left over",
 }
 
@@ -33,13 +36,17 @@ WHAT_MUST_HOLD = {
 class Wanted:
     """What a run must have gone through to prove anything. `replay_max` is how many records one
     crash of a kind may run again (no entry: any number); `cut` is how many executions must have
-    been cut off in their midst; `filtered` are ids that the mapping does not want."""
+    been cut off in their midst; `filtered` are ids that the mapping does not want. `attempts_max` is
+    how often a batch may fail (None: for ever), and `order` what is in order: a `lane`, a `key`, or
+    nothing."""
 
     records: int = 1
     faults: Mapping[str, int] = field(default_factory=dict)
     cut: int = 0
     replay_max: Mapping[str, int] = field(default_factory=dict)
     filtered: frozenset[str] = frozenset()
+    attempts_max: int | None = None
+    order: str = "lane"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +88,9 @@ def check(ledgers: Ledgers, wanted: Wanted) -> Report:
         *_replayed(replays, wanted),
         *_endings(lanes.values(), crashes),
         *_documents(ledgers.set_aside, lanes),
-        *_order(lanes.values()),
+        *_attempts(ledgers, lanes, wanted),
+        *_too_large(lanes.values()),
+        *_order(lanes.values(), crashes, wanted.order),
         *_left_over(ledgers, lanes.values()),
     )
     return Report(violations, _counts(ledgers, lanes.values(), replays))
@@ -90,11 +99,14 @@ def check(ledgers: Ledgers, wanted: Wanted) -> Report:
 class _Lane:
     """One partition: its records by offset, and what became of each. Lists run in parallel."""
 
-    def __init__(self, place: Place, rows: list[tuple[int, str, bool]]) -> None:
+    def __init__(self, place: Place, rows: list[Produced], filtered: frozenset[str]) -> None:
+        rows = sorted(rows, key=lambda row: row.offset)
         self.name = f"{place[0]}-{place[1]}"
-        self.offsets = [offset for offset, _, _ in rows]
-        self.prints = [bytes.fromhex(fingerprint) for _, fingerprint, _ in rows]
-        self.filtered = [unwanted for _, _, unwanted in rows]
+        self.offsets = [row.offset for row in rows]
+        self.prints = [bytes.fromhex(row.fingerprint) for row in rows]
+        self.keys = [row.key for row in rows]
+        self.large = [row.large for row in rows]
+        self.filtered = [row.id in filtered for row in rows]
         self.executed: list[Executed] = []
         self.succeeded = [inf] * len(rows)  # when it first did
         self.successes: list[list[Executed]] = [[] for _ in rows]
@@ -126,11 +138,10 @@ class _Lane:
 
 
 def _lanes(ledgers: Ledgers, wanted: Wanted) -> dict[Place, _Lane]:
-    rows: dict[Place, list[tuple[int, str, bool]]] = defaultdict(list)
+    rows: dict[Place, list[Produced]] = defaultdict(list)
     for row in ledgers.produced:
-        unwanted = row.id in wanted.filtered
-        rows[row.topic, row.partition].append((row.offset, row.fingerprint, unwanted))
-    lanes = {place: _Lane(place, sorted(found)) for place, found in rows.items()}
+        rows[row.topic, row.partition].append(row)
+    lanes = {place: _Lane(place, found, wanted.filtered) for place, found in rows.items()}
     for document in ledgers.set_aside:
         if lane := lanes.get(document.place):
             for index in lane.between(document.first, document.last):
@@ -160,19 +171,42 @@ class _Crashes:
         self._rows = sorted(effective, key=lambda h: h.start)
         self._starts = [h.start for h in self._rows]
 
-    def between(self, since: float, until: float) -> Harmed | None:
-        """The last crash that began before `until` and was not over at `since`: that of a worker
-        only where no larger part had crashed, since it excuses less."""
-        smaller = None
+    def between(
+        self, since: float, until: float, one: Executed | None = None, two: Executed | None = None
+    ) -> Harmed | None:
+        """The crash that is the reason why what happened at `since` happened again at `until`: it
+        began before the one and was not over at the other. That of the very worker first; that of
+        some worker only where no larger part had crashed, since it excuses less."""
+        best: tuple[int, Harmed | None] = 0, None
         for index in range(bisect_right(self._starts, until) - 1, -1, -1):
             harmed = self._rows[index]
             if harmed.start < since - _CRASH_SECONDS_MAX:
                 break
             if harmed.end is not None and harmed.end >= since:
-                if harmed.kind != "worker-kill":
-                    return harmed
-                smaller = smaller or harmed
-        return smaller
+                best = max(best, (_reason(harmed, until, one, two), harmed), key=lambda b: b[0])
+        return best[1]
+
+    def parted(self, one: Executed, two: Executed) -> bool:
+        """Whether the two were asked for by different owners, one of whom had been put out."""
+        crash = self.between(one.start, two.start, one, two) if one.owner != two.owner else None
+        return crash is not None and crash.kind in {"seat-lost", "daemon-kill"}
+
+
+def _reason(harmed: Harmed, until: float, one: Executed | None, two: Executed | None) -> int:
+    """How good a reason a crash is, as far as is known whom it hit; 0: none."""
+    if harmed.execution:
+        return 5 if one is not None and one.execution == harmed.execution else 0
+    if harmed.kind == "worker-kill":
+        return 1
+    if harmed.kind not in {"seat-lost", "daemon-kill"} or one is None or two is None:
+        return 3
+    if not one.owner or _is(harmed.component, one):
+        return 4
+    return 2 if _is(harmed.component, two) and harmed.start < until else 0
+
+
+def _is(component: str, execution: Executed) -> bool:
+    return f"{execution.owner}/".startswith(f"{component}/")
 
 
 _CRASH_SECONDS_MAX = 60.0
@@ -253,6 +287,16 @@ def _early_commits(ledgers: Ledgers, lanes: Mapping[Place, _Lane]) -> Iterator[V
             detail = f"{lane.name} committed at {c.offset}, with {lane.offsets[index]} unfinished"
             yield Violation("I-08" if waits else "I-03", f"{detail}, at {c.at:.6f}")
 
+    for a in ledgers.acknowledged:
+        if lane := lanes.get(a.place):
+            for index in lane.between(a.first, a.last):
+                if finished[a.place][index] > a.at:
+                    waits = bool(lane.documents[index]) and lane.succeeded[index] == inf
+                    detail = (
+                        f"{lane.name} {lane.offsets[index]} was taken off unfinished, at {a.at}"
+                    )
+                    yield Violation("I-08" if waits else "I-03", detail)
+
 
 def _first_samples(ledgers: Ledgers) -> Iterator:
     """The first sample of each commit: the later ones of the same offset say less."""
@@ -285,7 +329,9 @@ class _Replay:
 
 def _replays(lanes: Iterable[_Lane], crashes: _Crashes) -> list[_Replay]:
     return [
-        _Replay(f"{lane.name} {lane.offsets[index]}", crashes.between(one.start, two.start))
+        _Replay(
+            f"{lane.name} {lane.offsets[index]}", crashes.between(one.start, two.start, one, two)
+        )
         for lane in lanes
         for index, successes in enumerate(lane.successes)
         if len(successes) > 1
@@ -314,9 +360,10 @@ def _endings(lanes: Iterable[_Lane], crashes: _Crashes) -> Iterator[Violation]:
         for index, documents in enumerate(lane.documents):
             if not documents:
                 continue
-            times = [d.at for d in documents] + [e.start for e in lane.successes[index]]
-            for one, two in pairwise(sorted(times)):
-                if crashes.between(one, two) is None:
+            ends: list[tuple[float, Executed | None]] = [(d.at, None) for d in documents]
+            ends += [(e.start, e) for e in lane.successes[index]]
+            for (one, first), (two, second) in pairwise(sorted(ends, key=lambda end: end[0])):
+                if crashes.between(one, two, first, second) is None:
                     where = f"{lane.name} {lane.offsets[index]}"
                     yield Violation("I-07", f"{where} ended at {one:.6f} and again at {two:.6f}")
 
@@ -331,24 +378,106 @@ def _documents(set_aside: Iterable[SetAside], lanes: Mapping[Place, _Lane]) -> I
             yield Violation("I-09", f"the document {d.id}: {d.place} {d.first}..{d.last}, {d.size}")
 
 
-def _order(lanes: Iterable[_Lane]) -> Iterator[Violation]:
+def _attempts(
+    ledgers: Ledgers, lanes: Mapping[Place, _Lane], wanted: Wanted
+) -> Iterator[Violation]:
+    most = wanted.attempts_max
+    begun = Counter(
+        (e.place, lane.offsets[index])
+        for e in ledgers.executed
+        if e.outcome and (lane := lanes.get(e.place))
+        for index in lane.of(e)
+    )
+    for d in ledgers.set_aside:
+        if d.condition == EXHAUSTED and begun[d.place, d.first] < d.invokes:
+            yield Violation("I-09", f"{d.invokes} invocations, of {begun[d.place, d.first]}: {d}")
+        if d.condition == EXHAUSTED and most is not None and d.invokes != most:
+            yield Violation("I-12", f"given up after {d.invokes} attempts, of {most}: {d}")
+    failed = Counter(
+        (e.owner, e.place, e.stretches[0][0]) for e in ledgers.executed if e.outcome in FAILURES
+    )
+    for (owner, place, first), times in failed.items():
+        if most is not None and owner and times > most:
+            yield Violation("I-12", f"{place} {first} failed {times} times, of {most}, by {owner}")
+
+
+EXHAUSTED, TOO_LARGE = "RetryAttemptsExhausted", "MaximumPayloadSizeExceeded"
+FAILURES = frozenset({"failure", "crash", "timeout", "init"})
+"""Outcomes that use up an attempt."""
+
+
+def _too_large(lanes: Iterable[_Lane]) -> Iterator[Violation]:
     for lane in lanes:
-        latest = list(accumulate((lane.left(i) for i in range(len(lane.offsets))), max))
-        busy_until = -inf
-        for e in sorted(lane.executed, key=lambda e: e.start):
-            if e.start < busy_until:
-                yield Violation("I-20", f"{lane.name}: two at once, from {e.start:.6f}: {e}")
-            busy_until = max(busy_until, e.start if e.end is None else e.end)
-            below = bisect_left(lane.offsets, e.stretches[0][0])
-            if below and latest[below - 1] > e.start:
-                yield Violation("I-20", f"{lane.name}: began before a lower one had ended: {e}")
+        for index, documents in enumerate(lane.documents):
+            for d in documents:
+                large = lane.large[index]
+                if (d.condition == TOO_LARGE) != large or (large and d.size > 1):
+                    yield Violation("I-13", f"{lane.name} {lane.offsets[index]}: {d}")
+
+
+def _order(lanes: Iterable[_Lane], crashes: _Crashes, order: str) -> Iterator[Violation]:
+    for lane in lanes:
+        if order == "lane":
+            yield from _in_order(lane, range(len(lane.offsets)), "I-20", crashes)
+        elif order == "key":
+            for indexes in _by_key(lane):
+                yield from _in_order(lane, indexes, "I-21", crashes)
+
+
+def _by_key(lane: _Lane) -> Iterable[Sequence[int]]:
+    found: dict[str | None, list[int]] = defaultdict(list)
+    for index, key in enumerate(lane.keys):
+        found[key].append(index)
+    return found.values()
+
+
+def _in_order(
+    lane: _Lane, indexes: Sequence[int], invariant: str, crashes: _Crashes
+) -> Iterator[Violation]:
+    """Whether those records ran in their order, and one execution after the other."""
+    offsets = [lane.offsets[index] for index in indexes]
+    latest = list(accumulate((lane.left(index) for index in indexes), max))
+    before: Executed | None = None
+    busy_until = -inf
+    for e in sorted(lane.executed, key=lambda e: e.start):
+        below = min(
+            (
+                bisect_left(offsets, first)
+                for first, last in e.stretches
+                if _any(offsets, first, last)
+            ),
+            default=None,
+        )
+        if below is None:
+            continue
+        # a member that does not know yet that it was put out goes on for a while
+        if e.start < busy_until and not (before and crashes.parted(before, e)):
+            yield Violation(invariant, f"{lane.name}: two at once, from {e.start:.6f}: {e}")
+        over = e.start if e.end is None else e.end
+        if over >= busy_until:
+            before, busy_until = e, over
+        if below and latest[below - 1] > e.start:
+            yield Violation(invariant, f"{lane.name}: began before a lower one had ended: {e}")
+
+
+def _any(offsets: Sequence[int], first: int, last: int) -> bool:
+    index = bisect_left(offsets, first)
+    return index < len(offsets) and offsets[index] <= last
 
 
 def _left_over(ledgers: Ledgers, lanes: Iterable[_Lane]) -> Iterator[Violation]:
     last: dict[str, int] = {}
     for c in sorted(ledgers.committed, key=lambda c: c.at):
         last[f"{c.topic}-{c.partition}"] = c.offset
+    taken_off: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    for a in ledgers.acknowledged:
+        taken_off[f"{a.topic}-{a.partition}"].append((a.first, a.last))
     for lane in lanes:
+        if lane.name in taken_off:
+            done = {i for first, last in taken_off[lane.name] for i in lane.between(first, last)}
+            if len(done) < len(lane.offsets):
+                yield Violation("I-30", f"{lane.name}: {len(done)} off, of {len(lane.offsets)}")
+            continue
         end = lane.offsets[-1] + 1
         if last.get(lane.name, -1) < end:
             yield Violation("I-30", f"{lane.name} is committed at {last.get(lane.name)} of {end}")
@@ -368,7 +497,7 @@ def _counts(ledgers: Ledgers, lanes: Iterable[_Lane], replays: Iterable[_Replay]
         "records set aside": set_aside,
         "executions": len(ledgers.executed),
         **{f"executions: {outcome}": count for outcome, count in sorted(outcomes.items())},
-        "commits sampled": len(ledgers.committed),
+        "commits sampled": len(ledgers.committed) + len(ledgers.acknowledged),
         "documents": len(ledgers.set_aside),
         **{f"faults: {kind}": count for kind, count in sorted(harmed.items())},
         **{f"most run again by one {kind}": count for kind, count in sorted(most.items())},

@@ -20,19 +20,24 @@ Place = tuple[str, int]
 
 
 class Produced(NamedTuple):
-    """P: a record that the broker has acknowledged. `fingerprint` covers all that it carries."""
+    """P: a record that the broker has acknowledged. `fingerprint` covers all that it carries, `at`
+    is its own timestamp in epoch seconds, and `large` says that no event has room for it."""
 
     id: str
     topic: str
     partition: int
     offset: int
     fingerprint: str
+    key: str | None = None
+    at: float = 0.0
+    large: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Executed:
     """X: one run of the function over the records of one invocation, in the order given. `end`
-    and `outcome` are None where the process was ended before the function was."""
+    and `outcome` are None where the process was ended before the function was. `owner` is whoever
+    asked for it, in one life of the lane; `wall` is what the wall clock showed at its start."""
 
     execution: str
     invocation: str
@@ -44,6 +49,8 @@ class Executed:
     start: float
     end: float | None = None
     outcome: str | None = None
+    owner: str = ""
+    wall: float = 0.0
 
     @property
     def place(self) -> Place:
@@ -70,6 +77,21 @@ class Committed:
 
 
 @dataclass(frozen=True, slots=True)
+class Acknowledged:
+    """C, of a queue: what it was told at `at`: these positions are finished with."""
+
+    at: float
+    topic: str
+    partition: int
+    first: int
+    last: int
+
+    @property
+    def place(self) -> Place:
+        return self.topic, self.partition
+
+
+@dataclass(frozen=True, slots=True)
 class SetAside:
     """D: a document of the failure destination, seen at `at`. `fingerprints` are those of the
     records in its payload, by offset, None where it carries none."""
@@ -83,6 +105,7 @@ class SetAside:
     size: int
     condition: str
     fingerprints: tuple[tuple[int, str], ...] | None
+    invokes: int = 0
 
     @property
     def place(self) -> Place:
@@ -91,27 +114,31 @@ class SetAside:
 
 @dataclass(frozen=True, slots=True)
 class Harmed:
-    """K: something done to a component. `end` is when it had taken effect, None: it never did."""
+    """K: something done to a component. `end` is when it had taken effect, None: it never did.
+    `execution` is the one that it hit, where that is known."""
 
     kind: str
     component: str
     start: float
     end: float | None
+    execution: str = ""
 
 
-CRASHES = frozenset({"worker-kill", "daemon-kill", "broker-kill"})
-"""Faults after which records may run again. A clean stop (`daemon-stop`) is none."""
+CRASHES = frozenset({"worker-kill", "daemon-kill", "broker-kill", "seat-lost", "ack-lost"})
+"""Faults after which records may run again: a part was killed, the group put a member out, or an
+answer did not come through. A clean stop (`daemon-stop`) is none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ledgers:
-    """All five, of one run."""
+    """All of them, of one run. A queue has acknowledgements in the place of commits."""
 
     produced: tuple[Produced, ...]
     executed: tuple[Executed, ...]
     committed: tuple[Committed, ...]
     set_aside: tuple[SetAside, ...] = ()
     harmed: tuple[Harmed, ...] = ()
+    acknowledged: tuple[Acknowledged, ...] = ()
 
 
 class Writer:
@@ -129,8 +156,8 @@ class Writer:
         self._file.close()
 
     def write(self, row: Produced | Committed | Harmed | dict[str, Any]) -> None:
-        if isinstance(row, Produced):
-            row = row._asdict()
+        if isinstance(row, Produced):  # there are a million: what is as ever is left out
+            row = {k: v for k, v in row._asdict().items() if v != row._field_defaults.get(k, "")}
         self._file.write(json.dumps(row if isinstance(row, dict) else asdict(row)) + "\n")
 
 
@@ -184,6 +211,7 @@ def set_aside(at: float, document: dict[str, Any]) -> SetAside:
         size=info["batchSize"],
         condition=document["requestContext"]["condition"],
         fingerprints=prints,
+        invokes=document["requestContext"].get("approximateInvokeCount", 0),
     )
 
 

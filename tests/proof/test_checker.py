@@ -56,7 +56,7 @@ class History:
             for _ in range(self._chance.randint(1, BATCH_MAX)):
                 print_ = hashlib.sha256(f"{partition} {offset}".encode()).hexdigest()
                 id_ = f"{partition}-{offset}"
-                batch.append(Produced(id_, TOPIC, partition, offset, print_))
+                batch.append(Produced(id_, TOPIC, partition, offset, print_, key="k"))
                 # compaction and transaction markers leave gaps
                 offset += self._chance.choice((1, 1, 1, 1, 2))
             self.produced += batch
@@ -102,6 +102,7 @@ class History:
             start=self.tick(),
             end=None if outcome is None else self.tick(),
             outcome=outcome,
+            owner="1/1",
         )
         self.executed.append(execution)
         return execution
@@ -122,6 +123,7 @@ class History:
                 size=len(batch),
                 condition="RetryAttemptsExhausted",
                 fingerprints=tuple((p.offset, p.fingerprint) for p in batch),
+                invokes=1,
             )
         )
 
@@ -138,6 +140,7 @@ HISTORIES = st.integers(0, 1 << 32).map(History)
 
 
 NOTHING_WANTED = Wanted()
+ONE_ATTEMPT = Wanted(attempts_max=1)
 
 
 def broken(history: History, wanted: Wanted = NOTHING_WANTED) -> frozenset[str]:
@@ -150,6 +153,7 @@ def test_a_sound_run_is_accepted(history):
         records=PARTITIONS * BATCHES,
         faults={"worker-kill": PARTITIONS, "daemon-kill": PARTITIONS},
         cut=PARTITIONS,
+        attempts_max=1,
         replay_max={"daemon-kill": BATCH_MAX, "worker-kill": 0},
     )
     report = check(history.ledgers(), wanted)
@@ -302,6 +306,38 @@ def leave_a_record_out_of_a_document(history, chance):
     change(history.set_aside, chosen, fingerprints=chosen.fingerprints[1:])
 
 
+def fail_once_too_often(history, chance):
+    chosen = chance.choice([e for e in history.executed if e.outcome == "failure"])
+    width = (chosen.end - chosen.start) / 4
+    change(history.executed, chosen, end=chosen.start + width)
+    history.executed.append(replace(chosen, execution="x", start=chosen.start + 2 * width))
+
+
+def give_up_too_late(history, chance):
+    """A document that tells of more attempts than were to be."""
+    chosen = chance.choice(history.set_aside)
+    failed = next(e for e in history.executed if of(history, e)[:1] == at(history, chosen))
+    history.executed.append(replace(failed, execution="x", start=failed.end, owner="another"))
+    change(history.set_aside, chosen, invokes=2)
+
+
+def tell_of_attempts_that_never_were(history, chance):
+    chosen = chance.choice(history.set_aside)
+    change(history.set_aside, chosen, invokes=9)
+
+
+def say_that_it_was_too_large(history, chance):
+    chosen = chance.choice(history.set_aside)
+    change(history.set_aside, chosen, condition="MaximumPayloadSizeExceeded")
+
+
+def set_a_large_one_aside_with_others(history, chance):
+    chosen = chance.choice([d for d in history.set_aside if d.size > 1])
+    for record in of_document(history, chosen):
+        change(history.produced, record, large=True)
+    change(history.set_aside, chosen, condition="MaximumPayloadSizeExceeded")
+
+
 def swap_two_batches(history, chance):
     """Two successes of one partition change places in time."""
     one, two = two_plain_successes(history, chance)
@@ -351,6 +387,11 @@ MUTANTS: dict[Callable, set[str]] = {
     commit_before_the_document_is_there: {"I-08"},
     count_a_document_wrong: {"I-09"},
     leave_a_record_out_of_a_document: {"I-09"},
+    fail_once_too_often: {"I-12"},
+    give_up_too_late: {"I-12"},
+    tell_of_attempts_that_never_were: {"I-09"},
+    say_that_it_was_too_large: {"I-13"},
+    set_a_large_one_aside_with_others: {"I-13"},
     swap_two_batches: {"I-20"},
     begin_before_the_lower_one_has_ended: {"I-20"},
     commit_not_to_the_end: {"I-30"},
@@ -374,14 +415,25 @@ ALONE = {
 def test_a_mutant_is_rejected_for_the_right_reason(mutant, seed):
     history = History(seed)
     mutant(history, random.Random(seed))
-    found = broken(history)
+    found = broken(history, ONE_ATTEMPT)
     assert found & MUTANTS[mutant], found
     if mutant in ALONE:
         assert found <= MUTANTS[mutant], found
 
 
+@given(seed=st.integers(0, 1 << 32))
+def test_what_is_out_of_order_in_a_lane_may_be_in_order_for_its_keys(seed):
+    history = History(seed)
+    swap_two_batches(history, random.Random(seed))
+    assert "I-21" in broken(history, Wanted(order="key"))
+    assert not broken(history, Wanted(order="none")) & {"I-20", "I-21"}
+    history.produced = [p._replace(key=p.id) for p in history.produced]
+    assert "I-21" not in broken(history, Wanted(order="key"))
+
+
 def test_every_invariant_has_a_mutant():
-    assert set().union(*MUTANTS.values()) | {"effect"} == WHAT_MUST_HOLD.keys()
+    tested = set().union(*MUTANTS.values()) | {"effect", "I-21"}
+    assert tested == WHAT_MUST_HOLD.keys()
 
 
 def test_a_run_that_went_through_too_little_proves_nothing():
@@ -461,6 +513,15 @@ def of(history: History, execution: Executed) -> list[Produced]:
     offsets = {first for first, _ in execution.stretches}
     mine = [p for p in history.produced if p.partition == execution.partition]
     return [p for p in mine if p.offset in offsets]
+
+
+def of_document(history: History, document: SetAside) -> list[Produced]:
+    mine = [p for p in history.produced if p.partition == document.partition]
+    return [p for p in mine if document.first <= p.offset <= document.last]
+
+
+def at(history: History, document: SetAside) -> list[Produced]:
+    return of_document(history, document)[:1]
 
 
 def change(rows: list, row, **changes) -> None:

@@ -1,0 +1,76 @@
+"""What outsiders write down while a history goes on: its ledgers, and its story."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from proof.ledgers import Acknowledged, Committed, Executed, Harmed, Ledgers, Produced, SetAside
+
+
+class Story:
+    """Lines of who did what at what time. Put into words only when somebody reads them."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._told: list[tuple[float, str, str, tuple[object, ...]]] = []
+
+    def tell(self, who: str, what: str, *more: object) -> None:
+        self._told.append((self._clock(), who, what, more))
+
+    def __len__(self) -> int:
+        return len(self._told)
+
+    def __str__(self) -> str:
+        return "\n".join(
+            f"{at:10.3f}  {who:<14} {what.format(*more)}" for at, who, what, more in self._told
+        )
+
+
+@dataclass(slots=True)
+class Books:
+    """The ledgers while they are being written."""
+
+    clock: Callable[[], float]
+    produced: list[Produced] = field(default_factory=list)
+    executed: list[dict[str, Any]] = field(default_factory=list)
+    committed: list[Committed] = field(default_factory=list)
+    acknowledged: list[Acknowledged] = field(default_factory=list)
+    set_aside: list[SetAside] = field(default_factory=list)
+    harmed: list[Harmed] = field(default_factory=list)
+
+    def begin(self, **row: Any) -> dict[str, Any]:
+        """An execution has begun; its end is written into what is given back."""
+        row |= {"execution": f"x{len(self.executed) + 1}", "start": self.clock()}
+        self.executed.append(row)
+        return row
+
+    def end(self, row: dict[str, Any], outcome: str, **more: Any) -> None:
+        row.update(end=self.clock(), outcome=outcome, **more)
+
+    def harm(self, kind: str, component: str, start: float | None = None) -> int:
+        """Writes that it was done and has taken effect; the number of the row."""
+        now = self.clock()
+        self.harmed.append(Harmed(kind, component, now if start is None else start, now))
+        return len(self.harmed) - 1
+
+    def kill_worker(self, execution: dict[str, Any]) -> None:
+        """Its worker is gone, before anybody heard how it ended."""
+        now, name = self.clock(), execution["execution"]
+        self.harmed.append(Harmed("worker-kill", execution["worker"], now, now, name))
+
+    def ledgers(self) -> Ledgers:
+        return Ledgers(
+            tuple(self.produced),
+            tuple(Executed(**row) for row in self.executed),
+            tuple(self.committed),
+            tuple(self.set_aside),
+            tuple(self.harmed),
+            tuple(self.acknowledged),
+        )
+
+
+def digest_of(prints: list[bytes]) -> str:
+    return hashlib.sha256(b"".join(prints)).hexdigest()

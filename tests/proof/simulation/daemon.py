@@ -1,0 +1,139 @@
+"""A daemon that is killed, stopped and started anew: the real engine over simulated ends."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anyio
+
+from proof.simulation.broker import Broker
+from proof.simulation.parts import Parts
+from proof.simulation.queue import Queue
+from proof.simulation.shelf import Shelf
+from proof.simulation.world import MAPPING, Dead, Process, World
+from streamfaas.engine.lane import LanePolicy, Surroundings
+from streamfaas.engine.mapping import Mapping
+from streamfaas.flow.batch import BatchPolicy
+from streamfaas.flow.record import Instant
+from streamfaas.flow.verdict import RetryPolicy
+from streamfaas.telemetry import signals
+
+RESTART_SECONDS = 1.5
+STOP_SECONDS = 20.0
+
+
+class Daemon:
+    """One place where a daemon runs, life after life."""
+
+    def __init__(
+        self, world: World, slot: int, parts: Parts, shelf: Shelf, backing: Broker | Queue
+    ) -> None:
+        self._world = world
+        self._slot = slot
+        self._parts = parts
+        self._shelf = shelf
+        self.backing = backing
+        self.process = Process(world, slot, 0, alive=False)
+        self.mapping: Mapping | None = None
+        self.source: Any = None
+        self._stopping = False
+
+    async def run(self) -> None:
+        life = 0
+        while not self._world.over:
+            life += 1
+            await self._live(Process(self._world, self._slot, life))
+            await anyio.sleep(RESTART_SECONDS)
+
+    async def _live(self, process: Process) -> None:
+        self.process, self._stopping = process, False
+        self._world.story.tell(process.name, "starts")
+        self.mapping = self._parts.mapping(
+            MAPPING, lambda: self._source(process), self._policy(process), self._around(process)
+        )
+        try:
+            with process.scope:
+                await self.mapping.run()
+        except* Dead:
+            pass
+        finally:
+            self.mapping = None
+        process.alive = False
+        self.backing.noticed(f"{process.name}/")
+
+    def _source(self, process: Process) -> Any:
+        make = self._parts.tray if self._world.plan.queue else self._parts.stream
+        self.source = make(process, self.backing)
+        return self.source
+
+    def _policy(self, process: Process) -> LanePolicy:
+        plan = self._world.plan
+        sender = self._parts.sender(process, self._shelf)
+        return LanePolicy(
+            function="checkout",
+            function_arn="arn:aws:lambda:local:000000000000:function:checkout",
+            batch=BatchPolicy(plan.batch, plan.batch_bytes, plan.window),
+            retry=RetryPolicy(plan.retries, plan.backoff, plan.backoff_max),
+            set_aside=sender,
+            last_resort=sender,
+        )
+
+    def _around(self, process: Process) -> Surroundings:
+        world = self._world
+
+        def emit(signal: signals.Signal) -> None:
+            if process.alive:
+                _tell(world, process, signal)
+
+        def number(purpose: str) -> int:
+            return world.time_of((purpose, process.name))
+
+        return Surroundings(
+            dispatch=self._parts.workers(process),
+            clock=lambda: Instant(world.now),
+            wall=lambda: world.wall,
+            jitter=lambda: world.chance("jitter", process.name, number("jitter")),
+            request_id=lambda: f"{process.name}-{number('request')}",
+            emit=emit,
+        )
+
+    # -- what is done to it
+
+    def stir(self) -> None:
+        """Something has happened to its connection."""
+        if self.process.alive and self.source is not None:
+            self.source.wake()
+
+    def kill(self, steps: int) -> None:
+        """At one of its next steps; if it takes none, in a while."""
+        process = self.process
+        if process.alive:
+            process.dies_at = process.steps + steps
+            self._world.later(3.0, process.die, "nothing in particular")
+
+    async def stop(self) -> None:
+        process, mapping = self.process, self.mapping
+        if not process.alive or self._stopping or mapping is None:
+            return
+        self._stopping, start = True, self._world.now
+        self._world.story.tell(process.name, "is told to stop")
+        await mapping.stop(self._world.plan.grace)
+        if not process.killed:
+            self._world.books.harm("daemon-stop", process.name, start)
+            self._world.story.tell(process.name, "has stopped")
+
+
+def _tell(world: World, process: Process, signal: signals.Signal) -> None:
+    match signal:
+        case signals.InvocationEnded() | signals.BatchSetAside():
+            return  # told by those who did it
+        case signals.LaneRetrying():
+            world.story.tell(
+                process.name, "{} {}..{} again in {:.3f} s (attempt {}): {}",
+                signal.lane.name, signal.first, signal.last, signal.wait_seconds,
+                signal.attempt, signal.reason,
+            )  # fmt: skip
+        case signals.LaneOpened() | signals.LaneHealed():
+            world.story.tell(process.name, "{} {}", signal.lane.name, type(signal).__name__)
+        case _:
+            world.story.tell(process.name, "{}", signal)

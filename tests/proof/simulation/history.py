@@ -1,0 +1,126 @@
+"""One seed is one history: it is lived, and then judged by its ledgers."""
+
+from __future__ import annotations
+
+import traceback
+from dataclasses import dataclass
+
+import anyio
+from anyio.abc import TaskGroup
+
+from proof.checker import Report, Wanted, check
+from proof.ledgers import Ledgers
+from proof.simulation.books import Story
+from proof.simulation.broker import Broker
+from proof.simulation.daemon import Daemon
+from proof.simulation.loop import repeatably
+from proof.simulation.parts import REAL, Parts
+from proof.simulation.plan import REST_SECONDS, Fault, Plan
+from proof.simulation.queue import Queue
+from proof.simulation.shelf import Shelf
+from proof.simulation.world import World
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What happened, and what is wrong with it."""
+
+    plan: Plan
+    story: Story
+    ledgers: Ledgers
+    report: Report
+    seconds: float
+    turns: int
+    failure: BaseException | None = None  # an exception of ours: no invariant, and worse
+
+    @property
+    def broken(self) -> frozenset[str]:
+        return self.report.broken | ({"bug"} if self.failure is not None else set())
+
+    @property
+    def complaints(self) -> list[str]:
+        found = list(map(str, self.report.violations))
+        return found if self.failure is None else [_innermost(self.failure), *found]
+
+
+def live(plan: Plan, parts: Parts = REAL) -> History:
+    """Lives a plan to its end, and judges it."""
+    worlds: list[World] = []
+    failure: BaseException | None = None
+
+    async def main() -> None:
+        worlds.append(World(plan))
+        await _history(worlds[0], parts)
+
+    seconds, turns = 0.0, 0
+    try:
+        _, loop = repeatably(main)
+        seconds, turns = loop.time(), loop.turns
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt):
+            raise
+        failure = error
+    world = worlds[0]
+    if failure is not None:
+        world.story.tell("daemon", "fails: {}", "".join(traceback.format_exception(failure)))
+    ledgers = world.books.ledgers()
+    report = check(ledgers, wanted(plan))
+    return History(plan, world.story, ledgers, report, seconds, turns, failure)
+
+
+def wanted(plan: Plan) -> Wanted:
+    """What the checker has to know of a plan."""
+    return Wanted(
+        attempts_max=None if plan.retries is None else plan.retries + 1,
+        order="lane" if not plan.queue else "key" if plan.batch == 1 else "",
+        replay_max={"worker-kill": plan.batch},
+    )
+
+
+async def _history(world: World, parts: Parts) -> None:
+    plan = world.plan
+    backing = Queue(world) if plan.queue else Broker(world)
+    shelf = Shelf(world)
+    daemons = [Daemon(world, slot, parts, shelf, backing) for slot in range(plan.daemons)]
+    async with anyio.create_task_group() as tasks:
+        for daemon in daemons:
+            tasks.start_soon(daemon.run)
+        for fault in plan.faults:
+            await anyio.sleep(max(0.0, fault.at - world.now))
+            _strike(fault, world, daemons, tasks)
+        while not backing.finished and world.now < REST_SECONDS:  # noqa: ASYNC110 - a bystander
+            await anyio.sleep(1.0)
+        world.story.tell("world", "rests" if backing.finished else "does not come to rest")
+        world.over = True
+        for daemon in daemons:
+            await daemon.stop()
+        tasks.cancel_scope.cancel()
+
+
+def _strike(fault: Fault, world: World, daemons: list[Daemon], tasks: TaskGroup) -> None:
+    daemon = daemons[fault.where % len(daemons)]
+    match fault.kind:
+        case "kill":
+            daemon.kill(fault.count)
+        case "stop":
+            tasks.start_soon(daemon.stop)
+        case "guest":
+            assert isinstance(daemon.backing, Broker)
+            daemon.backing.visit(fault.seconds)
+        case "wall":
+            world.skew += (fault.count - 20) * 600.0
+            world.story.tell("world", "the wall clock is off by {:.0f} s", world.skew)
+        case "source-away":
+            world.spoil("source", fault.seconds)
+            world.story.tell("world", "the source is away for {} s", fault.seconds)
+            for one in daemons:
+                one.stir()
+        case _:
+            world.spoil(fault.kind, fault.seconds, fault.where)
+            world.story.tell("world", "{} for {} s ({})", fault.kind, fault.seconds, fault.where)
+
+
+def _innermost(error: BaseException) -> str:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return "bug: " + "".join(traceback.format_exception_only(error)).strip()

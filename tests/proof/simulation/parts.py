@@ -1,0 +1,30 @@
+"""What a daemon is put together from. A planted fault is another choice of one of these."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from proof.simulation.broker import Broker
+from proof.simulation.queue import Queue, Tray
+from proof.simulation.shelf import Sender, Shelf
+from proof.simulation.stream import Stream
+from proof.simulation.workers import Workers
+from proof.simulation.world import Process
+from streamfaas.engine.lane import Dispatch
+from streamfaas.engine.mapping import Mapping
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The real engine, and the simulated world's ends of it."""
+
+    mapping: type[Mapping] = Mapping
+    stream: Callable[[Process, Broker], Any] = Stream
+    tray: Callable[[Process, Queue], Any] = Tray
+    workers: Callable[[Process], Dispatch] = Workers
+    sender: Callable[[Process, Shelf], Any] = Sender
+
+
+REAL = Parts()

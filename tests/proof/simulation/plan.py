@@ -1,0 +1,221 @@
+"""What a history goes through, as a value: drawn from a seed, and made smaller where it fails."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+CALM_SECONDS = 120.0
+"""From here on nothing new goes wrong, and everything has to come to its end."""
+
+REST_SECONDS = 1500.0
+"""By then it must have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Something that is done to the world at `at`. What the rest means is up to the kind."""
+
+    at: float
+    kind: str
+    where: int = 0
+    seconds: float = 0.0
+    count: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """How often an execution ends in each way, until all is calm."""
+
+    fail: float = 0.0  # the function raises
+    crash: float = 0.0  # the worker dies while it works
+    unheard: float = 0.0  # the worker dies after the function returned, before it could say so
+    hang: float = 0.0  # until the timeout
+    init: float = 0.0  # the function cannot be loaded
+    throttle: float = 0.0  # there is no room for it
+    slow: float = 0.0
+    short: float = 0.0  # the event of all would be too large: the worker runs the first part
+    damage: float = 0.0  # bytes of the batch are damaged on their way (logs)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One history. Chances that are needed on the way are drawn from the seed by what they are
+    for, so that a plan that is made smaller changes no more than it must."""
+
+    seed: int = 0
+    queue: bool = False
+    daemons: int = 1
+    lanes: int = 2
+    records: int = 40  # in each lane
+    spread: float = 20.0  # seconds over which they are produced
+    keys: int = 5
+    gaps: float = 0.0  # how many positions hold no record
+    poison: float = 0.0  # how many records fail for ever, or till all is calm if never given up
+    large: float = 0.0  # how many records are larger than an event may be
+    batch: int = 10
+    batch_bytes: int = 4_000
+    event_bytes: int = 6_000
+    window: float = 0.0
+    retries: int | None = 2
+    backoff: float = 1.0
+    backoff_max: float = 10.0
+    timeout: float = 8.0
+    grace: float = 5.0  # that a lane is given when it is taken away, or the daemon stops
+    commit: float = 0.2  # seconds between commits; 0: with each settlement (logs)
+    trouble: Trouble = Trouble()
+    faults: tuple[Fault, ...] = ()
+
+    @property
+    def chance(self) -> Chance:
+        return Chance(self.seed)
+
+    def __str__(self) -> str:
+        return _written(self)
+
+
+class Chance:
+    """Numbers 0 ≤ x < 1 by what they are for: the same question has the same answer."""
+
+    def __init__(self, seed: int) -> None:
+        self._seed = str(seed).encode()
+
+    def __call__(self, *purpose: object) -> float:
+        name = "|".join(map(str, purpose)).encode()
+        digest = hashlib.blake2b(name, digest_size=7, key=self._seed).digest()
+        return int.from_bytes(digest, "big") / (1 << 56)
+
+    def happens(self, rate: float, *purpose: object) -> bool:
+        return rate > 0 and self(*purpose) < rate
+
+    def between(self, low: float, high: float, *purpose: object) -> float:
+        return low + (high - low) * self(*purpose)
+
+
+OF_ALL = (
+    "kill",
+    "kill",
+    "stop",
+    "source-away",
+    "destination-down",
+    "destination-refuses",
+    "destination-slow",
+    "destination-deaf",
+    "wall",
+)
+OF_LOGS = ("guest", "guest", "cut-off")
+OF_QUEUES = ("queue-deaf",)
+
+
+def draw(seed: int) -> Plan:
+    """The plan of a seed."""
+    of = random.Random(f"a plan of {seed}")
+    queue = of.random() < 0.3
+    daemons = 1 if queue or of.random() < 0.65 else 2
+    retries = of.choice((None, 0, 1, 2, 3))
+    return Plan(
+        seed=seed,
+        queue=queue,
+        daemons=daemons,
+        lanes=of.randint(1, 4),
+        records=of.choice((1, 10, 30, 60, 100)),
+        spread=of.choice((0.0, 5.0, 40.0, 90.0)),
+        keys=of.choice((1, 3, 10)),
+        gaps=of.choice((0.0, 0.0, 0.2, 0.6)),
+        poison=of.choice((0.0, 0.0, 0.02, 0.1)),
+        large=of.choice((0.0, 0.0, 0.05)),
+        batch=1 if queue and of.random() < 0.5 else of.choice((1, 3, 10, 25)),
+        batch_bytes=of.choice((300, 2_000, 6_000)),
+        window=of.choice((0.0, 0.0, 0.5, 5.0)),
+        retries=retries,
+        backoff=of.choice((0.1, 1.0)),
+        backoff_max=of.choice((2.0, 30.0)),
+        grace=of.choice((1.0, 5.0, 10.0)),
+        commit=of.choice((0.0, 0.2, 2.0)),
+        trouble=_trouble(of, queue=queue),
+        faults=_faults(of, queue=queue, daemons=daemons),
+    )
+
+
+def _trouble(of: random.Random, *, queue: bool) -> Trouble:
+    kinds = [one.name for one in fields(Trouble)]
+    chosen = of.sample(kinds, of.choice((0, 1, 2, 4)))
+    rates = {kind: of.choice((0.03, 0.1, 0.3)) for kind in chosen}
+    if queue:
+        rates.pop("damage", None)
+    return Trouble(**rates)
+
+
+def _faults(of: random.Random, *, queue: bool, daemons: int) -> tuple[Fault, ...]:
+    kinds = OF_ALL + (OF_QUEUES if queue else OF_LOGS)
+    found = [
+        Fault(
+            at=round(of.uniform(0.5, CALM_SECONDS - 30), 2),
+            kind=of.choice(kinds),
+            where=of.randrange(daemons),
+            seconds=of.choice((0.5, 4.0, 12.0, 25.0)),
+            count=of.randint(1, 40),
+        )
+        for _ in range(of.choice((0, 1, 2, 4, 7)))
+    ]
+    return tuple(sorted(found, key=lambda fault: fault.at))
+
+
+# -- smaller
+
+
+def smaller(plan: Plan) -> Iterator[Plan]:
+    """Plans that ask for a little less, the boldest first."""
+    faults = plan.faults
+    for size in (len(faults), len(faults) // 2, 1):
+        for start in range(0, len(faults), max(size, 1)):
+            if size:
+                yield replace(plan, faults=faults[:start] + faults[start + size :])
+    if plan.trouble != Trouble():
+        yield replace(plan, trouble=Trouble())
+    for one in fields(Trouble):
+        if getattr(plan.trouble, one.name):
+            yield replace(plan, trouble=replace(plan.trouble, **{one.name: 0.0}))
+    for name, values in _SIMPLER.items():
+        for value in values:
+            if (name, value) != (name, getattr(plan, name)):
+                yield replace(plan, **{name: value})
+    for name in ("lanes", "records"):
+        for less in (1, getattr(plan, name) // 2, getattr(plan, name) - 1):
+            if 1 <= less < getattr(plan, name):
+                yield replace(plan, **{name: less})
+
+
+_SIMPLER: dict[str, tuple[Any, ...]] = {
+    "daemons": (1,),
+    "gaps": (0.0,),
+    "poison": (0.0,),
+    "large": (0.0,),
+    "window": (0.0,),
+    "spread": (0.0,),
+    "keys": (1,),
+    "commit": (0.0,),
+    "backoff": (1.0,),
+    "backoff_max": (2.0,),
+    "grace": (5.0,),
+    "batch_bytes": (6_000,),
+}
+"""Values that make a history easier to read."""
+
+
+def _written(value: Any) -> str:
+    """As a person would write it: only what is not as ever."""
+    given = []
+    for one in fields(value):
+        here = getattr(value, one.name)
+        if one.name == "faults":
+            text = ", ".join(map(_written, here))
+            here_text = f"({text},)" if here else "()"
+        else:
+            here_text = _written(here) if isinstance(here, Trouble) else repr(here)
+        if here != one.default:
+            given.append(f"{one.name}={here_text}")
+    return f"{type(value).__name__}({', '.join(given)})"

@@ -1,0 +1,78 @@
+"""Where what was given up goes: a destination that is down, slow, deaf, or refuses."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import ClassVar
+
+import anyio
+import orjson
+
+from proof import ledgers
+from proof.simulation.world import Process, World
+from streamfaas.destinations import Letter
+from streamfaas.flow.errors import Refused, Unreachable
+
+SEND_SECONDS = 6.0
+
+
+class Shelf:
+    """What has arrived, whoever sent it."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def put(self, letters: Sequence[Letter]) -> None:
+        """All of them, or what of them there is when it goes wrong."""
+        world = self._world
+        if world.wrong("destination-down"):
+            raise Unreachable("nobody answers")
+        if world.wrong("destination-refuses"):
+            raise Refused("401")
+        for letter in letters:
+            self._take(ledgers.set_aside(world.now, orjson.loads(letter.document)))
+        if world.wrong("destination-deaf"):
+            world.books.harm("ack-lost", "destination")
+            raise Unreachable("connection reset")
+
+    def _take(self, row: ledgers.SetAside) -> None:
+        self._world.books.set_aside.append(row)
+        self._world.story.tell(
+            "destination", "has {}-{} {}..{}: {}",
+            row.topic, row.partition, row.first, row.last, row.condition,
+        )  # fmt: skip
+
+
+class Sender:
+    """A process's way there."""
+
+    kind: ClassVar[str] = "simulated"
+    name = "shelf"
+
+    def __init__(self, process: Process, shelf: Shelf) -> None:
+        self.per_record = False
+        self._process = process
+        self._shelf = shelf
+
+    async def open(self) -> None:
+        """Nothing is held open."""
+
+    async def send(self, letters: Sequence[Letter]) -> None:
+        world = self._process.world
+        seconds = world.latency()
+        if world.wrong("destination-slow"):
+            seconds += 10 * world.chance("slow", world.asked)
+        start = world.now
+        try:
+            with anyio.fail_after(SEND_SECONDS):
+                await self._process.ask("send", lambda: self._shelf.put(letters), seconds)
+        except TimeoutError:
+            world.books.harm("ack-lost", "destination", start)
+            raise Unreachable(f"no answer in {SEND_SECONDS:.0f} s") from None
+        except asyncio.CancelledError:  # the lane is cut off, and never hears whether it is there
+            world.books.harm("ack-lost", "destination", start)
+            raise
+
+    async def close(self) -> None:
+        """Nothing is open."""

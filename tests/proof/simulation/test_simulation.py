@@ -1,0 +1,114 @@
+"""Hundreds of histories of the real engine in a simulated world, each judged by its ledgers."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from proof.simulation.history import live
+from proof.simulation.parts import Parts
+from proof.simulation.plan import Fault, Plan, Trouble, draw, smaller
+from proof.simulation.planted import SEEDS, TABLE, CommitsOneTooEarly, find
+from proof.simulation.shrink import shrink
+
+TESTS = Path(__file__).parents[2]
+SLICES = 10
+LARGE = 91
+"""A seed of a plan with many faults."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", range(SLICES))
+def test_whatever_happens_every_invariant_holds(part):
+    for seed in range(part, SEEDS, SLICES):
+        history = live(draw(seed))
+        assert not history.broken, "\n".join(
+            [f"python -m proof.simulation --seed {seed} --story --shrink", *history.complaints]
+        )
+
+
+@pytest.mark.slow
+def test_the_histories_go_through_all_that_can_happen():
+    met: Counter[str] = Counter()
+    for seed in range(0, SEEDS, 3):
+        plan = draw(seed)
+        history = live(plan)
+        met.update({name: bool(count) for name, count in history.report.counts.items()})
+        met.update({"fault " + fault.kind for fault in plan.faults})
+        met["queue"] += plan.queue
+        met["two daemons"] += plan.daemons > 1
+        met.update({"set aside: " + row.condition for row in history.ledgers.set_aside})
+    rare = {name: met[name] for name in MET if met[name] < 2}
+    assert not rare
+
+
+MET = (
+    *("records run again", "records set aside", "documents", "queue", "two daemons"),
+    *("faults: daemon-kill", "faults: daemon-stop", "faults: worker-kill", "faults: seat-lost"),
+    *("faults: ack-lost", "fault source-away", "fault guest", "fault cut-off", "fault wall"),
+    *("fault destination-down", "fault destination-slow", "fault destination-deaf"),
+    *("fault destination-refuses", "fault queue-deaf", "executions: cut off"),
+    *("executions: timeout", "executions: crash", "executions: init", "executions: failure"),
+    *("set aside: RetryAttemptsExhausted", "set aside: MaximumPayloadSizeExceeded"),
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", TABLE, ids=lambda fault: fault.name.replace(" ", "-"))
+def test_a_planted_fault_is_found(fault):
+    assert find(fault) is not None
+
+
+def test_the_same_seed_is_the_same_history():
+    for seed in (3, 21, 65):  # a log, two daemons, and a queue among them
+        assert str(live(draw(seed)).story) == str(live(draw(seed)).story)
+
+
+@pytest.mark.slow
+def test_a_history_is_the_same_in_every_process():
+    code = (
+        "from proof.simulation.history import live; from proof.simulation.plan import draw; "
+        "import hashlib; print([hashlib.sha256(str(live(draw(s)).story).encode()).hexdigest() "
+        "for s in (3, 4, 21, 65, 321)])"
+    )
+    here = [
+        hashlib.sha256(str(live(draw(seed)).story).encode()).hexdigest()
+        for seed in (3, 4, 21, 65, 321)
+    ]
+    for seed in ("1", "2"):
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=TESTS, check=True, capture_output=True, text=True,
+            env=os.environ | {"PYTHONHASHSEED": seed},
+        )  # fmt: skip
+        assert done.stdout.strip() == str(here)
+
+
+@pytest.mark.slow
+def test_a_failing_history_is_made_small():
+    parts = Parts(stream=CommitsOneTooEarly)
+    large = draw(LARGE)
+    assert len(large.faults) > 1
+    small = shrink(large, parts)
+    assert small.broken & {"I-01", "I-03"}
+    assert not small.plan.faults
+    assert small.plan.trouble == Trouble()
+    assert small.plan.lanes == 1
+    assert small.plan.records <= 2
+
+
+def test_a_plan_is_written_as_it_is_made():
+    names = {"Plan": Plan, "Fault": Fault, "Trouble": Trouble}
+    for seed in range(50):
+        plan = draw(seed)
+        assert eval(str(plan), names) == plan
+
+
+def test_a_smaller_plan_is_another_one():
+    plan = draw(LARGE)
+    assert all(candidate != plan for candidate in smaller(plan))

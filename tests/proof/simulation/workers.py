@@ -1,0 +1,150 @@
+"""The way to the workers, and functions that keep account of what they are given."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+
+from proof.recorder.handler import fingerprint, stretches
+from proof.simulation.books import digest_of
+from proof.simulation.world import TOPIC, Process
+from streamfaas.flow.invocation import Invocation
+from streamfaas.flow.outcome import Failure, Fault, Outcome, Success
+
+Row = tuple[int, int, str, str]
+
+FAULTS = {
+    "fail": (Fault.FUNCTION, "RuntimeError", "bad luck", "failure"),
+    "poison": (Fault.FUNCTION, "ValueError", "poison", "failure"),
+    "crash": (Fault.CRASH, "Runtime.ExitError", "signal: killed", "crash"),
+    "init": (Fault.INIT, "Runtime.ImportModuleError", "no module", "init"),
+    "hang": (Fault.TIMEOUT, "Sandbox.Timedout", "timed out", "timeout"),
+}
+
+
+class Workers:
+    """Runs a process's invocations, each as the seed would have it."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self._world = process.world
+
+    async def __call__(self, invocation: Invocation) -> Outcome:
+        world, process = self._world, self._process
+        process.cross("invoke")
+        rows: list[Row] = orjson.loads(b"".join(invocation.event.parts))
+        assert invocation.lane is not None
+        first = rows[0][0]
+        n = world.time_of(("run", rows[0][3]))
+        trouble = self._draw("throttle", first, n)
+        if trouble:
+            await asyncio.sleep(0.01)
+            return Failure(Fault.THROTTLED, "TooManyRequestsException", "no room")
+        taken = self._fitting(rows, n)
+        until = rows[len(taken)][0] if len(taken) < len(rows) else None
+        if not taken:
+            alone = rows[1][0] if len(rows) > 1 else None
+            return Failure(Fault.OVERSIZE, "MaximumPayloadSizeExceeded", "too large", until=alone)
+        return await self._run(invocation, taken, until, n)
+
+    def _draw(self, kind: str, *purpose: object) -> bool:
+        world = self._world
+        rate = getattr(world.plan.trouble, kind)
+        return not world.calm and world.chance.happens(rate, kind, *purpose)
+
+    def _fitting(self, rows: list[Row], n: int) -> list[Row]:
+        """As many as the event has room for."""
+        if len(rows) > 1 and self._draw("short", rows[0][3], n):
+            rows = rows[: 1 + int(self._world.chance("short to", rows[0][3], n) * (len(rows) - 1))]
+        size, taken = 0, []
+        for row in rows:
+            size += len(row[3])
+            if size > self._world.plan.event_bytes:
+                break
+            taken.append(row)
+        return taken
+
+    async def _run(
+        self, invocation: Invocation, rows: Sequence[Row], until: int | None, n: int
+    ) -> Outcome:
+        world, process = self._world, self._process
+        name, kind = rows[0][3], self._kind(rows, n)
+        execution = self._begin(invocation, rows)
+        try:
+            await asyncio.sleep(self._seconds(kind, name, n))
+            if kind in FAULTS:
+                fault, type_, message, outcome = FAULTS[kind]
+                world.books.end(execution, outcome)
+                world.story.tell(process.name, "{} ends: {}", execution["execution"], outcome)
+                answer: Outcome = Failure(fault, type_, message, until=until)
+            else:
+                world.books.end(execution, "success")
+                world.story.tell(process.name, "{} succeeds", execution["execution"])
+                answer = Success(b"null", until=until)
+                if kind == "unheard":
+                    world.books.kill_worker(execution)
+                    answer = Failure(Fault.CRASH, "Runtime.ExitError", "died", until=until)
+            if latency := world.latency():
+                await asyncio.sleep(latency)
+        except asyncio.CancelledError:
+            if process.alive:
+                world.story.tell(process.name, "{} is cut off", execution["execution"])
+                world.books.kill_worker(execution)
+            raise
+        process.cross("answer")
+        return answer
+
+    def _kind(self, rows: Sequence[Row], n: int) -> str:
+        name = rows[0][3]
+        for kind in ("init", "crash", "hang"):
+            if self._draw(kind, name, n):
+                return kind
+        if any(self._poisonous(row) for row in rows):
+            return "poison"
+        for kind in ("fail", "unheard", "slow"):
+            if self._draw(kind, name, n):
+                return kind
+        return "success"
+
+    def _poisonous(self, row: Row) -> bool:
+        world = self._world
+        if world.calm and world.plan.retries is None:
+            return False  # somebody has mended the function
+        lane, number = row[3].split(" ", 2)[:2]
+        return world.chance.happens(world.plan.poison, "poison", lane, number)
+
+    def _seconds(self, kind: str, *purpose: object) -> float:
+        plan, chance = self._world.plan, self._world.chance
+        if kind == "hang":
+            return plan.timeout
+        if kind == "slow":
+            return chance.between(0.5, plan.timeout, "seconds", *purpose)
+        return chance.between(0.002, 0.4, "seconds", *purpose) ** 2 * 4 + 0.001
+
+    def _begin(self, invocation: Invocation, rows: Sequence[Row]) -> dict[str, Any]:
+        world, process = self._world, self._process
+        prints = [fingerprint(row[1], row[2].encode(), row[3].encode()) for row in rows]
+        ranges = stretches(row[0] for row in rows)
+        place = rows[0][3].split(" ", 1)[0].rpartition("-")[2]
+        execution = world.books.begin(
+            invocation=invocation.id,
+            worker=process.name,
+            topic=TOPIC,
+            partition=int(place),
+            stretches=tuple((first, last) for first, last in ranges),
+            digest=digest_of(prints),
+            wall=world.wall,
+            owner=process.seat,
+        )
+        world.story.tell(
+            process.name,
+            "{} runs {} {} (attempt {})",
+            execution["execution"],
+            f"{TOPIC}-{place}",
+            " ".join(f"{first}..{last}" for first, last in ranges),
+            invocation.attempt,
+        )
+        return execution

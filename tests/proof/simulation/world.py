@@ -1,0 +1,212 @@
+"""The world around the daemons: what is durable, what goes wrong, and how it is asked."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import anyio
+
+from proof.ledgers import Produced
+from proof.recorder.handler import fingerprint
+from proof.simulation.books import Books, Story
+from proof.simulation.plan import CALM_SECONDS, Plan
+from streamfaas.flow.errors import Unreachable
+from streamfaas.flow.record import Lane, Record
+
+EPOCH = 1_700_000_000.0
+TOPIC = "orders"
+MAPPING = "checkout/orders"
+T = TypeVar("T")
+
+
+class Dead(BaseException):
+    """The process that would go on here has been killed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A record as it was produced, and what the world knows about it. `record` None: only a
+    position without one."""
+
+    position: int
+    at: float
+    record: Record | None
+    poison: bool = False
+    large: bool = False
+
+
+@dataclass(slots=True)
+class Process:
+    """One life of a daemon, as far as the world can tell. Everything it asks of the world goes
+    through `ask`, and may be the last thing that it does."""
+
+    world: World
+    slot: int
+    life: int
+    alive: bool = True
+    killed: bool = False
+    steps: int = 0
+    dies_at: int | None = None
+    scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+    received: int = 0
+    seat: str = ""  # under which it reads
+
+    @property
+    def name(self) -> str:
+        return f"daemon-{self.slot}.{self.life}"
+
+    def die(self, before: str) -> None:
+        if self.alive:
+            self.alive, self.killed = False, True
+            self.world.story.tell(self.name, "is killed, at: {}", before)
+            self.world.books.harm("daemon-kill", self.name)
+            self.scope.cancel()
+
+    def cross(self, what: str) -> None:
+        """A step that can be the last."""
+        self.steps += 1
+        if self.dies_at is not None and self.steps >= self.dies_at:
+            self.die(what)
+        if not self.alive:
+            raise Dead
+
+    async def ask(self, what: str, act: Callable[[], T], seconds: float = 0.0) -> T:
+        """Has the other side `act`. What is under way when the asker dies or gives up still
+        arrives there."""
+        self.cross(what)
+        if seconds:
+            loop = asyncio.get_running_loop()
+            answered: asyncio.Future[T] = loop.create_future()
+
+            def arrive() -> None:
+                try:
+                    result = act()
+                except Exception as error:
+                    loop.call_later(seconds / 2, _fail, answered, error)
+                else:
+                    loop.call_later(seconds / 2, _answer, answered, result)
+
+            loop.call_later(seconds / 2, arrive)
+            result = await answered
+        else:
+            result = act()
+        self.cross(f"{what}, done")
+        return result
+
+
+def _answer(future: asyncio.Future[Any], result: object) -> None:
+    if not future.done():
+        future.set_result(result)
+
+
+def _fail(future: asyncio.Future[Any], error: Exception) -> None:
+    if not future.done():
+        future.set_exception(error)
+
+
+class World:
+    """What there is beside the daemons."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.chance = plan.chance
+        self._loop = asyncio.get_running_loop()
+        self.story = Story(self._loop.time)
+        self.books = Books(self._loop.time)
+        self.skew = 0.0
+        self.over = False
+        self.asked = 0
+        self._until: dict[tuple[str, int], float] = {}
+        self.tries: dict[object, int] = {}
+        count = 1 if plan.queue else plan.lanes
+        self.lanes = tuple(Lane(MAPPING, f"{TOPIC}-{n}") for n in range(count))
+        self.made: dict[Lane, list[Made]] = {lane: self._make(lane) for lane in self.lanes}
+
+    # -- time
+
+    @property
+    def now(self) -> float:
+        return self._loop.time()
+
+    @property
+    def wall(self) -> float:
+        return EPOCH + self.now + self.skew
+
+    @property
+    def calm(self) -> bool:
+        return self.now >= CALM_SECONDS
+
+    def later(self, seconds: float, act: Callable[..., object], *args: object) -> None:
+        self._loop.call_later(seconds, act, *args)
+
+    # -- what is wrong at the moment
+
+    def spoil(self, what: str, seconds: float, where: int = 0) -> None:
+        self._until[what, where] = max(self._until.get((what, where), 0.0), self.now + seconds)
+
+    def wrong(self, what: str, where: int = 0) -> bool:
+        return self.now < self._until.get((what, where), 0.0)
+
+    def right_in(self, what: str, where: int = 0) -> float:
+        return max(0.0, self._until.get((what, where), 0.0) - self.now)
+
+    def reach(self, what: str) -> None:
+        if self.wrong(what):
+            raise Unreachable(f"{what}: nobody answers")
+
+    def time_of(self, what: object) -> int:
+        """How often this has been asked before."""
+        times = self.tries.get(what, 0)
+        self.tries[what] = times + 1
+        return times
+
+    def latency(self) -> float:
+        """What a request takes: often nothing that matters."""
+        self.asked += 1
+        draw = self.chance("latency", self.asked)
+        return 0.0 if draw < 0.5 else 0.04 * (draw - 0.5)
+
+    # -- records
+
+    def _make(self, lane: Lane) -> list[Made]:
+        plan, chance = self.plan, self.chance
+        made: list[Made] = []
+        position = int(chance.between(0, 3, "first", lane.name))
+        for number in range(plan.records):
+            at = plan.spread * number / plan.records
+            while chance.happens(plan.gaps, "gap", lane.name, position):
+                if chance("marker", lane.name, position) < 0.5:
+                    made.append(Made(position, at, None))
+                position += 1
+            made.append(self._record(lane, position, number, at))
+            position += 1
+        return made
+
+    def _record(self, lane: Lane, position: int, number: int, at: float) -> Made:
+        plan, chance = self.plan, self.chance
+        large = chance.happens(plan.large, "large", lane.name, number)
+        size = plan.event_bytes if large else int(chance.between(0, 60, "size", lane.name, number))
+        key = b"key-%d" % int(chance.between(0, plan.keys, "key", lane.name, number))
+        value = f"{lane.name} {number} ".encode() + b"x" * size
+        record = Record(lane, position, value, key, int((EPOCH + at) * 1000))
+        poison = chance.happens(plan.poison, "poison", lane.name, number)
+        self.books.produced.append(
+            Produced(
+                id=f"{lane.name}/{number}",
+                topic=TOPIC,
+                partition=self.partition(lane),
+                offset=position,
+                fingerprint=fingerprint(record.timestamp_ms, key, value).hex(),
+                key=key.decode(),
+                at=EPOCH + at,
+                large=large,
+            )
+        )
+        return Made(position, at, record, poison, large)
+
+    @staticmethod
+    def partition(lane: Lane) -> int:
+        return int(lane.name.rpartition("-")[2])
