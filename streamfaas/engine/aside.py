@@ -98,7 +98,7 @@ class Aside:
         self, batch: Batch, condition: str, outcome: Failure | None, strand: Strand
     ) -> bool:
         """Until the failure destination has it. False: the lane was closed first."""
-        policy = self._lane.policy
+        policy, batch = self._lane.policy, batch.of_records
         letters, intent = self._failure(batch, condition, outcome, strand, policy.set_aside)
         to = policy.set_aside
         if letters[0].hops > HOPS_MAX and to is not policy.last_resort:
@@ -119,6 +119,7 @@ class Aside:
         to = self._lane.policy.on_success
         if to is None:
             return True
+        batch = batch.of_records
         ending = self._ending(batch, documents.SUCCESS, outcome, strand)
         if isinstance(ending, AsyncEnding):
             letters = documents.async_letters(ending)

@@ -92,6 +92,12 @@ class Batch:
         """Whether its runs follow each other without a gap."""
         return len(self.runs) == 1 or all(a.last + 1 == b.first for a, b in pairwise(self.runs))
 
+    @property
+    def of_records(self) -> Batch:
+        """Without the stretches that hold no record, where there are both."""
+        held = self.part(run for run in self.runs if run.count)
+        return self if held is None else held
+
     def holds(self, position: int) -> bool:
         """Whether there is a record at a position."""
         return any(

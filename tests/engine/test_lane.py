@@ -1,109 +1,14 @@
-import asyncio
 import itertools
 
 import anyio
-import orjson
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from listed import LANE, Listed, records
-from streamfaas.engine.lane import LanePolicy, LaneRunner, Surroundings
-from streamfaas.engine.requests import RequestIds
-from streamfaas.flow.batch import BatchPolicy
-from streamfaas.flow.errors import Unreachable
+from lane_scene import BAD, Kept, scene
+from listed import LANE
 from streamfaas.flow.ledger import Checkpoint, Receipts
 from streamfaas.flow.outcome import Failure, Fault, Success
-from streamfaas.flow.record import run_of_records
-from streamfaas.flow.verdict import RetryPolicy
 from streamfaas.telemetry import signals
-from streamfaas.testing.simulation import simulate
-
-BAD = Failure(Fault.FUNCTION, "KeyError", "'total'")
-
-
-class Kept:
-    """A destination that keeps what it is sent, and is unreachable the first `down` times."""
-
-    kind = "kept"
-    per_record = False
-    name = "kept"
-
-    def __init__(self, down=0):
-        self.documents, self.down = [], down
-
-    async def open(self): ...
-    async def close(self): ...
-
-    async def send(self, letters):
-        if self.down:
-            self.down -= 1
-            raise Unreachable("no route")
-        self.documents += [orjson.loads(letter.document) for letter in letters]
-
-
-class Scene:
-    """A lane over a listed source, with a function given by `answer(values, attempt)`."""
-
-    def __init__(self, answer, *, size=10, window=0.0, retries=None, queue=False, kept=None):
-        self.source = Listed(queue=queue)
-        self.kept = kept or Kept()
-        self.calls, self.signals, self.answer = [], [], answer
-        loop = asyncio.get_running_loop()
-        around = Surroundings(
-            dispatch=self.dispatch,
-            clock=loop.time,
-            wall=lambda: 1_700_000_000.0,
-            jitter=lambda: 0.0,
-            request_id=RequestIds(),
-            emit=self.signals.append,
-        )
-        policy = LanePolicy(
-            "f",
-            "arn:aws:lambda:us-east-1:000000000000:function:f",
-            BatchPolicy(size, window_seconds=window),
-            RetryPolicy(retries),
-            self.kept,
-            self.kept,
-        )
-        self.lane = LaneRunner(LANE, self.source, policy, around, lambda lane: None)
-
-    async def dispatch(self, invocation):
-        values = orjson.loads(b"".join(invocation.event.parts))
-        self.calls.append((asyncio.get_running_loop().time(), values, invocation.attempt))
-        outcome = self.answer(values, invocation.attempt)
-        return await outcome if asyncio.iscoroutine(outcome) else outcome
-
-    def offer(self, count, start=0):
-        self.lane.offer(run_of_records(records(count, start=start)))
-
-    async def run_until(self, condition):
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self.lane.run)
-            while not condition():  # noqa: ASYNC110 - simulated time costs nothing
-                await anyio.sleep(0.01)
-            tasks.cancel_scope.cancel()
-
-    async def run_out(self):
-        """Until nothing is unfinished."""
-        await self.run_until(lambda: self.lane.unfinished == 0)
-
-    @property
-    def checkpoint(self):
-        return self.source.settled[-1].position if self.source.settled else None
-
-    def seen(self, kind):
-        return [signal for signal in self.signals if isinstance(signal, kind)]
-
-
-def scene(body, *args, **kwargs):
-    """Simulates `body(Scene(...))`; gives back the scene."""
-
-    async def main():
-        made = Scene(*args, **kwargs)
-        await body(made)
-        return made
-
-    return simulate(main)[0]
 
 
 def test_a_batch_is_run_and_its_checkpoint_settled():
@@ -167,7 +72,7 @@ def test_with_a_destination_ten_retries_then_the_batch_goes_there_before_the_che
     assert document["responseContext"]["functionError"] == "Unhandled"
     assert document["ListedBatchInfo"] == {"batchSize": 10}
     assert document["payload"] == list(range(10))
-    assert document["timestamp"] == "2023-11-14T22:13:20.000Z"
+    assert document["timestamp"] == "2023-11-14T22:18:23.000Z"
     assert done.checkpoint == 9
 
 
@@ -282,7 +187,7 @@ def test_a_queue_gets_back_what_failed_and_goes_on_with_the_next():
 
     done = scene(body, lambda v, a: BAD if v == [0] else Success(b""), size=1, queue=True)
     assert done.source.settled == [
-        Receipts(LANE, released=((0, 0),), at=1.0),
+        Receipts(LANE, released=((0, 0),), at=1.0, counted=True),
         Receipts(LANE, finished=((1, 1),)),
     ]
     assert len(done.calls) == 2

@@ -1,0 +1,474 @@
+"""The contract as a lane carries it out: splits, reports, ages, filters, strands and letters."""
+
+from __future__ import annotations
+
+import anyio
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lane_scene import BAD, Kept, MemoryOutbox, scene
+from listed import LANE, Listed
+from streamfaas.engine import lane as lane_room
+from streamfaas.flow.ledger import Checkpoint, Receipts
+from streamfaas.flow.outcome import Failure, Fault, Success
+from streamfaas.flow.partial import Style
+from streamfaas.flow.verdict import Condition
+from streamfaas.store.intents import INTENDED
+from streamfaas.telemetry import signals
+
+FINE = Success(b"null")
+
+
+def failing_at(*poison):
+    return lambda values, attempt: BAD if set(values) & set(poison) else FINE
+
+
+def reported(*failed):
+    """A function that reports what it failed at."""
+
+    def answer(values, attempt):
+        items = [{"itemIdentifier": str(v)} for v in values if v in failed]
+        return Success(orjson.dumps({"batchItemFailures": items}))
+
+    return answer
+
+
+class Odd:
+    """Wants records at odd positions."""
+
+    def wants(self, metadata, data):
+        return metadata["position"] % 2 == 1
+
+
+def balanced(done):
+    """Whether it is known of each record that was received what became of it."""
+    status = done.lane.status
+    return status.in_hand == 0 and status.received > 0
+
+
+def offering(count):
+    async def body(s):
+        s.offer(count)
+        await s.run_out()
+
+    return body
+
+
+# -- splits and reports
+
+
+def test_one_bad_record_goes_to_the_destination_alone_and_its_neighbours_are_delivered():
+    done = scene(offering(10), failing_at(7), retries=2, retry={"bisect": True})
+
+    (document,) = done.kept.documents
+    assert document["payload"] == [7]
+    assert document["requestContext"]["condition"] == Condition.EXHAUSTED
+    assert done.lane.status.records == 9
+    assert done.lane.status.set_aside == 1
+    assert done.checkpoint == 9
+    assert balanced(done)
+    assert done.seen(signals.BatchSplit)[0].records == (5, 5)
+    counted = document["requestContext"]["approximateInvokeCount"]
+    assert counted == sum(7 in values for _, values, _ in done.calls)
+
+
+def test_a_report_of_a_stream_goes_on_from_the_lowest_and_the_rest_is_put_aside():
+    policy = {"partial": True}
+
+    done = scene(offering(10), reported(6), retries=3, policy=policy)
+
+    (document,) = done.kept.documents
+    assert document["payload"] == [6, 7, 8, 9]
+    assert document["requestContext"]["approximateInvokeCount"] == 4
+    assert document["responseContext"]["functionError"] is None
+    assert [values for _, values, _ in done.calls] == [list(range(10)), *[[6, 7, 8, 9]] * 3]
+    assert done.source.settled[0] == Checkpoint(LANE, 5)
+    assert balanced(done)
+
+
+def test_only_listed_records_run_again_and_the_next_batch_waits_for_them():
+    source = Listed(style=Style.LISTED)
+    tries = []
+
+    def answer(values, attempt):
+        tries.append(values)
+        failed = [v for v in values if v in {2, 5}] if len(tries) < 3 else []
+        return Success(
+            orjson.dumps({"batchItemFailures": [{"itemIdentifier": str(v)} for v in failed]})
+        )
+
+    done = scene(offering(15), answer, policy={"partial": True}, source=source)
+
+    assert tries == [list(range(10)), [2, 5], [2, 5], list(range(10, 15))]
+    # finished later ones do not move the checkpoint past one that is not
+    assert [one.position for one in done.source.settled] == [1, 9, 14]
+    assert balanced(done)
+
+
+def test_a_report_that_names_nothing_of_the_batch_fails_all_of_it():
+    answers = [Success(b'{"batchItemFailures":[{"itemIdentifier":"77"}]}'), FINE]
+
+    done = scene(offering(5), lambda v, a: answers.pop(0), policy={"partial": True})
+
+    assert [attempt for _, _, attempt in done.calls] == [0, 1]
+    (retrying,) = done.seen(signals.LaneRetrying)
+    assert "names no record of the batch" in retrying.reason
+
+
+def test_without_the_setting_an_answer_is_only_an_answer():
+    done = scene(offering(5), reported(1))
+
+    assert len(done.calls) == 1
+    assert done.checkpoint == 4
+
+
+def test_a_queue_gets_back_what_is_listed_and_no_more():
+    done = scene(
+        offering(4),
+        reported(1, 2),
+        queue=True,
+        policy={"partial": True},
+        source=Listed(queue=True, style=Style.LISTED),
+    )
+
+    finished, released = done.source.settled
+    assert finished == Receipts(LANE, finished=((0, 0), (3, 3)))
+    assert released == Receipts(LANE, released=((1, 2),), at=released.at)
+    assert balanced(done)
+
+
+# -- ages
+
+
+def test_old_records_go_to_the_destination_unrun_and_young_ones_are_delivered():
+    async def body(s):
+        s.put(b"a", b"b", age=120)
+        s.put(b"c", start=2)
+        await s.run_out()
+
+    done = scene(body, lambda v, a: FINE, retry={"age_seconds_max": 60})
+
+    assert [values for _, values, _ in done.calls] == [[2]]
+    (document,) = done.kept.documents
+    assert document["payload"] == [0, 1]
+    assert document["requestContext"]["condition"] == "RecordAgeExceeded"
+    assert document["requestContext"]["approximateInvokeCount"] == 1
+    assert "responseContext" not in document
+    assert done.lane.status.expired == 2
+    assert done.checkpoint == 2
+    assert balanced(done)
+
+
+def test_records_grow_too_old_while_they_are_tried_again():
+    async def body(s):
+        s.put(b"a", age=0)
+        await s.run_out()
+
+    done = scene(body, lambda v, a: BAD, retry={"age_seconds_max": 60})
+
+    (document,) = done.kept.documents
+    assert document["requestContext"]["condition"] == "RecordAgeExceeded"
+    assert document["requestContext"]["approximateInvokeCount"] == len(done.calls) > 1
+    assert all(start <= 60 for start, _, _ in done.calls)
+
+
+# -- filters
+
+
+def test_what_nobody_wants_is_not_run_and_still_moves_the_checkpoint():
+    done = scene(offering(9), lambda v, a: FINE, policy={"filter": Odd()})
+
+    assert [v for _, values, _ in done.calls for v in values] == [1, 3, 5, 7]
+    assert done.lane.status.filtered == 5
+    assert done.checkpoint == 8
+    assert balanced(done)
+
+
+def test_a_stretch_that_nobody_wants_moves_the_checkpoint_without_a_call():
+    class Nothing:
+        def wants(self, metadata, data):
+            return False
+
+    done = scene(offering(300), lambda v, a: FINE, policy={"filter": Nothing()})
+
+    assert done.calls == []
+    assert done.checkpoint == 299
+    assert balanced(done)
+
+
+@pytest.mark.parametrize("strands", [1, 3])
+def test_damage_that_is_found_on_looking_is_read_again_and_what_lies_before_it_runs(strands):
+    async def body(s):
+        s.source.damaged = {}
+        broken = {6}
+
+        def records(batch):
+            held = Listed.records(s.source, batch)
+            if bad := [r.position for r in held if r.position in broken]:
+                raise lane_room.CorruptBatch(bad[0], "bad checksum")
+            return held
+
+        def again(position):
+            if len(s.source.rewound) > 2:
+                broken.clear()
+            s.put(*[b"k%d" % n for n in range(position, 10)], start=position)
+
+        s.source.records, s.source.on_rewind = records, again
+        s.put(*[b"k%d" % n for n in range(10)])
+        await s.run_out()
+
+    policy = {"strands": strands, "filter": Odd()}
+    done = scene(body, lambda v, a: FINE, size=3, policy=policy)
+
+    assert done.source.rewound == [6, 6, 6]
+    ran = [v for _, values, _ in done.calls for v in values]
+    assert sorted(ran) == [1, 3, 5, 7, 9]
+    assert [r.blocked for r in done.seen(signals.LaneRetrying)] == [False, True, True]
+    assert done.checkpoint == 9
+    assert balanced(done)
+
+
+# -- strands
+
+
+def test_a_failing_key_holds_its_own_strand_and_no_other():
+    keys = [b"k%d" % (n % 20) for n in range(100)]
+
+    def answer(values, attempt):
+        return BAD if any(v % 20 == 4 for v in values) and attempt < 6 else FINE
+
+    async def body(s):
+        s.put(*keys)
+        await s.run_until(lambda: s.lane.status.records >= 60)
+        assert s.checkpoint is None or s.checkpoint < 4
+        await s.run_out()
+
+    done = scene(body, answer, policy={"strands": 5})
+
+    assert done.checkpoint == 99
+    assert balanced(done)
+
+
+def test_a_lane_whose_strands_run_far_ahead_stops_reading(monkeypatch):
+    monkeypatch.setattr(lane_room, "AHEAD_MAX", 50)
+
+    async def stuck(values):
+        await anyio.sleep(1000 if 0 in values else 0.01)
+        return FINE
+
+    async def body(s):
+        for start in range(0, 200, 10):
+            if s.lane.full:
+                break
+            s.put(*[b"k%d" % n for n in range(start, start + 10)], start=start)
+            await anyio.sleep(1)
+        assert 50 <= start < 70
+        await anyio.sleep(2000)
+        assert not s.lane.full
+
+    async def running(s):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(s.lane.run)
+            await body(s)
+            tasks.cancel_scope.cancel()
+
+    scene(running, lambda v, a: stuck(v), policy={"strands": 4})
+
+
+@settings(max_examples=200)
+@given(
+    st.lists(st.sampled_from([None, b"a", b"b", b"c", b"d", b"e"]), min_size=1, max_size=40),
+    st.integers(1, 6),
+    st.integers(1, 5),
+    st.lists(st.sampled_from(["ok", "bad", "throttled", "slow", "cut"]), max_size=40),
+)
+def test_keys_keep_their_order_and_no_checkpoint_passes_unfinished_work(
+    keys, strands, size, outcomes
+):
+    finished, running, order, wrong = set(), set(), {}, []
+
+    async def answer(values, attempt):
+        mine = {keys[v] for v in values}
+        wrong.extend(("two in flight", key) for key in mine & running)
+        running.update(mine)
+        chance = outcomes.pop() if outcomes else "ok"
+        await anyio.sleep(5 if chance == "slow" else 0.1)
+        running.difference_update(mine)
+        if chance == "bad":
+            return BAD
+        if chance == "throttled":
+            return Failure(Fault.THROTTLED, "T", "")
+        done = values[:1] if chance == "cut" and len(values) > 1 else values
+        for v in done:
+            wrong.extend(("reordered", v) for w in order.get(keys[v], []) if w > v)
+            order.setdefault(keys[v], []).append(v)
+        finished.update(done)
+        return Success(b"", until=None if done is values else values[1])
+
+    async def body(s):
+        settle = s.source.settle
+
+        async def watched(settlement):
+            if not set(range(settlement.position + 1)) <= finished:
+                wrong.append(("early", settlement))
+            await settle(settlement)
+
+        s.source.settle = watched
+        s.put(*keys)
+        await s.run_out()
+
+    done = scene(body, answer, size=size, policy={"strands": strands})
+
+    assert wrong == []
+    assert done.checkpoint == len(keys) - 1
+    assert balanced(done)
+
+
+# -- letters
+
+
+def test_an_answer_reaches_the_success_destination_before_the_checkpoint_moves():
+    kept = Kept(down=2)
+
+    async def body(s):
+        s.lane.policy.on_success.lane = s
+        s.offer(10)
+        await s.run_out()
+
+    class Watching(Kept):
+        async def send(self, letters):
+            assert self.lane.source.settled == []
+            await super().send(letters)
+
+    kept = Watching(down=2)
+    done = scene(body, lambda v, a: Success(b'{"sum":45}'), policy={"on_success": kept})
+
+    (document,) = kept.documents
+    assert document["requestContext"]["condition"] == "Success"
+    assert document["responsePayload"] == {"sum": 45}
+    assert document["requestPayload"] == list(range(10))
+    assert len(done.calls) == 1
+    assert done.checkpoint == 9
+
+
+def test_a_letter_is_written_down_before_it_is_sent_and_ticked_off_after():
+    outbox = MemoryOutbox()
+
+    class Watching(Kept):
+        async def send(self, letters):
+            assert [step for step, _ in outbox.steps] == ["intend"]
+            await super().send(letters)
+
+    done = scene(offering(3), lambda v, a: BAD, retries=0, kept=Watching(), outbox=outbox)
+
+    assert [step for step, _ in outbox.steps] == ["intend", "delivered"]
+    assert done.checkpoint == 2
+    assert outbox.open() == []
+
+
+@pytest.mark.parametrize("kind", ["failure", "success"])
+@pytest.mark.parametrize("sent", [False, True])
+def test_after_a_crash_a_letter_is_sent_on_and_the_function_does_not_run_again(kind, sent):
+    outbox, kept = MemoryOutbox(), Kept()
+
+    class Crashing(Kept):
+        """Takes the letter or not, and then nobody is there any more."""
+
+        async def send(self, letters):
+            if sent:
+                await kept.send(letters)
+            await anyio.sleep_forever()
+
+    answer = BAD if kind == "failure" else Success(b"1")
+    way = {"on_success": Crashing()} if kind == "success" else {"set_aside": Crashing()}
+
+    async def crash(s):
+        s.offer(10)
+        with anyio.move_on_after(5):
+            await s.run_out()
+
+    first = scene(crash, lambda v, a: answer, retries=0, policy=way, outbox=outbox)
+    assert first.source.settled == []
+    assert [one.state for one in outbox.open()] == [INTENDED]
+
+    way = {"on_success": kept} if kind == "success" else {"set_aside": kept}
+
+    async def again(s):
+        await s.lane.open()
+        s.offer(12)
+        await s.run_out()
+
+    def only_new(values, attempt):
+        assert not set(values) & set(range(10)), "it was done with these"
+        return FINE
+
+    kept_before = len(kept.documents)
+    second = scene(again, only_new, retries=0, policy=way, outbox=outbox)
+
+    assert second.checkpoint == 11
+    about_the_first = [d for d in kept.documents if d["streamfaas"]["first"] == 0]
+    assert len(about_the_first) == kept_before + 1
+    assert len({d["streamfaas"]["id"] for d in about_the_first}) == 1
+    assert outbox.open() == []
+
+
+def test_a_letter_that_was_delivered_before_the_crash_is_not_sent_twice():
+    outbox, kept = MemoryOutbox(), Kept()
+
+    class Forgetful(Listed):
+        async def settle(self, settlement):
+            await anyio.sleep_forever()
+
+    async def crash(s):
+        s.offer(10)
+        with anyio.move_on_after(5):
+            await s.run_out()
+
+    scene(crash, lambda v, a: BAD, retries=0, kept=kept, outbox=outbox, source=Forgetful())
+    assert len(kept.documents) == 1
+
+    async def again(s):
+        await s.lane.open()
+        s.offer(10)
+        await s.run_out()
+
+    done = scene(again, lambda v, a: FINE, kept=kept, outbox=outbox)
+
+    assert done.calls == []
+    assert len(kept.documents) == 1
+    assert done.checkpoint == 9
+    assert balanced(done)
+
+
+def test_a_batch_that_a_person_skips_goes_to_the_destination_and_the_lane_goes_on():
+    async def skipping(s):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(s.lane.run)
+            s.offer(20)
+            while not s.lane.view().blocked:  # noqa: ASYNC110 - simulated time costs nothing
+                await anyio.sleep(0.5)
+            (skipped,) = s.lane.skip()
+            assert (skipped.first, skipped.last) == (0, 9)
+            while s.lane.unfinished:  # noqa: ASYNC110 - as above
+                await anyio.sleep(0.5)
+            tasks.cancel_scope.cancel()
+
+    done = scene(skipping, failing_at(3))
+
+    (document,) = done.kept.documents
+    assert document["requestContext"]["condition"] == "Skipped"
+    assert document["payload"] == list(range(10))
+    assert done.seen(signals.LaneHealed)
+    assert done.checkpoint == 19
+    assert balanced(done)
+
+
+def test_there_is_nothing_to_skip_where_nothing_fails():
+    async def body(s):
+        s.offer(5)
+        await s.run_out()
+        assert s.lane.skip() == []
+
+    scene(body, lambda v, a: FINE)
