@@ -132,7 +132,10 @@ class Worker:
         assert word == INIT_ERROR, (word, body)
         return json.loads(body)
 
-    def send(
+    def send(self, payload: bytes, **options: Any) -> None:
+        self.channel.sendall(self.frame(payload, **options))
+
+    def frame(
         self,
         payload: bytes,
         *,
@@ -141,12 +144,13 @@ class Worker:
         client: bytes = b"",
         request_id: str = "8f5f0a5e-4f2c-4a33-8d3b-3d1f6a4f7c11",
         deadline_ms: int = 4_102_444_800_000,
-    ) -> None:
+    ) -> bytes:
+        """An invocation as the daemon would send it."""
         self.sequence += 1
         name = request_id.encode()
         body = INVOCATION.pack(deadline_ms, len(name), len(client), len(describe))
         body += name + client + describe + payload
-        self.channel.sendall(HEADER.pack(len(body), INVOKE, encoding, 0, self.sequence) + body)
+        return HEADER.pack(len(body), INVOKE, encoding, 0, self.sequence) + body
 
     def answer(self) -> Answer:
         word, flags, sequence, body = self.receive()
@@ -313,6 +317,10 @@ class Zygote:
     def end(self, worker: Worker) -> dict[str, Any]:
         """Kills a worker and lets go of it; gives back how it ended."""
         worker.kill()
+        return self.bury(worker)
+
+    def bury(self, worker: Worker) -> dict[str, Any]:
+        """Lets go of a worker that ends by itself; gives back how it ended."""
         worker.wait_end()
         exited = self.wait_exited(worker)
         self.workers.remove(worker)

@@ -79,37 +79,34 @@ class Conversation:
         """Answers until the daemon says that the worker shall leave, or is gone."""
         inbox = Inbox(self._channel)
         buffer, view = inbox.buffer, inbox.view
-        receive, rest, write, answers = (
-            self._channel.recv_into,
-            inbox.rest,
-            os.writev,
-            self._answers,
-        )
+        receive, rest = self._channel.recv_into, inbox.rest
+        write, answers = os.writev, self._answers
         loads, dumps, build, output = self._loads, self._dumps, self._build, self._output
         flush_stdout, flush_stderr = output.stdout.flush, output.stderr.flush
         wrote, now, pack_answer = self._wrote, time.perf_counter_ns, ANSWER.pack
-        unpack = INVOCATION.unpack_from
+        unpack, header_bytes, id_at = INVOCATION.unpack_from, HEADER.size, INVOCATION.size
         answer_bytes_max = self._answer_bytes_max
         memory, memory_at = memory_kb(), now()
         while True:
             have = receive(buffer)
-            if have < INVOCATION.size:
+            if have < id_at:
                 have = rest(have)
+                buffer, view = inbox.buffer, inbox.view
                 if not have or buffer[_WORD_AT] != INVOKE:
                     return
             length, word, encoding, _, sequence, deadline, id_bytes, client_bytes, ask_bytes = (
                 unpack(buffer)
             )
-            if have != HEADER.size + length:
+            if have != header_bytes + length:
                 have = rest(have)
                 buffer, view = inbox.buffer, inbox.view
             if not have or word != INVOKE:
                 return
             began = now()
-            client_at = INVOCATION.size + id_bytes
+            client_at = id_at + id_bytes
             ask_at = client_at + client_bytes
             payload_at = ask_at + ask_bytes
-            output.request_id = request_id = buffer[INVOCATION.size : client_at].decode("ascii")
+            output.request_id = request_id = buffer[id_at:client_at].decode("ascii")
             event = answer = described = None
             until, kind = -1, 0
             try:
