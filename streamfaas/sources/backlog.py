@@ -12,9 +12,12 @@ from typing import Any, ClassVar
 from streamfaas.flow.batch import Batch
 from streamfaas.flow.errors import StoreError, Unreachable
 from streamfaas.flow.event import Encoding, Event
+from streamfaas.flow.invocation import Manner
 from streamfaas.flow.ledger import Ledger, QueueLedger, Receipts, Settlement
+from streamfaas.flow.letters import HOPS_HEADER
+from streamfaas.flow.partial import Style
 from streamfaas.flow.record import Headers, Instant, Lane, Record, Records, run_of_records
-from streamfaas.flow.verdict import BLOCKED_AFTER, Judge, judge_queue
+from streamfaas.flow.verdict import BLOCKED_AFTER, Judge, judge_async
 from streamfaas.sources import Arrival, Arrived, LaneView, Opened, SourceView, Spawn
 from streamfaas.store.backlog import Backlog
 from streamfaas.store.invocations import Waiting
@@ -22,6 +25,9 @@ from streamfaas.telemetry.signals import Emit, SourceChanged
 
 IDLE_SECONDS = 10.0
 """How long it waits at most before it looks into the store: the wall clock may jump."""
+
+REPLAYS_HEADER = "streamfaas-replays"
+CONTEXT_HEADER = "streamfaas-client-context"
 
 FAILING_MAX = 20
 """Events that have failed often, and are shown."""
@@ -40,8 +46,8 @@ class BacklogOptions:
 
 class AsyncInvocations:
     """The backlog of one function, one event a record: its value is the event as it was accepted,
-    its key the request id (one for all attempts), its timestamp when that was, its headers `hops`,
-    `replays` and `client-context` where they are not nothing.
+    its key the request id, its timestamp when that was. Headers tell of hops, replays and the
+    client context, where they are not nothing.
 
     Delivery: at least once, the longest due first; events of one order key one at a time, in
     order. What is put off stays so over a restart, by the wall clock. Errors: `Unreachable` if the
@@ -49,6 +55,8 @@ class AsyncInvocations:
     """
 
     kind: ClassVar[str] = "backlog"
+    manner: ClassVar[Manner] = Manner.ASYNC
+    style: ClassVar[Style] = Style.LISTED
 
     def __init__(
         self,
@@ -60,7 +68,7 @@ class AsyncInvocations:
         emit: Emit,
     ) -> None:
         self.name = name
-        self.judge: Judge = judge_queue
+        self.judge: Judge = judge_async
         self._function = options.function
         self._backlog = backlog
         self._clock = clock
@@ -96,6 +104,19 @@ class AsyncInvocations:
             found += run.payload.between(run.first, run.last)
         return tuple(found)
 
+    def face(self, record: Record) -> tuple[Mapping[str, object], bytes | None]:
+        """The event is the data."""
+        return {}, record.value
+
+    def locate(self, batch: Batch, identifier: object) -> int | None:
+        """An event has no items."""
+        return None
+
+    def request_id(self, batch: Batch) -> str:
+        """One for all attempts."""
+        (record,) = self.records(batch)
+        return (record.key or b"").decode()
+
     def batch_info(self, batch: Batch) -> Mapping[str, Any]:
         """Lambda's documents of asynchronous invocations have nothing like it; ours tells when the
         event came, and how."""
@@ -103,10 +124,10 @@ class AsyncInvocations:
         headers = dict(record.headers)
         return {
             "AsyncInvocation": {
-                "requestId": (record.key or b"").decode(),
+                "requestId": self.request_id(batch),
                 "acceptedTimestamp": record.timestamp_ms,
-                "hops": int(headers.get("hops", b"0")),
-                "replays": int(headers.get("replays", b"0")),
+                "hops": int(headers.get(HOPS_HEADER, b"0")),
+                "replays": int(headers.get(REPLAYS_HEADER, b"0")),
             }
         }
 
@@ -159,7 +180,7 @@ class AsyncInvocations:
             if place in settlement.finished:
                 await self._finish(event)
             elif place in settlement.released:
-                await self._give_back(event, settlement.at)
+                await self._give_back(event, settlement.at, counted=settlement.counted)
             else:
                 return
         except StoreError as error:
@@ -167,6 +188,9 @@ class AsyncInvocations:
         del self._in_hand[settlement.lane]
         self._idle[settlement.lane] = None
         self.wake()
+
+    def durable(self, lane: Lane) -> int | None:
+        return None
 
     async def close(self) -> None:
         """Every settlement is durable already."""
@@ -219,13 +243,12 @@ class AsyncInvocations:
         self._unread |= bool(event.order_key)  # the next of the key may go now
         self._failing.pop(event.number, None)
 
-    async def _give_back(self, event: Waiting, at: Instant | None) -> None:
-        """None: at once, and as if it had never been handed out."""
-        if at is None:
+    async def _give_back(self, event: Waiting, at: Instant | None, *, counted: bool) -> None:
+        if at is None and not counted:  # as if it had never been handed out
             self._ready.appendleft(event)
             return
-        wait_ms = math.ceil(max(0.0, at - self._clock()) * 1000) + 1
-        due_ms, failures = self._backlog.now_ms() + wait_ms, event.failures + 1
+        wait_ms = 0 if at is None else math.ceil(max(0.0, at - self._clock()) * 1000) + 1
+        due_ms, failures = self._backlog.now_ms() + wait_ms, event.failures + counted
         await self._backlog.put_off(event.number, due_ms, failures)
         self._unread = True  # which also tells when the next is due
         known = event.number in self._failing
@@ -251,11 +274,11 @@ class AsyncInvocations:
 def _record(lane: Lane, event: Waiting) -> Record:
     headers: Headers = ()
     if event.hops:
-        headers += (("hops", b"%d" % event.hops),)
+        headers += ((HOPS_HEADER, b"%d" % event.hops),)
     if event.replays:
-        headers += (("replays", b"%d" % event.replays),)
+        headers += ((REPLAYS_HEADER, b"%d" % event.replays),)
     if event.client_context:
-        headers += (("client-context", event.client_context),)
+        headers += ((CONTEXT_HEADER, event.client_context),)
     key = event.request_id.encode()
     return Record(lane, event.number, event.event, key, event.accepted_ms, headers=headers)
 

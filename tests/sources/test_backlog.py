@@ -15,11 +15,19 @@ from source_subjects import loop_clock, silent
 from streamfaas.flow.batch import Batch
 from streamfaas.flow.errors import Unreachable
 from streamfaas.flow.event import Encoding
+from streamfaas.flow.invocation import Manner
 from streamfaas.flow.ledger import Receipts
+from streamfaas.flow.letters import HOPS_HEADER, hops_of
+from streamfaas.flow.outcome import Failure, Fault
 from streamfaas.flow.record import Instant
-from streamfaas.flow.verdict import BLOCKED_AFTER, judge_queue
+from streamfaas.flow.verdict import BLOCKED_AFTER, Moment, Release, RetryPolicy, judge_async
 from streamfaas.sources import Arrived, Opened, backlog
-from streamfaas.sources.backlog import AsyncInvocations, BacklogOptions
+from streamfaas.sources.backlog import (
+    CONTEXT_HEADER,
+    REPLAYS_HEADER,
+    AsyncInvocations,
+    BacklogOptions,
+)
 from streamfaas.store import Store
 from streamfaas.store.backlog import Backlog
 from streamfaas.testing.conformance import driven
@@ -71,7 +79,7 @@ async def run_to_the_end(made, ready, events):
         place = ((run.first, run.last),)
         aborted = turns == 4 and ran.count((key, number, run.deliveries)) == 1
         if aborted:
-            await made.settle(Receipts(run.lane, released=place))
+            await made.settle(Receipts(run.lane, released=place, counted=False))
         elif run.deliveries < failures:
             await made.settle(Receipts(run.lane, released=place, at=loop_clock()))
         else:
@@ -147,6 +155,43 @@ def test_what_is_put_off_stays_so_over_a_restart(tmp_path, monkeypatch):
     asyncio.run(main())
 
 
+def test_as_on_lambda_a_failure_waits_a_minute_then_two_and_a_throttle_is_not_counted(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(backlog, "IDLE_SECONDS", 0.01)
+    wall = Wall()
+    policy = RetryPolicy(2, backoff_seconds=60.0, backoff_seconds_max=120.0)
+    failure = Failure(Fault.FUNCTION, "KeyError", "total")
+    throttle = Failure(Fault.THROTTLED, "TooManyRequests", "Rate Exceeded.")
+
+    async def main():
+        waits = []
+        async with stored(tmp_path, wall) as (_, accepted):
+            await accepted.accept("mail", b"{}", "one")
+            made = source(accepted)
+            async with driven(made) as driver:
+                for outcome in (failure, throttle, failure):
+                    while not driver.taken:
+                        await driver.step()
+                    run = driver.taken.popleft()
+                    moment = Moment(loop_clock(), wall=wall())
+                    verdict = made.judge(Batch((run,)), outcome, policy, moment)
+                    assert isinstance(verdict, Release)
+                    waits.append((run.deliveries, round(verdict.at - moment.now)))
+                    ledger = driver.ledgers[run.lane]
+                    receipts = ledger.release(Batch((run,)), verdict.at, counted=verdict.counted)
+                    await made.settle(receipts)
+                    wall.seconds += verdict.at - moment.now + 1
+                await driver.take(1)
+                run = driver.taken[0]
+                verdict = made.judge(Batch((run,)), failure, policy, Moment(loop_clock()))
+                assert verdict.condition == "RetriesExhausted"
+                await driver.finish_all()
+        return waits
+
+    assert asyncio.run(main()) == [(0, 60), (1, 61), (1, 120)]
+
+
 def test_the_event_is_what_was_accepted_and_the_record_tells_how_it_came(tmp_path):
     wall = Wall()
 
@@ -158,7 +203,7 @@ def test_the_event_is_what_was_accepted_and_the_record_tells_how_it_came(tmp_pat
             await accepted.accept("mail", b"[]", "two")
             await accepted.accept("resize", b"{}", "of another")
             made = source(accepted)
-            assert made.judge is judge_queue
+            assert (made.judge, made.manner) == (judge_async, Manner.ASYNC)
             async with driven(made) as driver:
                 one, two = await driver.take(2)
                 batch = Batch((driver.taken[0],))
@@ -167,9 +212,14 @@ def test_the_event_is_what_was_accepted_and_the_record_tells_how_it_came(tmp_pat
                 assert (shape.encoding, shape.parts) == (Encoding.JSON, (b'{"a": 1}',))
                 assert (one.position, one.key) == (number, b"one")
                 assert one.headers == (
-                    ("hops", b"2"), ("replays", b"1"), ("client-context", b'{"custom":{}}')
-                )  # fmt: skip
+                    (HOPS_HEADER, b"2"),
+                    (REPLAYS_HEADER, b"1"),
+                    (CONTEXT_HEADER, b'{"custom":{}}'),
+                )
+                assert hops_of([one]) == 2
                 assert two.headers == ()
+                assert made.request_id(batch) == "one"
+                assert made.face(one) == ({}, b'{"a": 1}')
                 assert made.batch_info(batch) == {
                     "AsyncInvocation": {
                         "requestId": "one",
