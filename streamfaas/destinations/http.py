@@ -42,6 +42,7 @@ class HttpOptions:
 
     def __post_init__(self) -> None:
         assert self.url.startswith(("http://", "https://"))
+        assert urlsplit(self.url).hostname
         assert self.timeout_seconds > 0
         names = {name.lower() for name, _ in self.headers}
         assert not names & RESERVED_HEADERS

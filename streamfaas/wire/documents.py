@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
 from streamfaas.flow.batch import Batch
 from streamfaas.flow.letters import Attribute, Letter, hops_of
 from streamfaas.flow.outcome import Failure, Outcome, Success
-from streamfaas.flow.record import Record, run_of_records
+from streamfaas.flow.record import Record
 from streamfaas.flow.verdict import Condition
 from streamfaas.wire.kafka_event import kafka_info_of_one
 
@@ -81,9 +81,15 @@ def failure_letters(
     records' own `payload`, which Lambda's SQS and SNS documents leave out. Beyond Lambda:
     `responsePayload` (the error, as asynchronous invocations have it) and `streamfaas`.
     """
+    envelope = {
+        "requestContext": _request_context(ending, ending.function_arn),
+        **_response(ending.condition, ending.outcome, ending.function_error),
+        "version": "1.0",
+        "timestamp": _timestamp(ending.at),
+    }
     return tuple(
-        _letter(one, "failure", _failure_document(one, payload=payload))
-        for one in _parts(ending, per_record=per_record)
+        _letter(ending, "failure", part, envelope, "payload" if payload else None)
+        for part in _parts(ending, per_record=per_record)
     )
 
 
@@ -93,9 +99,15 @@ def success_letters(
     """What a success destination of a mapping is sent. Lambda has none; this is its document of an
     asynchronous success, with the source's `BatchInfo` in it."""
     assert isinstance(ending.outcome, Success)
+    envelope = {
+        "version": "1.0",
+        "timestamp": _timestamp(ending.at),
+        "requestContext": _request_context(ending, ending.function_arn),
+        **_response(SUCCESS, ending.outcome, None),
+    }
     return tuple(
-        _letter(one, "success", _success_document(one, payload=payload))
-        for one in _parts(ending, per_record=per_record)
+        _letter(ending, "success", part, envelope, "requestPayload" if payload else None)
+        for part in _parts(ending, per_record=per_record)
     )
 
 
@@ -127,31 +139,7 @@ def dead_letter(ending: AsyncEnding) -> Letter:
     )
 
 
-# -- the documents
-
-
-def _failure_document(ending: StreamEnding, *, payload: bool) -> dict[str, Any]:
-    return {
-        "requestContext": _request_context(ending, ending.function_arn),
-        **_response(ending.condition, ending.outcome, ending.function_error),
-        "version": "1.0",
-        "timestamp": _timestamp(ending.at),
-        **ending.batch_info,
-        "streamfaas": _ours(ending, "failure"),
-        **({"payload": _payload(ending)} if payload else {}),
-    }
-
-
-def _success_document(ending: StreamEnding, *, payload: bool) -> dict[str, Any]:
-    return {
-        "version": "1.0",
-        "timestamp": _timestamp(ending.at),
-        "requestContext": _request_context(ending, ending.function_arn),
-        **ending.batch_info,
-        **({"requestPayload": _payload(ending)} if payload else {}),
-        **_response(ending.condition, ending.outcome, None),
-        "streamfaas": _ours(ending, "success"),
-    }
+# -- what documents have in common
 
 
 def _request_context(ending: StreamEnding | AsyncEnding, function_arn: str) -> dict[str, Any]:
@@ -187,40 +175,50 @@ def _response(
     return told
 
 
-def _payload(ending: StreamEnding) -> orjson.Fragment | None:
-    return None if ending.payload is None else orjson.Fragment(ending.payload)
-
-
-def _ours(ending: StreamEnding, kind: str) -> dict[str, Any]:
-    batch = ending.batch
-    return {
-        "id": _id(ending, kind),
-        "mapping": batch.lane.source,
-        "lane": batch.lane.name,
-        "first": batch.first,
-        "last": batch.last,
-        "hops": _hops(ending),
-        "replays": ending.replays,
-    }
-
-
 # -- letters
 
 
-def _letter(ending: StreamEnding, kind: str, document: dict[str, Any]) -> Letter:
-    key = ending.records[0].key if len(ending.records) == 1 else None
-    return Letter(_id(ending, kind), orjson.dumps(document), key, _hops(ending))
+class _Part(NamedTuple):
+    """What one letter is about: a record alone, or the batch."""
+
+    first: int
+    last: int
+    batch_info: Mapping[str, Any]
+    payload: Any
+    records: tuple[Record, ...]
 
 
-def _hops(ending: StreamEnding) -> int:
-    return max(ending.hops, hops_of(ending.records)) + 1
+def _letter(
+    ending: StreamEnding, kind: str, part: _Part, envelope: dict[str, Any], payload: str | None
+) -> Letter:
+    """`payload` names the key that the event is told under, if it is."""
+    id_ = _id(ending, kind, part)
+    hops = max(ending.hops, hops_of(part.records)) + 1
+    lane = ending.batch.lane
+    document = {
+        **envelope,
+        **part.batch_info,
+        "streamfaas": {
+            "id": id_,
+            "mapping": lane.source,
+            "lane": lane.name,
+            "first": part.first,
+            "last": part.last,
+            "hops": hops,
+            "replays": ending.replays,
+        },
+    }
+    if payload is not None:
+        document[payload] = part.payload
+    key = part.records[0].key if len(part.records) == 1 else None
+    return Letter(id_, orjson.dumps(document), key, hops)
 
 
-def _id(ending: StreamEnding, kind: str) -> str:
+def _id(ending: StreamEnding, kind: str, part: _Part) -> str:
     """A record alone has the same id whichever batch it was in. A failure's is that of the first
     time: the others are told by what is added."""
-    batch = ending.batch
-    name = [batch.lane.source, batch.lane.name, str(batch.first), str(batch.last)]
+    lane = ending.batch.lane
+    name = [lane.source, lane.name, str(part.first), str(part.last)]
     name += [kind] if kind != "failure" else []
     name += [f"replay {ending.replays}"] if ending.replays else []
     return _digest(*name)
@@ -235,22 +233,18 @@ def _digest(*name: str) -> str:
     return hashlib.sha256("\n".join(name).encode()).hexdigest()[:32]
 
 
-def _parts(ending: StreamEnding, *, per_record: bool) -> tuple[StreamEnding, ...]:
-    """The ending of each record alone; of the batch as one, where it cannot be taken apart."""
-    if not per_record or ending.payload is None:
-        return (ending,)
-    payloads = _singles(orjson.loads(ending.payload))
-    if payloads is None:
-        return (ending,)
-    return tuple(
-        replace(
-            ending,
-            batch=Batch((run_of_records((record,)),)),
-            batch_info=_info_of_one(ending.batch_info, record),
-            payload=orjson.dumps(payload),
-            records=(record,),
-        )
-        for record, payload in zip(ending.records, payloads, strict=True)
+def _parts(ending: StreamEnding, *, per_record: bool) -> Iterable[_Part]:
+    """Each record alone; the batch as one, where it cannot be taken apart."""
+    batch, info, payload = ending.batch, ending.batch_info, ending.payload
+    events = None
+    if per_record and payload is not None:
+        events = _singles(orjson.loads(payload))
+    if events is None:
+        whole = None if payload is None else orjson.Fragment(payload)
+        return [_Part(batch.first, batch.last, info, whole, ending.records)]
+    return (
+        _Part(record.position, record.position, _info_of_one(info, record), event, (record,))
+        for record, event in zip(ending.records, events, strict=True)
     )
 
 
