@@ -15,9 +15,12 @@ from streamfaas.flow.fields import Fields, fields_of, hold, hold_in_object, miss
 PATTERNS_MAX = 10
 CHARACTERS_MAX = 4_096
 ALTERNATIVES_MAX = 1_000
+"""Lambda's limits of patterns, of the text of one, and of the combinations of its `$or`s."""
+
 DEPTH_MAX = 32
-"""Lambda's limits of patterns, of the text of one, and of the combinations of its `$or`s; and how
-deep the fields of one may be."""
+FIELDS_MAX = 20_000
+"""Ours: how deep the fields of a pattern may be, and how many there may be in all combinations,
+since each is looked at by itself."""
 
 Alternative: TypeAlias = Mapping[str, Condition]
 """Fields, by their dotted names, that must hold together."""
@@ -163,7 +166,11 @@ def compile_pattern(pattern: object) -> tuple[Alternative, ...]:
         raise BadPattern("a pattern is an object", (), 'begin with a field: {"value": {…}}')
     if _characters(decoded) > CHARACTERS_MAX:
         raise BadPattern(_TOO_LONG)
-    return tuple(_compiled(decoded, [{}], "", ()))
+    alternatives = _compiled(decoded, [{}], "", ())
+    if sum(map(len, alternatives)) > FIELDS_MAX:
+        hint = "make several patterns of it, or name fewer fields beside"
+        raise BadPattern(f"the combinations of {OR} have more than {FIELDS_MAX:,} fields", (), hint)
+    return tuple(alternatives)
 
 
 _TOO_LONG = f"a pattern has {CHARACTERS_MAX:,} characters at the most"
