@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from streamfaas.config.document import Hidden
 from streamfaas.config.forms import Form, fail, nearest
 from streamfaas.flow import json_text
 from streamfaas.flow.errors import BadPattern
-from streamfaas.flow.pattern import CHARACTERS_MAX, OR, compile_pattern
+from streamfaas.flow.pattern import CHARACTERS_MAX, OR, Filter, NonJson, compile_filter
 
-FIELDS: Mapping[str, tuple[str, ...]] = {
+Of: TypeAlias = Literal["record", "event"]
+
+FIELDS: Mapping[Of, tuple[str, ...]] = {
     "record": (
         *("value", "key", "headers", "topic", "partition", "offset"),
         *("timestamp", "timestampType"),
@@ -25,18 +27,18 @@ FIELDS: Mapping[str, tuple[str, ...]] = {
 }
 """What a pattern may ask for: the fields of a Kafka record, and of a directory's event."""
 
-_EXAMPLES = {
+_EXAMPLES: Mapping[Of, str] = {
     "record": "{value: {status: [paid]}}",
     "event": "{s3: {object: {key: [{suffix: .jpg}]}}}",
 }
 
-_HINTS = {
+_HINTS: Mapping[Of, str] = {
     "record": "what is in a record's JSON stands below value: {{value: {{{}: …}}}}",
     "event": f"known here: {', '.join(FIELDS['event'])}",
 }
 
 
-def pattern(of: Literal["record", "event"]) -> Form:
+def pattern(of: Of) -> Form:
     """A pattern of the records, or events, that are wanted."""
     says = f"a pattern, as in {_EXAMPLES[of]}, or its JSON"
 
@@ -45,18 +47,24 @@ def pattern(of: Literal["record", "event"]) -> Form:
             fail("SF1080", f"is not {says}")
         text = value if isinstance(value, str) else _written(value)
         try:
-            compile_pattern(text)
+            _judge(text, of)
         except BadPattern as bad:
-            _refuse("SF1080", value, bad)
-        for path in _asked(json_text.read(text), ()):
-            field = str(path[-1]).partition(".")[0]
-            if field not in FIELDS[of]:
-                hint = nearest(field, FIELDS[of]) or _HINTS[of].format(field)
-                _refuse("SF1085", value, BadPattern(f"no {of} has a field {field}", path, hint))
+            _refuse(value, bad)
         return Hidden(text) if any(isinstance(each, Hidden) for each in _values(value)) else text
 
     text = {"type": "string", "minLength": 2, "maxLength": CHARACTERS_MAX}
     return Form(says, check, {"anyOf": [{"type": "object"}, text]})
+
+
+def compiled(patterns: Sequence[str], of: Of) -> Filter:
+    """The filter that patterns make. An event is nothing but JSON, a record has JSON in it."""
+    if of == "record":
+        return compile_filter([str(each) for each in patterns], "value", NonJson.IGNORED)
+    events = [{_WHOLE: json_text.read(each)} for each in patterns]
+    return compile_filter(events, _WHOLE, NonJson.DROPPED)
+
+
+_WHOLE = "event"
 
 
 def _written(value: dict[str, Any]) -> str:
@@ -66,8 +74,32 @@ def _written(value: dict[str, Any]) -> str:
         fail("SF1080", "holds a number that JSON has not", "leave .inf and .nan out")
 
 
-def _refuse(code: Literal["SF1080", "SF1085"], value: Any, bad: BadPattern) -> None:
+class _NoField(BadPattern):
+    """A field that no record, or event, has."""
+
+
+def _judge(text: str, of: Of) -> None:
+    try:
+        pattern = json_text.read(text)
+    except ValueError as cause:
+        raise BadPattern(f"this is not JSON: {cause}") from cause
+    if not isinstance(pattern, dict):
+        raise BadPattern("a pattern is an object", (), f"begin with a field, as in {_EXAMPLES[of]}")
+    try:
+        compiled((text,), of)
+    except BadPattern as bad:
+        path = bad.path[2:] if of == "event" else bad.path[1:]
+        raise BadPattern(bad.message, path, bad.hint) from bad
+    for path in _asked(pattern, ()):
+        field = str(path[-1]).partition(".")[0]
+        if field not in FIELDS[of]:
+            hint = nearest(field, FIELDS[of]) or _HINTS[of].format(field)
+            raise _NoField(f"no {of} has a field {field}", path, hint)
+
+
+def _refuse(value: Any, bad: BadPattern) -> None:
     """In a mapping the path leads to the place in the file; in a text it can only be told."""
+    code: Literal["SF1080", "SF1085"] = "SF1085" if isinstance(bad, _NoField) else "SF1080"
     if isinstance(value, dict):
         fail(code, bad.message, bad.hint, inside=bad.path)
     fail(code, f"{bad.where}: {bad.message}".removeprefix(": "), bad.hint, inside=())

@@ -50,16 +50,10 @@ LATER: Mapping[tuple[str, ...], str] = {
 
 PENDING: Mapping[tuple[str, ...], str] = {
     ("functions", ANY, "asynchronous"): "settings of asynchronous invocations",
-    ("functions", ANY, "triggers", ANY, "filter"): "filters",
-    ("functions", ANY, "triggers", ANY, "on_success"): "on_success",
-    ("functions", ANY, "triggers", ANY, "parallel", "per_partition"): "parallel batches",
-    ("functions", ANY, "triggers", ANY, "partial_failures"): "partial failures",
-    ("functions", ANY, "triggers", ANY, "retries", "bisect"): "bisecting",
-    ("functions", ANY, "triggers", ANY, "retries", "max_age"): "a greatest age",
 }
 """Keys that are read and checked, but that nothing carries out yet: no daemon starts with them."""
 
-PENDING_TYPES = frozenset({"kafka", "http", "function"})
+PENDING_TYPES = frozenset({"function"})
 """Destinations of which that is so."""
 
 LATER_TYPES: Mapping[str, Mapping[str, str]] = {

@@ -4,28 +4,28 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from streamfaas import functions
-from streamfaas.config import spec
-from streamfaas.config.delivery import FileDestination
-from streamfaas.destinations import Destination
-from streamfaas.destinations.file import File
-from streamfaas.engine.lane import LanePolicy
+from streamfaas.config import filters, spec
+from streamfaas.config.delivery import LogRetries
+from streamfaas.config.spec import AnyTrigger
+from streamfaas.daemon.access import sasl_options, tls_options
+from streamfaas.daemon.deliveries import Destinations
+from streamfaas.engine.lane import Filter, LanePolicy
 from streamfaas.flow.admission import Share
 from streamfaas.flow.batch import BatchPolicy
 from streamfaas.flow.record import Instant
-from streamfaas.flow.verdict import ATTEMPTS_WITH_DESTINATION, RetryPolicy
+from streamfaas.flow.verdict import RetryPolicy
 from streamfaas.sources import KINDS, Source
 from streamfaas.telemetry.signals import Emit
 
 if TYPE_CHECKING:
     from streamfaas.store import Store
 
-Trigger = spec.KafkaTrigger | spec.DirectoryTrigger | spec.MemoryTrigger
 MakeSource = Callable[[], Source]
 Clock = Callable[[], Instant]
 
@@ -38,7 +38,7 @@ class MappingPlan:
     """One trigger of one function, ready to be made."""
 
     name: str
-    policy: LanePolicy
+    policy_maker: Callable[[Destinations], LanePolicy]
     source_maker: Callable[[Store, Clock, Emit], MakeSource]
 
 
@@ -53,6 +53,7 @@ class Plan:
     memory_bytes: int
     grace_seconds: float
     state: Path
+    connections: Mapping[str, spec.KafkaConnection]
 
     @property
     def socket(self) -> Path:
@@ -62,9 +63,6 @@ class Plan:
     def store_path(self) -> Path:
         return self.state / "streamfaas.db"
 
-    def destinations(self) -> Iterable[Destination]:
-        return [mapping.policy.set_aside for mapping in self.mappings]
-
     def prepare_state(self) -> None:
         """Makes the state directory, for its owner only."""
         self.state.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -73,18 +71,18 @@ class Plan:
 def plan_of(config: spec.Config, path: Path) -> Plan:
     """Builds the plan. The configuration has been checked: nothing here can be the operator's
     mistake."""
-    state = config.state.path
     return Plan(
         config_path=path.resolve(),
         functions=tuple(function_of(name, each) for name, each in config.functions.items()),
         mappings=tuple(
-            _mapping(config, function, name, trigger, state)
+            _mapping(config, function, name, trigger)
             for function, name, trigger in config.mappings()
         ),
         concurrency=config.limits.concurrency,
         memory_bytes=config.limits.memory or int(_machine_memory_bytes() * MEMORY_SHARE),
         grace_seconds=config.shutdown.grace,
-        state=state,
+        state=config.state.path,
+        connections=config.connections,
     )
 
 
@@ -124,27 +122,28 @@ def function_of(name: str, function: spec.Function) -> functions.Function:
 
 
 def _mapping(
-    config: spec.Config, function: str, trigger_name: str, trigger: Trigger, state: Path
+    config: spec.Config, function: str, trigger_name: str, trigger: AnyTrigger
 ) -> MappingPlan:
     name = f"{function}/{trigger_name}"
-    on_failure = trigger.on_failure
-    assert on_failure is None or isinstance(on_failure, FileDestination)  # others are refused
-    # what is given up without a destination (a record that is too large) is kept here
-    fallback = state / "set-aside" / f"{function}.{trigger_name}.jsonl"
-    last_resort = File(fallback)
-    target = File(on_failure.path) if on_failure is not None else last_resort
-    retries_max = trigger.retries.max
-    if retries_max is None and on_failure is not None and not _unlimited(trigger):
-        retries_max = ATTEMPTS_WITH_DESTINATION
-    first, longest = trigger.retries.backoff
-    policy = LanePolicy(
-        function=function,
-        function_arn=function_of(function, config.functions[function]).arn,
-        batch=_batch_policy(trigger),
-        retry=RetryPolicy(retries_max, backoff_seconds=first, backoff_seconds_max=longest),
-        set_aside=target,
-        last_resort=last_resort,
-    )
+    # what may not even go to a destination, or has none (a record that is too large), is kept here
+    fallback = config.state.path / "set-aside" / f"{function}.{trigger_name}.jsonl"
+
+    def policy_maker(destinations: Destinations) -> LanePolicy:
+        last_resort = destinations.file(fallback)
+        on_failure, on_success = trigger.on_failure, trigger.on_success
+        return LanePolicy(
+            function=function,
+            function_arn=function_of(function, config.functions[function]).arn,
+            batch=_batch_policy(trigger),
+            retry=_retry_policy(trigger),
+            set_aside=last_resort if on_failure is None else destinations.of(on_failure),
+            last_resort=last_resort,
+            on_success=None if on_success is None else destinations.of(on_success),
+            partial=_is_log(trigger) and trigger.partial_failures,
+            strands=trigger.parallel.per_partition if _is_log(trigger) else 1,
+            filter=_filter(trigger),
+        )
+
     kind, options = _source_options(config, function, trigger_name, trigger)
 
     def source_maker(store: Store, clock: Clock, emit: Emit) -> MakeSource:
@@ -162,15 +161,31 @@ def _mapping(
 
         return make
 
-    return MappingPlan(name, policy, source_maker)
+    return MappingPlan(name, policy_maker, source_maker)
 
 
-def _unlimited(trigger: Trigger) -> bool:
-    """Whether the configuration says `max: unlimited`, rather than nothing."""
-    return "max" in trigger.retries.model_fields_set
+def _is_log(trigger: AnyTrigger) -> TypeGuard[spec.KafkaTrigger | spec.MemoryTrigger]:
+    return not isinstance(trigger, spec.DirectoryTrigger)
 
 
-def _batch_policy(trigger: Trigger) -> BatchPolicy:
+def _retry_policy(trigger: AnyTrigger) -> RetryPolicy:
+    first, longest = trigger.retries.backoff
+    return RetryPolicy(
+        trigger.retries.max,
+        backoff_seconds=first,
+        backoff_seconds_max=longest,
+        bisect=isinstance(trigger.retries, LogRetries) and bool(trigger.retries.bisect),
+        age_seconds_max=trigger.retries.max_age,
+    )
+
+
+def _filter(trigger: AnyTrigger) -> Filter | None:
+    if not trigger.filter:  # as on Lambda, no pattern at all wants everything
+        return None
+    return filters.compiled(trigger.filter, "record" if _is_log(trigger) else "event")
+
+
+def _batch_policy(trigger: AnyTrigger) -> BatchPolicy:
     if isinstance(trigger, spec.DirectoryTrigger):  # S3 notifications come one an event
         return BatchPolicy(records_max=1)
     batch = trigger.batch
@@ -178,7 +193,7 @@ def _batch_policy(trigger: Trigger) -> BatchPolicy:
 
 
 def _source_options(
-    config: spec.Config, function: str, name: str, trigger: Trigger
+    config: spec.Config, function: str, name: str, trigger: AnyTrigger
 ) -> tuple[str, Callable[[], Any]]:
     match trigger:
         case spec.KafkaTrigger():
@@ -196,7 +211,6 @@ def _kafka_options(connection: spec.KafkaConnection, trigger: spec.KafkaTrigger,
 
     start = trigger.start
     assert start is not None
-    tls, sasl = connection.tls, connection.sasl
     return kafka.KafkaOptions(
         brokers=connection.brokers,
         topics=trigger.topics,
@@ -209,32 +223,8 @@ def _kafka_options(connection: spec.KafkaConnection, trigger: spec.KafkaTrigger,
         rebalance_timeout_seconds=trigger.rebalance_timeout,
         fetch_bytes=trigger.fetch_bytes,
         stall_seconds=trigger.stall_after,
-        tls=None
-        if tls is None
-        else kafka.TlsOptions(
-            ca=tls.ca, certificate=tls.certificate, key=tls.key, password=_revealed(tls.password)
-        ),
-        sasl=None if sasl is None else _sasl_options(sasl),
-    )
-
-
-def _sasl_options(sasl: spec.Sasl) -> Any:
-    from streamfaas.sources import kafka
-
-    endpoint = sasl.token_endpoint
-    return kafka.SaslOptions(
-        mechanism=sasl.mechanism,
-        username=sasl.username,
-        password=_revealed(sasl.password),
-        token_file=sasl.token_file,
-        token_endpoint=None
-        if endpoint is None
-        else kafka.TokenEndpoint(
-            url=endpoint.url,
-            client_id=endpoint.client_id,
-            client_secret=endpoint.client_secret.get_secret_value(),
-            scope=endpoint.scope,
-        ),
+        tls=tls_options(connection.tls),
+        sasl=sasl_options(connection.sasl),
     )
 
 
@@ -263,10 +253,6 @@ def _memory_options(trigger: spec.MemoryTrigger) -> Any:
         records=trigger.records,
         rate_per_second=trigger.rate,
     )
-
-
-def _revealed(secret: Any) -> str | None:
-    return None if secret is None else secret.get_secret_value()
 
 
 def _machine_memory_bytes() -> int:

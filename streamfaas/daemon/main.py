@@ -21,9 +21,9 @@ import uvloop
 from streamfaas.api.server import Server
 from streamfaas.daemon.admin import Admin
 from streamfaas.daemon.build import Plan, plan_of
+from streamfaas.daemon.deliveries import Destinations
 from streamfaas.daemon.summary import summary_lines
 from streamfaas.daemon.systemd import Notifier
-from streamfaas.destinations import Destination
 from streamfaas.engine.lane import Surroundings
 from streamfaas.engine.mapping import Mapping
 from streamfaas.engine.requests import RequestIds
@@ -131,6 +131,7 @@ class Daemon:
 
         plan.prepare_state()
         store: Store | None = None
+        letters = Destinations(plan.connections, self.emit)
         server = Server(plan.socket, Admin(self).handle)
         pool = self.pool = WorkerPool(
             plan.functions,
@@ -153,15 +154,17 @@ class Daemon:
                 outbox=Outbox(store, emit=self.emit),
             )
             for spec in plan.mappings:
-                make = spec.source_maker(store, clock, self.emit)
-                self.mappings[spec.name] = Mapping(spec.name, make, spec.policy, surroundings)
-            await self._run(server)
+                make, policy = (
+                    spec.source_maker(store, clock, self.emit),
+                    spec.policy_maker(letters),
+                )
+                self.mappings[spec.name] = Mapping(spec.name, make, policy, surroundings)
+            await self._run(server, letters)
         finally:
             with anyio.CancelScope(shield=True):
                 await pool.close(POOL_CLOSE_SECONDS)
                 server.close()
-                for destination in plan.destinations():
-                    await _close(destination)
+                await letters.close()
                 if store is not None:
                     await store.close()
         self.emit(signals.DaemonStepped("stopped"))
@@ -169,9 +172,10 @@ class Daemon:
             self._put(line)
         return 0
 
-    async def _run(self, server: Server) -> None:
+    async def _run(self, server: Server, letters: Destinations) -> None:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(server.serve, name="api")
+            await letters.open()
             for mapping in self.mappings.values():
                 tasks.start_soon(mapping.run, name=mapping.name)
             tasks.start_soon(self._become_ready, name="readiness")
@@ -250,11 +254,6 @@ def _keep_memory() -> None:
         libc = ctypes.CDLL(None)
         libc.mallopt(mmap_threshold, 16 * 1024 * 1024)
         libc.mallopt(trim_threshold, 32 * 1024 * 1024)
-
-
-async def _close(destination: Destination) -> None:
-    with anyio.move_on_after(POOL_CLOSE_SECONDS):
-        await destination.close()
 
 
 def _rss_bytes() -> int:

@@ -82,6 +82,8 @@ class Console:
                     f"{printable(reason)}; again in {wait:.1f} s"
                 )
                 return self._stamped(text, RED)
+            case signals.DestinationUnready(destination, reason):
+                return self._stamped(f"unready {destination}: {printable(reason)}", YELLOW)
             case signals.SourceChanged(source, state, reason):
                 if self._sources.get(source) == (state, reason):
                     return ""

@@ -93,6 +93,14 @@ class DestinationFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class DestinationUnready:
+    """A destination could not be opened at the start. What goes there is tried all the same."""
+
+    destination: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class SourceChanged:
     """A source is `connecting`, `running`, `degraded` or `rebuilt`, and why, in one line."""
 
@@ -156,6 +164,7 @@ Signal: TypeAlias = (
     | LaneHealed
     | BatchSetAside
     | DestinationFailed
+    | DestinationUnready
     | SourceChanged
     | WorkerStarted
     | WorkerEnded

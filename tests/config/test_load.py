@@ -151,8 +151,6 @@ def test_the_socket_is_found_though_the_file_is_broken(file):
 @pytest.mark.parametrize(
     ("words", "at"),
     [
-        ("filter: {value: {a: [b]}}", "9:70 SF1041 functions.f.triggers.t.filter: filters"),
-        ("partial_failures: false", "9:70 SF1041 functions.f.triggers.t.partial_failures: partial failures"),
         ("on_failure: {type: function, function: g}", "9:83 SF1041 functions.f.triggers.t.on_failure.type: the function destination"),
     ],
 )  # fmt: skip

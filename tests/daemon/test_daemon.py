@@ -108,7 +108,8 @@ def main(event, context):
 
 def test_a_batch_that_is_given_up_is_in_the_file_before_the_checkpoint_moves(tmp_path):
     source = "def main(event, context):\n    raise ValueError('never')\n"
-    options = ", retries: {max: 2, backoff: 10ms..20ms}, on_failure: {type: file, path: dead.jsonl}"
+    retries = "{max: 2, backoff: 10ms..20ms, bisect: false}"
+    options = f", retries: {retries}, on_failure: {{type: file, path: dead.jsonl}}"
     config = write_project(tmp_path, STREAM % (20, 2000, options), orders=source)
     with DaemonProcess(config) as daemon:
         daemon.wait_for(done(20))

@@ -1,0 +1,44 @@
+"""How a configuration says that a Kafka cluster is reached, in the words of those who reach it."""
+
+from __future__ import annotations
+
+from pydantic import SecretStr
+
+from streamfaas.config import spec
+from streamfaas.wire.kafka_options import SaslOptions, TlsOptions, TokenEndpoint
+
+
+def tls_options(tls: spec.Tls | None) -> TlsOptions | None:
+    """Encryption, if there is any."""
+    if tls is None:
+        return None
+    return TlsOptions(
+        ca=tls.ca, certificate=tls.certificate, key=tls.key, password=revealed(tls.password)
+    )
+
+
+def sasl_options(sasl: spec.Sasl | None) -> SaslOptions | None:
+    """Who we say we are, if anybody asks."""
+    if sasl is None:
+        return None
+    return SaslOptions(
+        mechanism=sasl.mechanism,
+        username=sasl.username,
+        password=revealed(sasl.password),
+        token_file=sasl.token_file,
+        token_endpoint=None if sasl.token_endpoint is None else _endpoint(sasl.token_endpoint),
+    )
+
+
+def _endpoint(endpoint: spec.TokenEndpoint) -> TokenEndpoint:
+    return TokenEndpoint(
+        url=endpoint.url,
+        client_id=endpoint.client_id,
+        client_secret=endpoint.client_secret.get_secret_value(),
+        scope=endpoint.scope,
+    )
+
+
+def revealed(secret: SecretStr | None) -> str | None:
+    """The text of a secret, for whoever must say it."""
+    return None if secret is None else secret.get_secret_value()

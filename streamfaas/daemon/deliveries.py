@@ -1,0 +1,121 @@
+"""The destinations of one configuration: each built once, opened before the lanes, closed after."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Hashable, Mapping
+from pathlib import Path
+from typing import Any
+
+import anyio
+
+from streamfaas.config.delivery import (
+    AnyDestination,
+    FileDestination,
+    FunctionDestination,
+    HttpDestination,
+    KafkaDestination,
+)
+from streamfaas.config.spec import KafkaConnection
+from streamfaas.daemon.access import revealed, sasl_options, tls_options
+from streamfaas.destinations import KINDS, Destination
+from streamfaas.flow.errors import WorldError
+from streamfaas.telemetry import signals
+from streamfaas.telemetry.signals import Emit
+
+OPEN_SECONDS = 10.0
+"""How long the lanes wait for destinations to be reached. A letter is tried again in any case."""
+
+CLOSE_SECONDS = 5.0
+
+
+class Destinations:
+    """What several triggers send to is one: one connection, and one file that is written in turn.
+    Nothing is opened before `open`, and whoever is asked for later opens by itself."""
+
+    def __init__(self, connections: Mapping[str, KafkaConnection], emit: Emit) -> None:
+        self._connections = connections
+        self._emit = emit
+        self._built: dict[tuple[str, Hashable], Destination] = {}
+
+    def __len__(self) -> int:
+        return len(self._built)
+
+    def of(self, asked: AnyDestination) -> Destination:
+        """The destination that a configuration asks for."""
+        match asked:
+            case FileDestination(path=path):
+                return self.file(path)
+            case KafkaDestination():
+                return self._one("kafka", _topic_options(self._connections, asked))
+            case HttpDestination():
+                return self._one("http", _address_options(asked))
+            case FunctionDestination():
+                raise AssertionError("refused when the file was loaded")
+
+    def file(self, path: Path) -> Destination:
+        """A file, by whatever links it is reached."""
+        return self._one("file", Path(os.path.realpath(path)))
+
+    def _one(self, kind: str, options: Hashable) -> Destination:
+        known = self._built.get((kind, options))
+        if known is None:
+            module, _, class_name = KINDS[kind].partition(":")
+            # kinds are imported when the first of them is built: a daemon without Kafka has none
+            made: Any = getattr(importlib.import_module(module), class_name)
+            known = self._built[kind, options] = made(options)
+        return known
+
+    async def open(self) -> None:
+        """Reaches all that can be reached soon, and tells of the others."""
+        async with anyio.create_task_group() as tasks:
+            for destination in self._built.values():
+                tasks.start_soon(self._open, destination, name=f"open {destination.name}")
+
+    async def _open(self, destination: Destination) -> None:
+        reason = f"not reached within {OPEN_SECONDS:.0f} s"
+        try:
+            with anyio.move_on_after(OPEN_SECONDS) as deadline:
+                await destination.open()
+        except WorldError as error:
+            reason = str(error)
+        else:
+            if not deadline.cancelled_caught:
+                return
+        self._emit(signals.DestinationUnready(destination.name, reason))
+
+    async def close(self) -> None:
+        """Closes them all at the same time, and waits for none for long."""
+        async with anyio.create_task_group() as tasks:
+            for destination in self._built.values():
+                tasks.start_soon(_close, destination, name=f"close {destination.name}")
+
+
+async def _close(destination: Destination) -> None:
+    with anyio.move_on_after(CLOSE_SECONDS):
+        await destination.close()
+
+
+def _topic_options(connections: Mapping[str, KafkaConnection], asked: KafkaDestination) -> Hashable:
+    from streamfaas.destinations.kafka import KafkaTopicOptions
+
+    connection = connections[asked.connection]
+    return KafkaTopicOptions(
+        brokers=connection.brokers,
+        topic=asked.topic,
+        tls=tls_options(connection.tls),
+        sasl=sasl_options(connection.sasl),
+    )
+
+
+def _address_options(asked: HttpDestination) -> Hashable:
+    from streamfaas.destinations.http import HttpOptions
+
+    return HttpOptions(
+        url=asked.url,
+        headers=tuple(sorted(asked.headers.items())),
+        timeout_seconds=asked.timeout,
+        secret=revealed(asked.secret),
+        ca=asked.ca,
+    )

@@ -1,0 +1,99 @@
+"""A configuration as the objects that carry it out."""
+
+import pytest
+
+from config_project import KAFKA, project, valid  # noqa: F401
+from streamfaas.config.delivery import KafkaDestination
+from streamfaas.config.spec import KafkaConnection
+from streamfaas.daemon.build import plan_of
+from streamfaas.daemon.deliveries import Destinations
+from streamfaas.telemetry.signals import DestinationUnready
+
+SECRET = "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz"
+HTTP = f"{{type: http, url: 'https://x/y', headers: {{A: b}}, secret: {SECRET}}}"
+DIRECTORY = "{type: object-store, via: directory, path: inbox, bucket: inbox"
+
+
+def policies(text, base):
+    config = valid(text, base)
+    plan = plan_of(config, config.file)
+    destinations = Destinations(plan.connections, lambda _signal: None)
+    made = {each.name.partition("/")[2]: each.policy_maker(destinations) for each in plan.mappings}
+    return made, destinations
+
+
+def test_what_is_asked_for_is_what_a_lane_is_given(project):  # noqa: F811
+    (policy,) = policies(
+        KAFKA + ", retries: {max: 5, max_age: 1h, backoff: 2s..1m, bisect: false},"
+        " partial_failures: true, parallel: {per_partition: 4}, on_failure: {type: file, path: d}}",
+        project,
+    )[0].values()
+    retry = policy.retry
+    assert (retry.retries_max, retry.age_seconds_max, retry.bisect) == (5, 3_600.0, False)
+    assert (retry.backoff_seconds, retry.backoff_seconds_max) == (2.0, 60.0)
+    assert (policy.partial, policy.strands, policy.filter) == (True, 4, None)
+    assert policy.set_aside.name == str(project / "d")
+    assert policy.last_resort.name == str(project / "state" / "set-aside" / "f.t.jsonl")
+    assert policy.on_success is None
+
+
+@pytest.mark.parametrize(
+    ("words", "retries", "bisect"),
+    [
+        ("", None, False),
+        (", on_failure: {type: file, path: d}", 10, True),
+        (", on_failure: {type: file, path: d}, retries: lambda", 10, False),
+        (", on_failure: {type: file, path: d}, retries: {max: unlimited}", None, True),
+    ],
+)
+def test_nothing_is_given_up_but_to_somewhere(project, words, retries, bisect):  # noqa: F811
+    policy = policies(KAFKA + words + "}", project)[0]["t"]
+    assert (policy.retry.retries_max, policy.retry.bisect) == (retries, bisect)
+    assert (policy.set_aside is policy.last_resort) == (not words)
+
+
+def test_filters_ask_what_their_source_shows(project):  # noqa: F811
+    made, _ = policies(
+        KAFKA + ", filter: [{value: {status: [paid]}}, {key: [{prefix: vip-}]}]}\n"
+        f"      u: {DIRECTORY}, filter: {{s3: {{object: {{size: [{{numeric: ['>', 10]}}]}}}}}}}}\n"
+        "      v: {type: memory, topic: a, filter: []}\n",
+        project,
+    )
+    wants = made["t"].filter.wants
+    assert wants({"key": "a"}, b'{"status": "paid"}')
+    assert wants({"key": "vip-1"}, b'{"status": "open"}')
+    assert not wants({"key": "a"}, b'{"status": "open"}')
+    wants = made["u"].filter.wants
+    assert wants({}, b'{"s3": {"object": {"size": 11}}}')
+    assert not wants({}, b'{"s3": {"object": {"size": 10}}}')
+    assert made["v"].filter is None
+    assert (made["u"].partial, made["u"].strands, made["u"].retry.bisect) == (False, 1, False)
+
+
+def test_equal_destinations_are_one(project):  # noqa: F811
+    (project / "same").symlink_to("d")
+    text = (
+        KAFKA + ", on_failure: {type: file, path: d}, on_success: %s}\n"
+        "      u: {type: memory, topic: a, on_failure: {type: file, path: same}, on_success: %s}\n"
+        "      v: {type: memory, topic: a, on_failure: {type: kafka, connection: main, topic: b}}\n"
+        "      w: {type: memory, topic: a, on_failure: {type: kafka, connection: main, topic: c}}\n"
+    ) % (HTTP, HTTP)
+    made, destinations = policies(text, project)
+    assert made["t"].set_aside is made["u"].set_aside
+    assert made["t"].on_success is made["u"].on_success
+    assert made["v"].set_aside is not made["w"].set_aside
+    assert len(destinations) == 4 + 4  # the last resort of each trigger
+
+
+@pytest.mark.anyio
+async def test_what_cannot_be_reached_is_told_and_closed_all_the_same():
+    told = []
+    nowhere = KafkaConnection(type="kafka", brokers=("127.0.0.1:1",))
+    destinations = Destinations({"main": nowhere}, told.append)
+    destinations.of(KafkaDestination(type="kafka", connection="main", topic="dead"))
+    await destinations.open()
+    (signal,) = told
+    assert isinstance(signal, DestinationUnready)
+    assert signal.destination == "dead on 127.0.0.1:1"
+    assert "127.0.0.1:1" in signal.reason
+    await destinations.close()

@@ -1,0 +1,147 @@
+"""The delivery contract as a whole, in a running daemon: what is asked for in a file happens."""
+
+import contextlib
+import http.server
+import json
+import re
+import threading
+
+import pytest
+
+from daemon_process import DaemonProcess, write_project
+
+pytestmark = pytest.mark.slow
+
+CONFIG = """
+version: 1
+state: {path: ./state}
+shutdown: {grace: 5s}
+functions:
+  orders:
+    code: orders
+    handler: app.main
+    isolation: best-effort
+    triggers:
+      stream:
+        type: memory
+        topic: orders
+        partitions: 2
+        records: 80
+        rate: 4000
+        batch: {size: 10}
+%s
+"""
+
+
+def done(status):
+    """All 80 records are accounted for."""
+    trigger = status["triggers"]["orders/stream"]
+    ended = sum(trigger[key] for key in ("records", "set_aside", "filtered"))
+    return ended == 80 and trigger
+
+
+def documents(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_one_bad_record_alone_is_given_up_and_all_others_are_answered(tmp_path):
+    source = """
+def main(event, context):
+    records = [r for rs in event["records"].values() for r in rs]
+    if any((r["partition"], r["offset"]) == (0, 13) for r in records):
+        raise ValueError("poison")
+    return [r["offset"] for r in records]
+"""
+    asked = """
+        retries: {max: 1, backoff: 10ms..20ms}
+        on_failure: {type: file, path: dead.jsonl}
+        on_success: {type: file, path: done.jsonl}
+"""
+    config = write_project(tmp_path, CONFIG % asked, orders=source)
+    with DaemonProcess(config) as daemon:
+        trigger = daemon.wait_for(done)
+        assert daemon.stop() == 0
+    assert (trigger["records"], trigger["set_aside"]) == (79, 1)
+    (dead,) = documents(tmp_path / "dead.jsonl")
+    assert dead["KafkaBatchInfo"]["batchSize"] == 1
+    assert [r["offset"] for r in dead["payload"]["records"]["orders-0"]] == [13]
+    answers = [document["responsePayload"] for document in documents(tmp_path / "done.jsonl")]
+    answered = sorted(offset for answer in answers for offset in answer)
+    assert answered == sorted([*range(40), *(set(range(40)) - {13})])
+
+
+def test_only_what_is_wanted_runs_and_only_what_failed_runs_again(tmp_path):
+    source = """
+seen = set()
+def main(event, context):
+    failed = []
+    for records in event["records"].values():
+        for record in records:
+            assert record["partition"] == 1
+            offset = record["offset"]
+            print("again" if offset in seen else "first", offset)
+            if offset % 10 == 7 and offset not in seen:
+                failed.append(offset)
+            seen.add(offset)
+    return {"batchItemFailures": [
+        {"itemIdentifier": {"partition": "orders-1", "offset": offset}} for offset in failed]}
+"""
+    asked = """
+        filter: {partition: [1]}
+        partial_failures: true
+        retries: {backoff: 10ms..20ms}
+"""
+    config = write_project(tmp_path, CONFIG % asked, orders=source)
+    with DaemonProcess(config) as daemon:
+        trigger = daemon.wait_for(done)
+        assert daemon.stop() == 0
+    assert (trigger["records"], trigger["filtered"], trigger["set_aside"]) == (40, 40, 0)
+    again = [int(offset) for offset in re.findall(r"again (\d+)", daemon.text)]
+    assert again == [7, 17, 27, 37]
+
+
+@contextlib.contextmanager
+def receiver():
+    """A web server that keeps what is posted to it."""
+    taken = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            body = self.rfile.read(int(self.headers["content-length"]))
+            taken.append((dict(self.headers), json.loads(body)))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        serving = threading.Thread(target=server.serve_forever, args=(0.01,))
+        serving.start()
+        try:
+            yield server.server_port, taken
+        finally:
+            server.shutdown()
+            serving.join()
+
+
+def test_what_is_given_up_is_posted_with_a_signature(tmp_path):
+    source = "def main(event, context):\n    raise ValueError('never')\n"
+    asked = """
+        retries: {max: 0, bisect: false}
+        parallel: {per_partition: 2}
+        on_failure:
+          type: http
+          url: http://127.0.0.1:%d/dead
+          headers: {Authorization: "${TOKEN}"}
+          secret: "${SECRET}"
+"""
+    env = {"TOKEN": "Bearer t", "SECRET": "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz"}
+    with receiver() as (port, taken):
+        config = write_project(tmp_path, CONFIG % (asked % port), orders=source)
+        with DaemonProcess(config, env=env) as daemon:
+            daemon.wait_for(done)
+            assert daemon.stop() == 0
+    assert sum(document["KafkaBatchInfo"]["batchSize"] for _, document in taken) == 80
+    assert {headers["authorization"] for headers, _ in taken} == {"Bearer t"}
+    assert all(headers["webhook-signature"].startswith("v1,") for headers, _ in taken)
