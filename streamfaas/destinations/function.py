@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Sequence
 from typing import ClassVar, Protocol
 from uuid import UUID
@@ -52,7 +54,7 @@ class Function:
             with anyio.fail_after(self._send_seconds):
                 for letter in letters:
                     self._check(letter)
-                    request_id = str(UUID(letter.id))
+                    request_id = _request_id(letter)
                     await self._accept(
                         self._function, letter.document, request_id, hops=letter.hops
                     )
@@ -70,3 +72,13 @@ class Function:
         if size > EVENT_BYTES_MAX:
             told = f"a document of {size} bytes is over the limit of an event, {EVENT_BYTES_MAX}"
             raise Refused(f"{self.name}: {told}")
+
+
+def _request_id(letter: Letter) -> str:
+    """The letter's id in the form of a request id; made out of it where it has another form."""
+    if _HEX_32.fullmatch(letter.id):
+        return str(UUID(letter.id))
+    return str(UUID(bytes=hashlib.sha256(letter.id.encode()).digest()[:16]))
+
+
+_HEX_32 = re.compile(r"[0-9a-f]{32}")

@@ -30,8 +30,8 @@ REQUEST_SECONDS_MAX = 10.0
 BATCH_BYTES = 64 * 1024
 """Letters that go together, before they are compressed: well below what topics allow."""
 
-STOP_SECONDS = 2.0
-"""How long a connection may take to end by itself."""
+STOP_SECONDS = 1.0
+"""How long each part of a producer may take to end by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class Kafka:
     one try the broker drops what comes twice, and a letter that was sent again after an error has
     the same `streamfaas-id`. Errors: `Unreachable` (nobody answers, or not in time), `Refused`
     (credentials, permissions, too large), `Gone` (no such topic). Permissions needed: Write and
-    Describe on the topic.
+    Describe on the topic, and IdempotentWrite on clusters older than Kafka 3.0.
     """
 
     kind: ClassVar[str] = "kafka"

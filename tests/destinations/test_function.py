@@ -49,6 +49,17 @@ def test_the_function_is_told_the_hops_and_a_request_id_that_stays():
     anyio.run(main)
 
 
+def test_an_id_of_another_form_gives_a_request_id_that_stays():
+    async def main():
+        backlog = delivery_subjects.Accepting()
+        for id_ in ("0" * 32 + "-dead", "0" * 32 + "-dead", "0" * 32):
+            await Function("next", backlog).send([Letter(id_, b"{}")])
+        first, again, other = (one.id for one in backlog.kept)
+        assert first == again != other
+
+    anyio.run(main)
+
+
 def test_a_document_that_is_too_large_for_an_event_is_refused_by_its_limit():
     async def main():
         backlog = delivery_subjects.Accepting()
