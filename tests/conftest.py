@@ -31,7 +31,7 @@ settings.register_profile(
 )
 settings.load_profile("streamfaas")
 
-SETTLE_SECONDS = 2.0
+SETTLE_SECONDS = 10.0
 """How long what a test has ended may take to be gone (a thread that is leaving, a dying child)."""
 
 PARTS_MISSING = re.compile(r"missing|not installed|not found|no such|unavailable", re.IGNORECASE)
@@ -73,7 +73,8 @@ def nothing_left(request: pytest.FixtureRequest, scratch: Path) -> Iterator[None
     if request.node.stash.get(_failed, False):
         return
     if told:  # by a loop of libuv at its end, see filterwarnings
-        pytest.fail(f"left behind: {', '.join(str(one.message) for one in told)}", pytrace=False)
+        said = ", ".join(str(one.message) for one in told)
+        pytest.fail(f"left behind, in a loop: {said}", pytrace=False)
     for kind, look in kinds.items():
         if left := _settled(lambda look=look, kind=kind: look() - before[kind]):
             pytest.fail(f"left behind, {kind}: {', '.join(sorted(left))}", pytrace=False)

@@ -469,7 +469,7 @@ class Kafka:
         return sum(len(about[5]) for about in response.groups)
 
     async def wait_for_commit(
-        self, group: str, topic: str, offsets: Mapping[int, int], seconds: float = 30
+        self, group: str, topic: str, offsets: Mapping[int, int], seconds: float = 60
     ) -> None:
         """Until the group has committed at least these offsets."""
         deadline = time.monotonic() + seconds

@@ -54,7 +54,12 @@ async def live(asked: dict[str, Any]) -> None:
         await anyio.sleep(asked["work_seconds"])
         ledger.write("ended", call)
 
-    chosen = options(asked["bootstrap"], asked["topic"], group=asked["group"])
+    chosen = options(
+        asked["bootstrap"],
+        asked["topic"],
+        group=asked["group"],
+        session_timeout_seconds=asked["session_seconds"],
+    )
     async with consuming(Lanes(chosen, work=work, size=asked["size"])):
         await ended.wait()
     ledger.close()

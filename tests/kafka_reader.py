@@ -14,7 +14,7 @@ from streamfaas.flow.ledger import Checkpoint
 from streamfaas.sources import Arrived, Closing, Opened
 from streamfaas.sources.kafka import Kafka, KafkaOptions
 
-WAIT_SECONDS = 40.0
+WAIT_SECONDS = 60.0
 
 
 class Reader:

@@ -258,7 +258,7 @@ class ReplayBroker:
         """What the group has committed."""
         return self.committed.get((group, topic, partition))
 
-    async def wait_until(self, true: Callable[[], bool], seconds: float = 10.0) -> None:
+    async def wait_until(self, true: Callable[[], bool], seconds: float = 60.0) -> None:
         """Until something holds; looked at after every request."""
         if true():
             return

@@ -14,8 +14,8 @@ import pytest
 from parts import CHECKOUT
 
 BROKEN = """
-import asyncio, os, subprocess, tempfile, threading, time
-import pytest
+import asyncio, os, socket, subprocess, tempfile, threading, time
+import pytest, uvloop
 
 KEPT = []
 
@@ -37,6 +37,13 @@ def test_descriptor():
 
 def test_temporary_file():
     tempfile.mkdtemp()
+
+def test_transport():
+    async def connect(address):
+        loop = asyncio.get_running_loop()
+        KEPT.append(await loop.create_connection(asyncio.Protocol, *address))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        uvloop.run(connect(server.getsockname()))
 
 def test_clean(tmp_path, capfd):
     with tempfile.TemporaryFile() as file, subprocess.Popen(["true"]) as child:
@@ -71,7 +78,7 @@ def outcomes(root: Path, *options: str, ci: str) -> tuple[list[tuple[str, str]],
         shutil.copy(shared, root / "tests")
     conftest = root / "tests" / "conftest.py"
     patient = conftest.read_text()
-    conftest.write_text(patient.replace("SETTLE_SECONDS = 2.0", "SETTLE_SECONDS = 0.3"))
+    conftest.write_text(patient.replace("SETTLE_SECONDS = 10.0", "SETTLE_SECONDS = 0.3"))
     assert conftest.read_text() != patient
     (root / "tests" / "test_broken.py").write_text(BROKEN)
     done = subprocess.run(
@@ -103,6 +110,7 @@ def under_ci(tmp_path_factory: pytest.TempPathFactory):
         ("test_thread", "threads"),
         ("test_descriptor", "descriptors"),
         ("test_temporary_file", "temporary files"),
+        ("test_transport", "in a loop"),
     ],
 )
 def test_what_is_left_behind_is_an_error(under_ci, test, kind):

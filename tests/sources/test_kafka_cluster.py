@@ -25,7 +25,7 @@ from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssigno
 
 import kafka_member
 from kafka_broker import Kafka
-from kafka_lanes import Call, Lanes, consuming, options
+from kafka_lanes import WAIT_SECONDS, Call, Lanes, consuming, options
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 
@@ -35,6 +35,8 @@ SIZE = 20
 """Records of a batch; with the time of a batch: 2,000 records a second of a partition at most."""
 
 COMMIT_SECONDS = 0.05
+SHORT_SESSION = 2.0
+"""Where a member is to be put out, and it does not matter if another is as well."""
 
 
 class Run(NamedTuple):
@@ -96,7 +98,7 @@ class Scene:
         """No more records; until the group has committed every one."""
         self._enough.set()
         await anyio.sleep(0.1)
-        await self.kafka.wait_for_commit(self.group, self.topic, dict(self.produced), 60)
+        await self.kafka.wait_for_commit(self.group, self.topic, dict(self.produced))
 
 
 def run(kafka: Kafka, scenario: Callable[[Scene], Awaitable[None]]) -> Scene:
@@ -187,13 +189,18 @@ def test_members_that_are_ended_under_load_lose_nothing(
 
     async def scenario(scene: Scene) -> None:
         with contextlib.ExitStack() as members:
-            alive = [members.enter_context(member(scene, tmp_path)) for _ in range(2)]
+            session = SHORT_SESSION if number == signal.SIGKILL else 6.0
+
+            def joined() -> subprocess.Popen[bytes]:
+                return members.enter_context(member(scene, tmp_path, session))
+
+            alive = [joined() for _ in range(2)]
             for _ in range(losses):
                 await more(tmp_path, alive, 300)
                 victim = alive.pop(0)
                 victim.send_signal(number)
-                victim.wait(15)
-                alive.append(members.enter_context(member(scene, tmp_path)))
+                victim.wait(60)
+                alive.append(joined())
             await more(tmp_path, alive, 300)
             await scene.finish()
 
@@ -211,11 +218,14 @@ def test_a_member_that_was_frozen_beyond_its_session_changes_no_commit(
     kafka: Kafka, tmp_path: Path
 ) -> None:
     async def scenario(scene: Scene) -> None:
-        with member(scene, tmp_path) as frozen, member(scene, tmp_path) as other:
+        with (
+            member(scene, tmp_path, SHORT_SESSION) as frozen,
+            member(scene, tmp_path, SHORT_SESSION) as other,
+        ):
             await more(tmp_path, [frozen, other], 300)
             frozen.send_signal(signal.SIGSTOP)
             try:
-                await until(lambda: lanes_of(tmp_path, other) == PARTITIONS, 30)
+                await until(lambda: lanes_of(tmp_path, other) == PARTITIONS)
                 await more(tmp_path, [other], 300)
             finally:
                 frozen.send_signal(signal.SIGCONT)
@@ -227,7 +237,7 @@ def test_a_member_that_was_frozen_beyond_its_session_changes_no_commit(
 
 
 @contextlib.contextmanager
-def member(scene: Scene, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+def member(scene: Scene, folder: Path, session_seconds: float) -> Iterator[subprocess.Popen[bytes]]:
     asked = {
         "bootstrap": scene.kafka.bootstrap,
         "topic": scene.topic,
@@ -235,6 +245,7 @@ def member(scene: Scene, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
         "ledger": str(folder / "ledger"),
         "work_seconds": WORK_SECONDS,
         "size": SIZE,
+        "session_seconds": session_seconds,
     }
     command = [sys.executable, kafka_member.__file__, json.dumps(asked)]
     with subprocess.Popen(command) as process:
@@ -272,11 +283,11 @@ async def more(folder: Path, members: Sequence[subprocess.Popen[bytes]], records
         return count
 
     before, names = done(), [str(one.pid) for one in members]
-    await until(lambda: all(done()[name] >= before[name] + records for name in names), 40)
+    await until(lambda: all(done()[name] >= before[name] + records for name in names))
 
 
-async def until(true: Callable[[], bool], seconds: float) -> None:
-    with anyio.fail_after(seconds):
+async def until(true: Callable[[], bool]) -> None:
+    with anyio.fail_after(WAIT_SECONDS):
         while not true():  # noqa: ASYNC110 - another process writes, and tells nobody
             await anyio.sleep(0.05)
 
@@ -287,7 +298,7 @@ def test_a_group_in_which_somebody_comes_and_goes_all_the_time_still_moves(kafka
             await lanes.until(lambda: len(lanes.open()) == PARTITIONS)
             for _ in range(5):
                 async with guest(scene, RangePartitionAssignor) as visitor:
-                    await until(lambda: bool(visitor.assignment()), 15)
+                    await until(lambda: bool(visitor.assignment()))
                 had = len(scene.runs)
                 await lanes.until(lambda had=had: len(scene.runs) > had)
             await scene.finish()
@@ -326,7 +337,7 @@ def test_a_broker_that_is_killed_under_load_costs_no_record(kafka: Kafka) -> Non
             kafka.broker.kill()
             await kafka.broker.start()
             had = len(scene.runs)
-            await first.until(lambda: len(scene.runs) > had + 1_000, 60)
+            await first.until(lambda: len(scene.runs) > had + 1_000)
             await scene.finish()
 
     scene = run_outliving(kafka, scenario)
@@ -335,17 +346,19 @@ def test_a_broker_that_is_killed_under_load_costs_no_record(kafka: Kafka) -> Non
 
 def test_a_broker_that_is_frozen_beyond_every_session_costs_no_record(kafka: Kafka) -> None:
     async def scenario(scene: Scene) -> None:
-        lanes = [scene.lanes(fetch_bytes=4_000) for _ in range(2)]
+        lanes = [
+            scene.lanes(fetch_bytes=4_000, session_timeout_seconds=SHORT_SESSION) for _ in range(2)
+        ]
         async with consuming(lanes[0]) as first, consuming(lanes[1]) as second:
             await first.until(lambda: len(first.open()) == len(second.open()) == 2)
             await first.until(lambda: len(scene.runs) > 1_000)
             kafka.broker.freeze()
             try:
-                await anyio.sleep(2 * scene.options().session_timeout_seconds)
+                await anyio.sleep(2 * SHORT_SESSION)
             finally:
                 kafka.broker.thaw()
             had = len(scene.runs)
-            await first.until(lambda: len(scene.runs) > had + 1_000, 60)
+            await first.until(lambda: len(scene.runs) > had + 1_000)
             await scene.finish()
 
     scene = run_outliving(kafka, scenario)
@@ -375,7 +388,7 @@ def test_a_group_that_others_use_in_another_way_is_refused_in_plain_words(kafka:
     async def main() -> None:
         scene = Scene(kafka, await kafka.create_topic(partitions=PARTITIONS))
         async with guest(scene, RoundRobinPartitionAssignor) as visitor:
-            await until(lambda: bool(visitor.assignment()), 15)
+            await until(lambda: bool(visitor.assignment()))
             async with consuming(scene.lanes()) as lanes:
                 await lanes.until(lambda: "another kind of assignment" in lanes.view()["reason"])
                 assert lanes.view()["state"] == "degraded"

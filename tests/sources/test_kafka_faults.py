@@ -21,6 +21,7 @@ from streamfaas.flow.errors import Unreachable
 from streamfaas.flow.ledger import Checkpoint
 from streamfaas.sources.kafka import Kafka
 from streamfaas.sources.kafka.fetch import FETCH_BYTES_MAX
+from streamfaas.telemetry.signals import SourceChanged
 
 pytestmark = pytest.mark.slow
 
@@ -389,7 +390,7 @@ def test_what_ends_after_its_lane_was_taken_away_changes_no_committed_offset() -
             await lanes.until(lambda: bool(lanes.calls))
             before = replay.group("g").generation
             replay.group("g").rebalance()
-            await lanes.until(lambda: len(lanes.calls) == 2, 10)
+            await lanes.until(lambda: len(lanes.calls) == 2)
             assert replay.group("g").generation > before
         # the source itself is asked as late as can be: while nothing of the lane is its own
         late = Kafka("f/t", chosen, clock=time.monotonic, emit=lambda _: None)
@@ -475,7 +476,7 @@ def test_a_commit_that_is_refused_is_given_up_and_never_sent_again_as_it_was(cod
             replay.written()
             await replay.wait_until(lambda: rule.struck == 1)
             seat = replay.commits[-1].member, replay.commits[-1].generation
-            await replay.wait_until(lambda: replay.position("g", "orders") == 50, 15)
+            await replay.wait_until(lambda: replay.position("g", "orders") == 50)
         assert first_deliveries(lanes.ran["orders-0"]) == whole(50)
         after = replay.commits[[c.code for c in replay.commits].index(code) + 1 :]
         assert seat not in [(commit.member, commit.generation) for commit in after]
@@ -501,7 +502,7 @@ def test_a_commit_that_fails_in_passing_is_made_up_for_and_nothing_runs_twice(co
             rule = replay.fail(Api.OFFSET_COMMIT, code, times=3)
             fill(log, 2)
             replay.written()
-            await replay.wait_until(lambda: replay.position("g", "orders") == 100, 15)
+            await replay.wait_until(lambda: replay.position("g", "orders") == 100)
             assert rule.struck == 3
         assert lanes.ran["orders-0"] == whole(100)
 
@@ -573,7 +574,7 @@ def test_a_group_that_never_comes_to_rest_still_moves() -> None:
             anyio.create_task_group() as tasks,
         ):
             tasks.start_soon(again_and_again, replay)
-            await lanes.until_ran(5_000, seconds=60)
+            await lanes.until_ran(5_000)
             tasks.cancel_scope.cancel()
         assert lanes.ran["orders-0"] == whole(5_000)
         assert replay.group("g").generation > 4
@@ -741,7 +742,7 @@ def test_connections_that_break_at_every_kind_of_request_cost_no_record(when: Dr
         rules = {api: replay.drop(api, when, times=1) for api in Api}
         chosen = options(replay.bootstrap, "orders", session_timeout_seconds=1.0)
         async with consuming(Lanes(chosen)) as lanes:
-            await replay.wait_until(lambda: positions(replay) == [200, 200], 25)
+            await replay.wait_until(lambda: positions(replay) == [200, 200])
             await replay.wait_until(lambda: rules[Api.HEARTBEAT].struck == 1)
         assert all(first_deliveries(lanes.ran[f"orders-{n}"]) == whole(200) for n in range(2))
         assert {api for api, rule in rules.items() if not rule.struck} == set()
@@ -762,7 +763,7 @@ def test_answers_that_come_in_drops_and_late_are_waited_for() -> None:
         replay.delay(Api.JOIN_GROUP, 0.3, times=1)
         replay.delay(Api.OFFSET_COMMIT, 0.5, times=3)
         async with consuming(Lanes(options(replay.bootstrap, "orders"))) as lanes:
-            await replay.wait_until(lambda: replay.position("g", "orders") == 100, 20)
+            await replay.wait_until(lambda: replay.position("g", "orders") == 100)
         assert lanes.ran["orders-0"] == whole(100)
         assert len(lanes.sources) == 1
 
@@ -774,16 +775,15 @@ def test_a_slow_commit_holds_up_neither_the_next_batch_nor_another() -> None:
         (log,) = replay.create("orders")
         async with consuming(Lanes(options(replay.bootstrap, "orders"))) as lanes:
             await lanes.until(lambda: lanes.open() == ["orders-0"])
-            replay.delay(Api.OFFSET_COMMIT, 1.5, times=1)
+            replay.delay(Api.OFFSET_COMMIT, 60, times=1)
             fill(log, 1)
             replay.written()
             await replay.wait_until(lambda: bool(replay.faults._manners[0][0].struck))
-            begun = time.monotonic()
             fill(log, 40)
             replay.written()
             await lanes.until_ran(2_050)
-            assert time.monotonic() - begun < 1.0
             assert replay.position("g", "orders") == 0
+            replay.hang_up()
 
     run(scenario)
 
@@ -797,11 +797,9 @@ def test_a_cluster_that_is_down_at_open_is_a_plain_error_within_the_deadline() -
         source = Kafka(
             "f/t", options(replay.bootstrap, "orders"), clock=time.monotonic, emit=lambda _: None
         )
-        begun = time.monotonic()
         with pytest.raises(Unreachable, match="connection refused"):
             await source.open(lambda *_: None)
         await source.close()
-        assert time.monotonic() - begun < 1.0
 
     run(scenario)
 
@@ -811,11 +809,9 @@ def test_a_black_hole_at_open_is_a_plain_error_within_the_deadline() -> None:
         replay.swallow()
         chosen = options(replay.bootstrap, "orders", open_seconds=1.0)
         source = Kafka("f/t", chosen, clock=time.monotonic, emit=lambda _: None)
-        begun = time.monotonic()
-        with pytest.raises(Unreachable):
+        with pytest.raises(Unreachable, match=r"no answer from .* in 1 s"):
             await source.open(lambda *_: None)
         await source.close()
-        assert time.monotonic() - begun < 4.0
 
     run(scenario)
 
@@ -832,11 +828,9 @@ def test_a_port_that_speaks_another_protocol_is_a_plain_error_within_the_deadlin
         port = server.sockets[0].getsockname()[1]
         chosen = options(f"127.0.0.1:{port}", "orders", open_seconds=1.0)
         source = Kafka("f/t", chosen, clock=time.monotonic, emit=lambda _: None)
-        begun = time.monotonic()
-        with pytest.raises(Unreachable):
+        with pytest.raises(Unreachable, match=r"no answer from .* in 1 s"):
             await source.open(lambda *_: None)
         await source.close()
-        assert time.monotonic() - begun < 4.0
         server.close()
         await server.wait_closed()
 
@@ -854,8 +848,7 @@ def test_a_cluster_that_is_gone_at_close_holds_up_nobody(how: str) -> None:
                 await replay.stop_node(1)
             else:
                 replay.swallow()
-            begun = time.monotonic()
-        assert time.monotonic() - begun < 14.0
+        assert not [told for told in lanes.told(SourceChanged) if "left behind" in told.reason]
 
     run(scenario)
 
@@ -868,10 +861,10 @@ def test_a_broker_that_goes_away_and_comes_back_loses_nothing() -> None:
             await lanes.until_ran(50)
             await replay.stop_node(1)
             fill(log, 1)
-            await lanes.until(lambda: "cannot reach" in lanes.view()["reason"], 15)
+            await lanes.until(lambda: "cannot reach" in lanes.view()["reason"])
             assert lanes.view()["state"] == "degraded"
             await replay.start_node(1)
-            await replay.wait_until(lambda: replay.position("g", "orders") == 100, 15)
+            await replay.wait_until(lambda: replay.position("g", "orders") == 100)
         assert first_deliveries(lanes.ran["orders-0"]) == whole(100)
 
     run(scenario)

@@ -258,7 +258,7 @@ def test_who_is_not_let_in_is_told_why_in_one_line_without_a_secret(
         await kafka.produce(topic, [b"not for everybody"])
         chosen = options(kafka.broker.address(listener), topic, **papers(guarded))
         async with consuming(Lanes(chosen)) as lanes:
-            await lanes.until(lambda: lanes.view()["state"] == "degraded", 15)
+            await lanes.until(lambda: lanes.view()["state"] == "degraded")
             reason = lanes.view()["reason"].casefold()
             assert told in reason
             assert "\n" not in reason

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import time
 from pathlib import Path
 
 import anyio
@@ -142,9 +141,7 @@ def test_a_timeout_says_so_in_lambda_s_words_and_takes_the_whole_tree(tmp_path):
     async def body(s):
         await s.call("echo")
         before = set(descendants(os.getpid()))
-        started = time.monotonic()
         outcome = await s.call("daemonise")
-        assert time.monotonic() - started < 5
         assert (
             outcome.message
             == "RequestId: request-daemonise Error: Task timed out after 1.00 seconds"
