@@ -8,9 +8,10 @@ import sys
 from pathlib import Path
 
 from streamfaas.flow.errors import StoreError
+from streamfaas.flow.letters import Letter
 from streamfaas.store import Store
 from streamfaas.store.backlog import Backlog
-from streamfaas.store.intents import Intent, Letter
+from streamfaas.store.intents import Intent
 from streamfaas.store.objects import Change, Objects
 from streamfaas.store.outbox import Outbox
 from streamfaas.store.rows import Pending, Remembered
@@ -34,7 +35,7 @@ def intent(number: int) -> Intent:
         kind="failure",
         condition="RetryAttemptsExhausted",
         count=1,
-        letters=(Letter(f"letter-{number}", b"key %d" % number, b'{"number":%06d}' % number),),
+        letters=(Letter(f"letter-{number}", b'{"number":%06d}' % number, b"key %d" % number),),
         event=b'{"Records":[%06d]}' % number,
         made_ms=number,
     )

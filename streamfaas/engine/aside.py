@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from streamfaas.destinations import HOPS_MAX, Destination, Letter
 from streamfaas.flow.batch import Batch
 from streamfaas.flow.errors import CorruptBatch, StoreError, Unreachable, WorldError
 from streamfaas.flow.invocation import Manner
+from streamfaas.flow.letters import hops_of
 from streamfaas.flow.outcome import Failure, Fault, Outcome, Success
 from streamfaas.flow.record import Instant, Record, Run
 from streamfaas.flow.sift import spared
@@ -69,13 +71,10 @@ class Aside:
     async def resume(self, batch: Batch, strand: Strand) -> bool:
         """Sends the letters about a batch that an earlier life has not. False: closed first."""
         for guard in [guard for guard in self.guards if _about(guard, batch)]:
-            if guard.state == intents.INTENDED:
-                letters = tuple(
-                    Letter(each.id, each.document, each.key, guard.hops) for each in guard.letters
-                )
-                to = self._destination(guard.kind, letters)
-                if not await self._send(guard, letters, to, strand):
-                    return False
+            to = self._destination(guard)
+            sent = guard.state != intents.INTENDED
+            if not sent and not await self._send(guard, guard.letters, to, strand):
+                return False
             if guard.ranges[-1][1] <= batch.last:
                 self.guards.remove(guard)
                 self._delivered.append(guard)
@@ -97,38 +96,39 @@ class Aside:
     async def give_up(
         self, batch: Batch, condition: str, outcome: Failure | None, strand: Strand
     ) -> bool:
-        """Until the failure destination has it. False: the lane was closed first."""
+        """Until the failure destination has it (and the dead-letter one, of an asynchronous
+        invocation). False: the lane was closed first."""
         policy, batch = self._lane.policy, batch.of_records
-        letters, intent = self._failure(batch, condition, outcome, strand, policy.set_aside)
-        to = policy.set_aside
-        if letters[0].hops > HOPS_MAX and to is not policy.last_resort:
-            to = policy.last_resort
+        parcels = [self._failure(batch, condition, outcome, strand, policy.set_aside)]
+        if policy.dead_letter is not None:
+            parcels.append(self._dead(batch, condition, outcome, strand, policy.dead_letter))
+        if any(_goes_round(each) for each in parcels):
             condition = Condition.RECURSIVE
-            letters, intent = self._failure(batch, condition, outcome, strand, to)
-        if not await self._deliver(intent, letters, to, strand):
+            parcels = [self._failure(batch, condition, outcome, strand, policy.last_resort)]
+        if not await self._deliver(parcels, strand):
             return False
+        to = parcels[0].to.name
         self._lane.around.emit(
             signals.BatchSetAside(
-                self._lane.lane, batch.first, batch.last, batch.count, condition, to.name
+                self._lane.lane, batch.first, batch.last, batch.count, condition, to
             )
         )
         return True
 
     async def succeeded(self, batch: Batch, outcome: Success, strand: Strand) -> bool:
         """Until the success destination, where there is one, has the answer."""
-        to = self._lane.policy.on_success
+        to, batch = self._lane.policy.on_success, batch.of_records
         if to is None:
             return True
-        batch = batch.of_records
         ending = self._ending(batch, documents.SUCCESS, outcome, strand)
         if isinstance(ending, AsyncEnding):
             letters = documents.async_letters(ending)
         else:
             letters = documents.success_letters(ending, per_record=to.per_record)
-        if letters[0].hops > HOPS_MAX:  # a chain that goes round ends here, where it can be seen
+        parcel = self._parcel(batch, intents.SUCCESS, documents.SUCCESS, letters, to)
+        if _goes_round(parcel):  # such a chain ends here, where it can be seen
             return await self.give_up(batch, Condition.RECURSIVE, None, strand)
-        intent = self._intent(batch, intents.SUCCESS, documents.SUCCESS, letters, to)
-        return await self._deliver(intent, letters, to, strand)
+        return await self._deliver([parcel], strand)
 
     def _failure(
         self,
@@ -137,15 +137,29 @@ class Aside:
         outcome: Failure | None,
         strand: Strand,
         to: Destination,
-    ) -> tuple[tuple[Letter, ...], Intent]:
+    ) -> _Parcel:
         ending = self._ending(batch, condition, outcome, strand)
         if isinstance(ending, AsyncEnding):
             letters, event = documents.async_letters(ending), ending.event
         else:
             letters = documents.failure_letters(ending, per_record=to.per_record)
             event = ending.payload or b""
-        intent = self._intent(batch, intents.FAILURE, condition, letters, to)
-        return letters, replace(intent, event=event or None)
+        return self._parcel(batch, intents.FAILURE, condition, letters, to, event=event)
+
+    def _dead(
+        self,
+        batch: Batch,
+        condition: str,
+        outcome: Failure | None,
+        strand: Strand,
+        to: Destination,
+    ) -> _Parcel:
+        ending = self._ending(batch, condition, outcome, strand)
+        assert isinstance(ending, AsyncEnding)
+        letter = documents.dead_letter(ending)
+        letters = (replace(letter, id=f"{letter.id}-dead"),)
+        # the catalogue has the event from the failure destination's
+        return self._parcel(batch, intents.SUCCESS, condition, letters, to)
 
     def _ending(
         self, batch: Batch, condition: str, outcome: Outcome | None, strand: Strand
@@ -166,10 +180,11 @@ class Aside:
                 condition=condition,
                 invokes=invokes,
                 outcome=outcome,
-                request_id=strand.request_id,
+                request_id=source.request_id(batch) or strand.request_id,
                 function_arn=lane.policy.function_arn,
                 event=payload or b"",
                 at=lane.around.wall(),
+                hops=hops_of(records),
             )
         reported = isinstance(outcome, Failure) and outcome.fault is Fault.REPORT
         return StreamEnding(
@@ -177,7 +192,7 @@ class Aside:
             condition=condition,
             invokes=invokes,
             outcome=None if condition == Condition.TOO_OLD else outcome,
-            request_id=strand.request_id,
+            request_id=strand.request_id or lane.around.request_id(),
             function_arn=lane.policy.function_arn,
             batch_info=source.batch_info(batch),
             payload=payload,
@@ -186,15 +201,17 @@ class Aside:
             function_error=None if reported else documents.UNHANDLED,
         )
 
-    def _intent(
+    def _parcel(
         self,
         batch: Batch,
         kind: intents.Kind,
         condition: str,
-        letters: Sequence[Letter],
+        letters: tuple[Letter, ...],
         to: Destination,
-    ) -> Intent:
-        return Intent(
+        *,
+        event: bytes = b"",
+    ) -> _Parcel:
+        intent = Intent(
             id=letters[0].id if len(letters) == 1 else f"{letters[0].id}+{len(letters) - 1}",
             mapping=self._mapping,
             lane=self._scope,
@@ -203,23 +220,27 @@ class Aside:
             kind=kind,
             condition=condition,
             count=batch.count,
-            letters=tuple(intents.Letter(each.id, each.key, each.document) for each in letters),
-            event=None,
+            letters=letters,
+            event=event or None,
             made_ms=int(self._lane.around.wall() * 1000),
             hops=letters[0].hops,
         )
+        return _Parcel(intent, letters, to)
 
     # -- and is delivered
 
-    async def _deliver(
-        self, intent: Intent, letters: Sequence[Letter], to: Destination, strand: Strand
-    ) -> bool:
+    async def _deliver(self, parcels: Sequence[_Parcel], strand: Strand) -> bool:
+        """All are written down before the first is sent: a crash in between forgets none."""
         outbox = self._outbox
         if outbox is not None:
-            if not await self._until(lambda: outbox.intend(intent), strand, _STORE):
+            for each in parcels:
+                if not await self._until(partial(outbox.intend, each.intent), strand, _STORE):
+                    return False
+                self._delivered.append(each.intent)
+        for each in parcels:
+            if not await self._send(each.intent, each.letters, each.to, strand):
                 return False
-            self._delivered.append(intent)
-        return await self._send(intent, letters, to, strand)
+        return True
 
     async def _send(
         self, intent: Intent, letters: Sequence[Letter], to: Destination, strand: Strand
@@ -264,13 +285,14 @@ class Aside:
                 await self._outbox.settled(self._mapping, self._scope, upto)
                 self._delivered = [e for e in self._delivered if e.ranges[-1][1] > upto]
 
-    def _destination(self, kind: intents.Kind, letters: Sequence[Letter]) -> Destination:
+    def _destination(self, guard: Intent) -> Destination:
+        """Where its letters were to go, or what stands in its place today."""
         policy = self._lane.policy
-        if letters[0].hops > HOPS_MAX:
-            return policy.last_resort
-        if kind == intents.SUCCESS and policy.on_success is not None:
-            return policy.on_success
-        return policy.set_aside
+        usual = policy.set_aside
+        if guard.kind == intents.SUCCESS and policy.on_success is not None:
+            usual = policy.on_success
+        known = (usual, policy.dead_letter, policy.last_resort)
+        return next((to for to in known if to and to.name == guard.destination), usual)
 
     @property
     def _mapping(self) -> str:
@@ -284,6 +306,19 @@ class Aside:
 _STORE = "the local store"
 _NOT_NOW = frozenset({Condition.TOO_OLD, Condition.SKIPPED})
 """Conditions that come up between two invocations, and not by one."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Parcel:
+    """Letters, where they go, and the note that they are to go there."""
+
+    intent: Intent
+    letters: tuple[Letter, ...]
+    to: Destination
+
+
+def _goes_round(parcel: _Parcel) -> bool:
+    return parcel.letters[0].hops > HOPS_MAX
 
 
 def _about(intent: Intent, batch: Batch) -> bool:

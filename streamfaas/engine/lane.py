@@ -43,9 +43,9 @@ class Filter(Protocol):
 class LanePolicy:
     """What a mapping asks of its lanes. `set_aside` takes what is given up, `last_resort` what may
     not even go there (a chain of destinations that goes round), `on_success` (if any) what the
-    function answered. `partial`: answers are read as reports of failed items. `strands`: how many
-    batches of a lane may be in flight, the records of one key in order. `filter`: which records
-    are wanted."""
+    function answered, `dead_letter` the events of asynchronous invocations that failed. `partial`:
+    answers are read as reports of failed items. `strands`: how many batches of a lane may be in
+    flight, the records of one key in order. `filter`: which records are wanted."""
 
     function: str
     function_arn: str
@@ -54,6 +54,7 @@ class LanePolicy:
     set_aside: Destination
     last_resort: Destination
     on_success: Destination | None = None
+    dead_letter: Destination | None = None
     partial: bool = False
     strands: int = 1
     filter: Filter | None = None

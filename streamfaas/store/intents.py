@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sqlite3
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import orjson
 
+from streamfaas.flow.letters import Attribute, Letter
 from streamfaas.store.rows import seal
 
 SCHEMA = (
@@ -41,6 +43,7 @@ SCHEMA = (
       id TEXT NOT NULL,
       key BLOB,
       document BLOB NOT NULL,
+      attributes TEXT NOT NULL,
       seal INTEGER NOT NULL
     )""",
     "CREATE INDEX letters_of_intent ON letters (intent, place)",
@@ -64,16 +67,8 @@ _COLUMNS = (
     "number, id, mapping, lane, ranges, last, destination, kind, condition, records, made_ms, "
     "hops, replays, state, size"
 )
+_CARRIED = "intent, place, id, key, document, attributes"
 _EVENT = 0  # its place among the letters
-
-
-class Letter(NamedTuple):
-    """One document to send: an id that stays the same however often it is sent, and the key of
-    the record that it tells of, where there is one."""
-
-    id: str
-    key: bytes | None
-    document: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +93,7 @@ class Intent:
     letters: tuple[Letter, ...]
     event: bytes | None
     made_ms: int
-    hops: int = 0
+    hops: int = 1
     replays: int = 0
     state: State = INTENDED
     stored_bytes: int = field(default=0, compare=False)
@@ -165,10 +160,14 @@ def find(connection: sqlite3.Connection, where: str, *values: Any) -> list[Row]:
 
 def whole(connection: sqlite3.Connection, row: Row) -> Intent:
     """With all that it carries."""
-    query = "SELECT place, id, key, document FROM letters WHERE intent = ? ORDER BY place"
+    query = f"SELECT {_CARRIED} FROM letters WHERE intent = ? ORDER BY place"  # noqa: S608
     carried = connection.execute(query, (row.number,)).fetchall()
-    event = carried.pop(0)[3] if carried and carried[0][0] == _EVENT else None
-    return row.intent(tuple(Letter(*values) for _, *values in carried), event)
+    event = carried.pop(0)[4] if carried and carried[0][1] == _EVENT else None
+    letters = (
+        Letter(id_, document, key, row.hops, tuple(Attribute(*a) for a in orjson.loads(beside)))
+        for _, _, id_, key, document, beside in carried
+    )
+    return row.intent(tuple(letters), event)
 
 
 def add(connection: sqlite3.Connection, intent: Intent) -> None:
@@ -178,15 +177,22 @@ def add(connection: sqlite3.Connection, intent: Intent) -> None:
     places = ", ".join("?" * (len(row) + 1))
     query = f"INSERT INTO intents VALUES ({places})"  # noqa: S608 - only marks
     connection.execute(query, (*row, seal(*row)))
-    carried = list(enumerate(intent.letters, _EVENT + 1))
-    if intent.event is not None:
-        carried.insert(0, (_EVENT, Letter("", None, intent.event)))
-    connection.executemany(
-        "INSERT INTO letters VALUES (?, ?, ?, ?, ?, ?)",
+    carried: list[tuple[Any, ...]] = [
         (
-            (row.number, place, *letter, _letter_seal(row.number, place, *letter))
-            for place, letter in carried
-        ),
+            row.number,
+            place,
+            each.id,
+            each.key,
+            each.document,
+            _written(each.attributes),
+        )
+        for place, each in enumerate(intent.letters, _EVENT + 1)
+    ]
+    if intent.event is not None:
+        carried.insert(0, (row.number, _EVENT, "", None, intent.event, "[]"))
+    connection.executemany(
+        "INSERT INTO letters VALUES (?, ?, ?, ?, ?, ?, ?)",
+        ((*values, _letter_seal(values)) for values in carried),
     )
 
 
@@ -210,9 +216,9 @@ def damage(connection: sqlite3.Connection) -> str:
     for *values, given in connection.execute(f"SELECT {_COLUMNS}, seal FROM intents"):  # noqa: S608
         if seal(*values) != given:
             return "a row of intents is damaged"
-    query = "SELECT intent, place, id, key, document, seal FROM letters"
+    query = f"SELECT {_CARRIED}, seal FROM letters"  # noqa: S608 - no text from outside
     for *values, given in connection.execute(query):
-        if _letter_seal(*values) != given:
+        if _letter_seal(values) != given:
             return "a row of letters is damaged"
     return ""
 
@@ -237,8 +243,13 @@ def _row(number: int, intent: Intent) -> Row:
     )
 
 
-def _letter_seal(intent: int, place: int, id_: str, key: bytes | None, document: Any) -> int:
+def _written(attributes: tuple[Attribute, ...]) -> str:
+    return orjson.dumps([[*each] for each in attributes]).decode()
+
+
+def _letter_seal(values: Sequence[Any]) -> int:
     """Over a document's own checksum, since documents are large; one that is not bytes any more
-    has its own."""
+    has its own. `values` are those of a letter's columns."""
+    intent, place, id_, key, document, attributes = values
     digest = zlib.crc32(document) if isinstance(document, bytes) else document
-    return seal(intent, place, id_, key, digest)
+    return seal(intent, place, id_, key, digest, attributes)

@@ -16,10 +16,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 import store_rows
 from store_rows import intent
+from streamfaas.flow.letters import Attribute, Letter
 from streamfaas.store import Store, outbox
-from streamfaas.store.intents import Intent, Letter
+from streamfaas.store.intents import Intent
 from streamfaas.store.outbox import Outbox
 
+documents = st.binary().map(lambda text: text.replace(b"\n", b""))
 MAPPINGS = ("shop/orders", "shop/files")
 LANES = ("orders-0", "orders-1", "")
 
@@ -71,12 +73,12 @@ class Life(RuleBasedStateMachine):
         lane=st.sampled_from(LANES),
         kind=st.sampled_from(["failure", "success"]),
         positions=st.lists(st.integers(0, 50), min_size=1, max_size=6, unique=True),
-        letters=st.lists(st.tuples(st.none() | st.binary(max_size=3), st.binary()), max_size=4),
+        letters=st.lists(st.tuples(st.none() | st.binary(max_size=3), documents), max_size=4),
         event=st.none() | st.binary(),
     )
     def intend(self, mapping, lane, kind, positions, letters, event):
         self.made += 1
-        places = sorted(positions)
+        places, hops = sorted(positions), self.made % 3 + 1
         one = Intent(
             id=f"id-{self.made}",
             mapping=mapping,
@@ -86,10 +88,13 @@ class Life(RuleBasedStateMachine):
             kind=kind,
             condition="RetryAttemptsExhausted",
             count=len(places),
-            letters=tuple(Letter(f"l-{n}", *each) for n, each in enumerate(letters)),
+            letters=tuple(
+                Letter(f"l-{n}", document, key, hops, (Attribute("a", "String", f"{n}"),))
+                for n, (key, document) in enumerate(letters)
+            ),
             event=event,
             made_ms=1_000_000 + self.made // 2,
-            hops=self.made % 3,
+            hops=hops,
         )
         self.runner.run(self.outbox.intend(one))
         self.model[one.id] = one
