@@ -33,6 +33,11 @@ def test_there_is_a_reason_exactly_where_a_record_is_not_wanted(one, other):
             '{"a": "z"}',
             Miss("a", '"x" or a text that begins with "y"', '"z"'),
         ),
+        (
+            '{"a": [{"suffix": "y"}, {"suffix": {"equals-ignore-case": "Y"}}]}',
+            '{"a": "x"}',
+            Miss("a", 'a text that ends in "y" or a text that ends in "Y" in any case', '"x"'),
+        ),
         ('{"a": [true], "b": [1]}', '{"a": true}', Miss("b", "1", "nothing")),
         ('{"a": [300]}', '{"a": 300.0}', Miss("a", "300", "300.0")),
         ('{"a": ["1"]}', '{"a": 1}', Miss("a", '"1"', "1")),
@@ -54,6 +59,7 @@ def test_there_is_a_reason_exactly_where_a_record_is_not_wanted(one, other):
             '{"e": [{"n": "A", "z": 1}, {"m": "B"}]}',
             Miss("e.m", '"B"', '"B", in no element of a list that has the fields before it too'),
         ),
+        ('{"a": ["x"]}', f'{{"a": "{"y" * 98}"}}', Miss("a", '"x"', f'"{"y" * 98}"')),
         ('{"a": ["x"]}', f'{{"a": "{"y" * 500}"}}', Miss("a", '"x"', '"' + "y" * 98 + "…")),
     ],
 )
