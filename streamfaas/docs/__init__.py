@@ -16,7 +16,7 @@ class Explanation:
     mend: str
 
 
-PAGES = ("filters",)
+PAGES = ("documents", "filters")
 """What has a page of its own."""
 
 

@@ -20,9 +20,9 @@ from streamfaas.wire.kafka_event import kafka_info_of_one
 SUCCESS = "Success"
 UNHANDLED = "Unhandled"
 
-WITHOUT_RESPONSE = frozenset(
-    {"RecordAgeExceeded", "RecursiveInvocation", "ZeroReservedConcurrency"}
-)
+ZERO_CONCURRENCY = "ZeroReservedConcurrency"
+
+WITHOUT_RESPONSE = frozenset({Condition.TOO_OLD, Condition.RECURSIVE, ZERO_CONCURRENCY})
 """Conditions under which Lambda leaves `responseContext` out, even if there were answers before."""
 
 ERROR_MESSAGE_BYTES_MAX = 1024

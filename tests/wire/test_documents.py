@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import orjson
@@ -7,11 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streamfaas.docs import topics
 from streamfaas.flow.batch import Batch
 from streamfaas.flow.letters import HOPS_HEADER, Attribute
 from streamfaas.flow.outcome import Failure, Fault, Success
 from streamfaas.flow.record import Lane, Record, run_of_records
+from streamfaas.flow.verdict import Condition
 from streamfaas.wire.documents import (
+    SUCCESS,
+    ZERO_CONCURRENCY,
     AsyncEnding,
     StreamEnding,
     async_letters,
@@ -75,6 +80,26 @@ def documents(letters):
 def only(letters):
     (document,) = documents(letters)
     return document
+
+
+def shown():
+    """The documents in the manual."""
+    blocks = re.findall(r"(?:^    .*\n)+", topics()["documents"] + "\n", re.MULTILINE)
+    return [orjson.loads(block) for block in blocks]
+
+
+def test_the_manual_shows_documents_as_they_are():
+    failure, success = shown()
+    assert only(failure_letters(ended(record(5)))) == failure
+    happy = called(condition="Success", outcome=Success(b'{"ok": true}'), invokes=1)
+    assert only(async_letters(happy)) == success
+
+
+def test_the_manual_names_every_condition():
+    words = [word for name, word in vars(Condition).items() if name.isupper()]
+    assert len(words) >= 7
+    for word in (*words, SUCCESS, ZERO_CONCURRENCY):
+        assert f"`{word}`" in topics()["documents"]
 
 
 # -- what holds of all letters
