@@ -48,14 +48,6 @@ LATER: Mapping[tuple[str, ...], str] = {
 }
 """Keys that have a meaning, but not in this version: refused by their own words."""
 
-PENDING: Mapping[tuple[str, ...], str] = {
-    ("functions", ANY, "asynchronous"): "settings of asynchronous invocations",
-}
-"""Keys that are read and checked, but that nothing carries out yet: no daemon starts with them."""
-
-PENDING_TYPES = frozenset({"function"})
-"""Destinations of which that is so."""
-
 LATER_TYPES: Mapping[str, Mapping[str, str]] = {
     "triggers": {
         "kinesis": "the kinesis trigger",
@@ -223,16 +215,6 @@ def _fits(pattern: Sequence[str], path: Sequence[str | int]) -> bool:
     return len(pattern) == len(path) and all(
         want in (ANY, part) for want, part in zip(pattern, path, strict=True)
     )
-
-
-def pending(path: Sequence[str | int], value: Any) -> tuple[Sequence[str | int], str]:
-    """The key at or around a value that nothing carries out yet, and what it would be."""
-    if path[-1] == "type" and section(path[:-1]) == "destinations" and value in PENDING_TYPES:
-        return path, f"the {value} destination"
-    for pattern, what in PENDING.items():
-        if _fits(pattern, path[: len(pattern)]):
-            return path[: len(pattern)], what
-    return (), ""
 
 
 def nearest(word: str, words: Sequence[str]) -> str:

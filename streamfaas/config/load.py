@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from streamfaas.config import document, keys
+from streamfaas.config import document
 from streamfaas.config.check import check, default_state, redacted
 from streamfaas.config.files import read_small
 from streamfaas.config.interpolate import interpolate
@@ -43,8 +43,6 @@ def examine(path: Path, environ: Mapping[str, str]) -> Examined:
         return Examined(None, (cause.problem,), "")
     config, problems = check(text, name=path.name, base_dir=path.parent, environ=environ)
     problems = tuple(distrusted) + tuple(_exposed(problem, mode) for problem in problems)
-    if config is not None:
-        problems += tuple(_pending(text))
     if not all(problem.warning for problem in problems):
         config = None
     return Examined(config, problems, redacted(text) if problems else "")
@@ -94,17 +92,6 @@ def _exposed(problem: Problem, mode: int) -> Problem:
         hint=f"chmod 600, or {problem.hint}",
         warning=False,
     )
-
-
-def _pending(text: str) -> Iterator[Problem]:
-    """Nothing is accepted and then ignored."""
-    root, _ = document.parse(text)
-    told = {keys.pending(path, scalar.value) for path, scalar in document.scalars(root)}
-    for path, what in sorted(told, key=str):
-        if what:
-            line, column = document.place(root, path, key=True)
-            message = f"{what}: not in this version"
-            yield Problem("SF1041", document.dotted(path), line, column, message, "leave it out")
 
 
 def _cannot_read(reason: str, hint: str = "") -> document.Unreadable:

@@ -45,6 +45,9 @@ S3_EVENTS = (
 
 SOCKET_NAME = "streamfaas.sock"
 
+ASYNCHRONOUS = "asynchronous"
+"""The name of a function's own backlog, among those of its triggers."""
+
 ROLES = ("on_success", "on_failure", "dead_letter")
 """Keys that hold a destination."""
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 from streamfaas import functions
 from streamfaas.config import filters, spec
 from streamfaas.config.delivery import LogRetries
-from streamfaas.config.spec import AnyTrigger
+from streamfaas.config.spec import ASYNCHRONOUS, AnyTrigger
 from streamfaas.daemon.access import sasl_options, tls_options
 from streamfaas.daemon.deliveries import Destinations
 from streamfaas.engine.lane import Filter, LanePolicy
@@ -21,25 +21,40 @@ from streamfaas.flow.batch import BatchPolicy
 from streamfaas.flow.record import Instant
 from streamfaas.flow.verdict import RetryPolicy
 from streamfaas.sources import KINDS, Source
+from streamfaas.sources.backlog import BacklogOptions
 from streamfaas.telemetry.signals import Emit
 
 if TYPE_CHECKING:
     from streamfaas.store import Store
+    from streamfaas.store.backlog import Backlog
 
 MakeSource = Callable[[], Source]
 Clock = Callable[[], Instant]
+
+PARALLEL = 10
+"""Asynchronous invocations of one function that are in hand at the same time, at most."""
 
 MEMORY_SHARE = 0.8
 """Of the machine's memory, where the configuration names no limit."""
 
 
 @dataclass(frozen=True, slots=True)
+class Means:
+    """What sources are made with."""
+
+    store: Store
+    backlog: Backlog
+    clock: Clock
+    emit: Emit
+
+
+@dataclass(frozen=True, slots=True)
 class MappingPlan:
-    """One trigger of one function, ready to be made."""
+    """One trigger of one function, or its asynchronous invocations, ready to be made."""
 
     name: str
     policy_maker: Callable[[Destinations], LanePolicy]
-    source_maker: Callable[[Store, Clock, Emit], MakeSource]
+    source_maker: Callable[[Means], MakeSource]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +64,7 @@ class Plan:
     config_path: Path
     functions: tuple[functions.Function, ...]
     mappings: tuple[MappingPlan, ...]
+    asynchronous: Mapping[str, MappingPlan]
     concurrency: int
     memory_bytes: int
     grace_seconds: float
@@ -78,6 +94,9 @@ def plan_of(config: spec.Config, path: Path) -> Plan:
             _mapping(config, function, name, trigger)
             for function, name, trigger in config.mappings()
         ),
+        asynchronous={
+            name: _asynchronous(config, name, each) for name, each in config.functions.items()
+        },
         concurrency=config.limits.concurrency,
         memory_bytes=config.limits.memory or int(_machine_memory_bytes() * MEMORY_SHARE),
         grace_seconds=config.shutdown.grace,
@@ -130,26 +149,61 @@ def _mapping(
 
     def policy_maker(destinations: Destinations) -> LanePolicy:
         last_resort = destinations.file(fallback)
-        on_failure, on_success = trigger.on_failure, trigger.on_success
         return LanePolicy(
             function=function,
             function_arn=function_of(function, config.functions[function]).arn,
             batch=_batch_policy(trigger),
             retry=_retry_policy(trigger),
-            set_aside=last_resort if on_failure is None else destinations.of(on_failure),
+            set_aside=destinations.of(trigger.on_failure) or last_resort,
             last_resort=last_resort,
-            on_success=None if on_success is None else destinations.of(on_success),
+            on_success=destinations.of(trigger.on_success),
             partial=_is_log(trigger) and trigger.partial_failures,
             strands=trigger.parallel.per_partition if _is_log(trigger) else 1,
             filter=_filter(trigger),
         )
 
     kind, options = _source_options(config, function, trigger_name, trigger)
+    return MappingPlan(name, policy_maker, _source_maker(kind, name, options))
 
-    def source_maker(store: Store, clock: Clock, emit: Emit) -> MakeSource:
-        made: dict[str, Any] = {"clock": clock, "emit": emit}
+
+def _asynchronous(config: spec.Config, name: str, function: spec.Function) -> MappingPlan:
+    """Asynchronous invocations are a mapping like any other, on the function's own backlog."""
+    asked, mapping = function.asynchronous, f"{name}/{ASYNCHRONOUS}"
+    fallback = config.state.path / "set-aside" / f"{name}.{ASYNCHRONOUS}.jsonl"
+
+    def policy_maker(destinations: Destinations) -> LanePolicy:
+        last_resort = destinations.file(fallback)
+        return LanePolicy(
+            function=name,
+            function_arn=function_of(name, function).arn,
+            batch=BatchPolicy(records_max=1),
+            retry=RetryPolicy(
+                asked.retries,
+                backoff_seconds=60.0,
+                backoff_seconds_max=120.0,
+                age_seconds_max=asked.max_age,
+            ),
+            set_aside=destinations.of(asked.on_failure) or last_resort,
+            last_resort=last_resort,
+            on_success=destinations.of(asked.on_success),
+            dead_letter=destinations.of(asked.dead_letter),
+        )
+
+    def options() -> BacklogOptions:
+        return BacklogOptions(name, min(function.concurrency.max or PARALLEL, PARALLEL))
+
+    return MappingPlan(mapping, policy_maker, _source_maker("backlog", mapping, options))
+
+
+def _source_maker(
+    kind: str, name: str, options: Callable[[], Any]
+) -> Callable[[Means], MakeSource]:
+    def source_maker(means: Means) -> MakeSource:
+        made: dict[str, Any] = {"clock": means.clock, "emit": means.emit}
         if kind == "directory":
-            made["store"] = store
+            made["store"] = means.store
+        if kind == "backlog":
+            made["backlog"] = means.backlog
 
         def make() -> Source:
             module, _, class_name = KINDS[kind].partition(":")
@@ -161,7 +215,7 @@ def _mapping(
 
         return make
 
-    return MappingPlan(name, policy_maker, source_maker)
+    return source_maker
 
 
 def _is_log(trigger: AnyTrigger) -> TypeGuard[spec.KafkaTrigger | spec.MemoryTrigger]:

@@ -6,7 +6,7 @@ import importlib
 import os
 from collections.abc import Hashable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import anyio
 
@@ -20,6 +20,7 @@ from streamfaas.config.delivery import (
 from streamfaas.config.spec import KafkaConnection
 from streamfaas.daemon.access import revealed, sasl_options, tls_options
 from streamfaas.destinations import KINDS, Destination
+from streamfaas.destinations.function import Accept
 from streamfaas.flow.errors import WorldError
 from streamfaas.telemetry import signals
 from streamfaas.telemetry.signals import Emit
@@ -34,37 +35,46 @@ class Destinations:
     """What several triggers send to is one: one connection, and one file that is written in turn.
     Nothing is opened before `open`, and whoever is asked for later opens by itself."""
 
-    def __init__(self, connections: Mapping[str, KafkaConnection], emit: Emit) -> None:
+    def __init__(
+        self, connections: Mapping[str, KafkaConnection], accept: Accept, emit: Emit
+    ) -> None:
         self._connections = connections
+        self._accept = accept
         self._emit = emit
         self._built: dict[tuple[str, Hashable], Destination] = {}
 
     def __len__(self) -> int:
         return len(self._built)
 
-    def of(self, asked: AnyDestination) -> Destination:
-        """The destination that a configuration asks for."""
+    @overload
+    def of(self, asked: None) -> None: ...
+    @overload
+    def of(self, asked: AnyDestination) -> Destination: ...
+    def of(self, asked: AnyDestination | None) -> Destination | None:
+        """The destination that a configuration asks for, if it asks for any."""
         match asked:
+            case None:
+                return None
             case FileDestination(path=path):
                 return self.file(path)
             case KafkaDestination():
                 return self._one("kafka", _topic_options(self._connections, asked))
             case HttpDestination():
                 return self._one("http", _address_options(asked))
-            case FunctionDestination():
-                raise AssertionError("refused when the file was loaded")
+            case FunctionDestination(function=function):
+                return self._one("function", function, self._accept)
 
     def file(self, path: Path) -> Destination:
         """A file, by whatever links it is reached."""
         return self._one("file", Path(os.path.realpath(path)))
 
-    def _one(self, kind: str, options: Hashable) -> Destination:
+    def _one(self, kind: str, options: Hashable, *more: object) -> Destination:
         known = self._built.get((kind, options))
         if known is None:
             module, _, class_name = KINDS[kind].partition(":")
             # kinds are imported when the first of them is built: a daemon without Kafka has none
             made: Any = getattr(importlib.import_module(module), class_name)
-            known = self._built[kind, options] = made(options)
+            known = self._built[kind, options] = made(options, *more)
         return known
 
     async def open(self) -> None:

@@ -20,8 +20,9 @@ import uvloop
 
 from streamfaas.api.server import Server
 from streamfaas.daemon.admin import Admin
-from streamfaas.daemon.build import Plan, plan_of
+from streamfaas.daemon.build import Means, Plan, plan_of
 from streamfaas.daemon.deliveries import Destinations
+from streamfaas.daemon.mappings import Mappings
 from streamfaas.daemon.summary import summary_lines
 from streamfaas.daemon.systemd import Notifier
 from streamfaas.engine.lane import Surroundings
@@ -30,6 +31,7 @@ from streamfaas.engine.requests import RequestIds
 from streamfaas.flow.errors import CannotIsolate, ConfigError, StoreError
 from streamfaas.flow.record import Instant
 from streamfaas.store import Store
+from streamfaas.store.backlog import Backlog
 from streamfaas.store.outbox import Outbox
 from streamfaas.telemetry import signals
 from streamfaas.telemetry.console import Console
@@ -90,9 +92,29 @@ class Daemon:
         self._stop_asked = anyio.Event()
         self._started = time.monotonic()
         self.state = "starting"
-        self.mappings: dict[str, Mapping] = {}
         self.pool: WorkerPool | None = None
+        self._mappings: Mappings | None = None
         self.ready = anyio.Event()
+
+    @property
+    def mappings(self) -> dict[str, Mapping]:
+        """What runs, by name: `function/trigger`."""
+        return {} if self._mappings is None else self._mappings.running
+
+    async def accept(
+        self,
+        function: str,
+        event: bytes,
+        request_id: str,
+        *,
+        hops: int = 0,
+        client_context: bytes = b"",
+    ) -> None:
+        """Takes an asynchronous invocation: it is kept for good when this returns."""
+        assert self._mappings is not None
+        await self._mappings.accept(
+            function, event, request_id, hops=hops, client_context=client_context
+        )
 
     def emit(self, signal: Signal) -> None:
         for listen in self._listeners:
@@ -131,7 +153,7 @@ class Daemon:
 
         plan.prepare_state()
         store: Store | None = None
-        letters = Destinations(plan.connections, self.emit)
+        letters = Destinations(plan.connections, self.accept, self.emit)
         server = Server(plan.socket, Admin(self).handle)
         pool = self.pool = WorkerPool(
             plan.functions,
@@ -153,13 +175,17 @@ class Daemon:
                 emit=self.emit,
                 outbox=Outbox(store, emit=self.emit),
             )
-            for spec in plan.mappings:
-                make, policy = (
-                    spec.source_maker(store, clock, self.emit),
-                    spec.policy_maker(letters),
-                )
-                self.mappings[spec.name] = Mapping(spec.name, make, policy, surroundings)
-            await self._run(server, letters)
+            means = Means(store, Backlog(store), clock, self.emit)
+            mappings = self._mappings = Mappings(plan, means, letters, surroundings)
+            left = await means.backlog.queues()
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(server.serve, name="api")
+                await letters.open()
+                mappings.start(tasks, left)
+                tasks.start_soon(self._become_ready, name="readiness")
+                await self._stop_asked.wait()
+                await self._drain()
+                tasks.cancel_scope.cancel()
         finally:
             with anyio.CancelScope(shield=True):
                 await pool.close(POOL_CLOSE_SECONDS)
@@ -172,20 +198,9 @@ class Daemon:
             self._put(line)
         return 0
 
-    async def _run(self, server: Server, letters: Destinations) -> None:
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(server.serve, name="api")
-            await letters.open()
-            for mapping in self.mappings.values():
-                tasks.start_soon(mapping.run, name=mapping.name)
-            tasks.start_soon(self._become_ready, name="readiness")
-            await self._stop_asked.wait()
-            await self._drain()
-            tasks.cancel_scope.cancel()
-
     async def _become_ready(self) -> None:
         with anyio.move_on_after(CONNECT_SECONDS):
-            for mapping in self.mappings.values():
+            for mapping in list(self.mappings.values()):
                 await mapping.connected.wait()
         # from here on nothing long-lived is collected again and again
         gc.collect()
@@ -205,7 +220,7 @@ class Daemon:
         self._notifier.stopping(grace)
         self.emit(signals.DaemonStepped("draining", f"up to {grace:.0f} s"))
         async with anyio.create_task_group() as stopping:
-            for mapping in self.mappings.values():
+            for mapping in self._mappings.stop() if self._mappings is not None else ():
                 stopping.start_soon(mapping.stop, grace)
 
     # -- for people

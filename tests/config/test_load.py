@@ -146,16 +146,3 @@ def test_the_socket_is_found_though_the_file_is_broken(file):
     file.write_text("state: {")
     with pytest.raises(ConfigError):
         socket_of(file, {})
-
-
-@pytest.mark.parametrize(
-    ("words", "at"),
-    [
-        ("on_failure: {type: function, function: g}", "9:83 SF1041 functions.f.triggers.t.on_failure.type: the function destination"),
-    ],
-)  # fmt: skip
-def test_what_nothing_carries_out_yet_is_refused(file, words, at):
-    more = "\n  g:\n    code: code\n    handler: app.main\n"
-    file.write_text(f"{KAFKA}, {words}}}{more}")
-    assert told(file) == [f"{at}: not in this version | leave it out"]
-    assert examine(file, {}).config is None

@@ -14,20 +14,25 @@ HTTP = f"{{type: http, url: 'https://x/y', headers: {{A: b}}, secret: {SECRET}}}
 DIRECTORY = "{type: object-store, via: directory, path: inbox, bucket: inbox"
 
 
+async def nobody(function, event, request_id, *, hops):
+    raise AssertionError("nothing is sent here")
+
+
 def policies(text, base):
     config = valid(text, base)
     plan = plan_of(config, config.file)
-    destinations = Destinations(plan.connections, lambda _signal: None)
-    made = {each.name.partition("/")[2]: each.policy_maker(destinations) for each in plan.mappings}
+    destinations = Destinations(plan.connections, nobody, [].append)
+    mappings = [*plan.mappings, *plan.asynchronous.values()]
+    made = {each.name.partition("/")[2]: each.policy_maker(destinations) for each in mappings}
     return made, destinations
 
 
 def test_what_is_asked_for_is_what_a_lane_is_given(project):  # noqa: F811
-    (policy,) = policies(
+    policy = policies(
         KAFKA + ", retries: {max: 5, max_age: 1h, backoff: 2s..1m, bisect: false},"
         " partial_failures: true, parallel: {per_partition: 4}, on_failure: {type: file, path: d}}",
         project,
-    )[0].values()
+    )[0]["t"]
     retry = policy.retry
     assert (retry.retries_max, retry.age_seconds_max, retry.bisect) == (5, 3_600.0, False)
     assert (retry.backoff_seconds, retry.backoff_seconds_max) == (2.0, 60.0)
@@ -82,14 +87,36 @@ def test_equal_destinations_are_one(project):  # noqa: F811
     assert made["t"].set_aside is made["u"].set_aside
     assert made["t"].on_success is made["u"].on_success
     assert made["v"].set_aside is not made["w"].set_aside
-    assert len(destinations) == 4 + 4  # the last resort of each trigger
+    assert len(destinations) == 4 + 5  # the last resort of each trigger, and of the backlog
+
+
+def test_asynchronous_invocations_are_retried_and_sent_on_as_asked(project):  # noqa: F811
+    text = (
+        KAFKA + "}\n    asynchronous:\n      retries: 1\n      max_age: 1h\n"
+        "      on_success: {type: function, function: g}\n"
+        "      on_failure: {type: file, path: d}\n      dead_letter: {type: file, path: e}\n"
+        "  g: {code: code, handler: app.main}\n"
+    )
+    config = valid(text, project)
+    plan = plan_of(config, config.file)
+    destinations = Destinations(plan.connections, nobody, [].append)
+    policy = plan.asynchronous["f"].policy_maker(destinations)
+    assert (policy.retry.retries_max, policy.retry.age_seconds_max) == (1, 3_600.0)
+    assert [policy.retry.delay(failures, 0.0) for failures in (1, 2, 3)] == [60.0, 120.0, 120.0]
+    assert policy.on_success.name == "function g"
+    assert policy.set_aside.name == str(project / "d")
+    assert policy.dead_letter.name == str(project / "e")
+    policy = plan.asynchronous["g"].policy_maker(destinations)
+    assert (policy.retry.retries_max, policy.retry.age_seconds_max) == (2, 21_600.0)
+    assert policy.set_aside is policy.last_resort
+    assert policy.last_resort.name == str(project / "state" / "set-aside" / "g.asynchronous.jsonl")
 
 
 @pytest.mark.anyio
 async def test_what_cannot_be_reached_is_told_and_closed_all_the_same():
     told = []
     nowhere = KafkaConnection(type="kafka", brokers=("127.0.0.1:1",))
-    destinations = Destinations({"main": nowhere}, told.append)
+    destinations = Destinations({"main": nowhere}, nobody, told.append)
     destinations.of(KafkaDestination(type="kafka", connection="main", topic="dead"))
     await destinations.open()
     (signal,) = told

@@ -145,3 +145,74 @@ def test_what_is_given_up_is_posted_with_a_signature(tmp_path):
     assert sum(document["KafkaBatchInfo"]["batchSize"] for _, document in taken) == 80
     assert {headers["authorization"] for headers, _ in taken} == {"Bearer t"}
     assert all(headers["webhook-signature"].startswith("v1,") for headers, _ in taken)
+
+
+def test_what_is_given_up_is_another_functions_event(tmp_path):
+    source = "def main(event, context):\n    raise ValueError('never')\n"
+    repair = """
+def main(event, context):
+    batch = event["KafkaBatchInfo"]
+    if "orders-1" in batch["recordsInfo"]:
+        raise KeyError("beyond repair")
+    return batch["batchSize"]
+"""
+    asked = """
+        retries: {max: 0, bisect: false}
+        on_failure: {type: function, function: repair}
+  repair:
+    code: repair
+    handler: app.main
+    isolation: best-effort
+    asynchronous:
+      retries: 0
+      on_success: {type: file, path: repaired.jsonl}
+      on_failure: {type: file, path: broken.jsonl}
+      dead_letter: {type: file, path: events.jsonl}
+"""
+    config = write_project(tmp_path, CONFIG % asked, orders=source, repair=repair)
+
+    def repaired(status):
+        trigger = status["triggers"].get("repair/asynchronous", {})
+        return trigger.get("records", 0) == trigger.get("set_aside", 0) == 4
+
+    with DaemonProcess(config) as daemon:
+        daemon.wait_for(done)
+        daemon.wait_for(repaired)
+        assert daemon.stop() == 0
+    good, broken = documents(tmp_path / "repaired.jsonl"), documents(tmp_path / "broken.jsonl")
+    assert [document["responsePayload"] for document in good] == [10] * 4
+    assert {document["requestContext"]["condition"] for document in broken} == {"RetriesExhausted"}
+    given = [document["requestPayload"] for document in broken]
+    assert all("orders-1" in event["KafkaBatchInfo"]["recordsInfo"] for event in given)
+    # the dead letters are the events alone, as they came
+    assert sorted(documents(tmp_path / "events.jsonl"), key=str) == sorted(given, key=str)
+
+
+def test_events_outlive_the_daemon_and_are_missed_where_their_function_is_gone(tmp_path):
+    source = "def main(event, context):\n    raise ValueError('never')\n"
+    trigger = "        retries: {max: 0, bisect: false}\n"
+    asked = """
+        on_failure: {type: %s}
+  repair:
+    code: orders
+    handler: app.main
+    isolation: best-effort
+"""
+    text = CONFIG % (trigger + asked % "function, function: repair")
+    config = write_project(tmp_path, text, orders=source)
+    with DaemonProcess(config) as daemon:
+        daemon.wait_for(done)
+        # each has failed, and is to run again in a minute
+        name = "repair/asynchronous"
+        daemon.wait_for(lambda s: s["triggers"].get(name, {}).get("failures") == 8)
+        assert daemon.stop() == 0
+    with DaemonProcess(config) as daemon:
+        daemon.wait_for(lambda status: name in status["triggers"])
+        assert daemon.stop() == 0
+    config.write_text(
+        text.replace("function: repair", "function: mend").replace("  repair:", "  mend:")
+    )
+    with DaemonProcess(config) as daemon:
+        daemon.wait_ready()
+        assert daemon.stop() == 0
+        assert "warning: 8 events wait for repair, which is not configured" in daemon.text

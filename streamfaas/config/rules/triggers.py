@@ -19,7 +19,7 @@ from streamfaas.config.rules.case import (
     of_kind,
     resolved,
 )
-from streamfaas.config.spec import DirectoryTrigger, KafkaTrigger
+from streamfaas.config.spec import ASYNCHRONOUS, DirectoryTrigger, KafkaTrigger
 from streamfaas.flow.errors import Problem
 
 SHARERS_MAX = 100
@@ -42,6 +42,18 @@ def _retries(case: Case) -> Iterator[Problem]:
                     "record is never dropped",
                     f"add on_failure: {{type: file, path: …}}, or leave {key} out",
                 )
+
+
+def _names(case: Case) -> Iterator[Problem]:
+    for function, name, _ in case.config.mappings():
+        if name == ASYNCHRONOUS:
+            yield case.tell(
+                "SF1048",
+                ("functions", function, "triggers", name),
+                f"{function}/{name} is what the function's asynchronous invocations are called",
+                "give the trigger another name",
+                key=True,
+            )
 
 
 def _kafka(case: Case) -> Iterator[Problem]:
@@ -199,4 +211,4 @@ def _loops(case: Case) -> Iterator[Problem]:
                     break
 
 
-RULES = (_retries, _kafka, _groups, _directories, _loops)
+RULES = (_names, _retries, _kafka, _groups, _directories, _loops)
