@@ -71,6 +71,9 @@ class Listed:
     def request_id(self, batch):
         return None
 
+    def client_context(self, batch):
+        return b""
+
     def durable(self, lane):
         settled = [one.position for one in self.settled if isinstance(one, Checkpoint)]
         return settled[-1] if settled else None

@@ -197,9 +197,14 @@ class LaneRunner:
                 tasks.start_soon(strand.run, name=f"{self.lane.name}: strand {strand.number}")
         return None
 
-    def skip(self) -> list[Batch]:
+    def skip(self, *, dry_run: bool = False) -> list[Batch]:
         """Gives up what waits to be tried again: it goes where given-up batches go."""
-        return [batch for strand in self.strands if (batch := strand.skip()) is not None]
+        waiting = [(strand, strand.waiting) for strand in self.strands]
+        if not dry_run:
+            for strand, batch in waiting:
+                if batch is not None:
+                    strand.skip()
+        return [batch for _, batch in waiting if batch is not None]
 
     def view(self) -> StrandStatus:
         """How its strands stand, as one: as the one that is worst off."""

@@ -216,6 +216,22 @@ class Mapping:
             self._left_blocked[lane.name] = worst.reason
         self._around.emit(signals.LaneClosed(lane, runner.unfinished))
 
+    def skip(self, lane_name: str | None, *, dry_run: bool) -> list[dict[str, Any]]:
+        """Gives up the batches that wait to be tried again, of one lane or of all: they go where
+        given-up batches go, and the lanes go on. What that is (or would be)."""
+        chosen = [r for lane, r in self._lanes.items() if lane_name in {None, lane.name}]
+        return [
+            {
+                "lane": batch.lane.name,
+                "first": batch.first,
+                "last": batch.last,
+                "records": batch.count,
+                "attempt": batch.attempt,
+            }
+            for runner in chosen
+            for batch in runner.skip(dry_run=dry_run)
+        ]
+
     # -- which lanes want more
 
     def _weigh(self, runner: LaneRunner) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from streamfaas.flow import age, partial
 from streamfaas.flow.batch import Batch, Batcher
 from streamfaas.flow.errors import CorruptBatch
-from streamfaas.flow.event import EVENT_BYTES_MAX, Encoding
+from streamfaas.flow.event import EVENT_BYTES_MAX, Encoding, Event
 from streamfaas.flow.invocation import Invocation, Manner
 from streamfaas.flow.outcome import Failure, Fault, Outcome, Success
 from streamfaas.flow.partial import Partial
@@ -54,6 +54,8 @@ class Strand:
         self.status = StrandStatus()
         self.batcher = Batcher(lane.policy.batch)
         self.request_id = ""
+        self.waiting: Batch | None = None
+        """What failed and waits to be tried again."""
         self._lane = lane
         self._policy = lane.policy
         self._around = lane.around
@@ -88,13 +90,10 @@ class Strand:
         self.batcher.drop()
         return dropped
 
-    def skip(self) -> Batch | None:
-        """Gives up the batch that waits to be tried again, if there is one."""
-        waiting = self.status.again_at is not None and bool(self._pending)
-        self._skipping = self._pending[0] if waiting else None
-        if waiting:
-            self.wake()
-        return self._skipping
+    def skip(self) -> None:
+        """Gives up the batch that waits."""
+        self._skipping = self.waiting
+        self.wake()
 
     async def run(self) -> None:
         while (batch := await self._next_batch()) is not None:
@@ -136,7 +135,9 @@ class Strand:
         match verdict:
             case Again(rest, at, blocked):
                 self._pending.extendleft(reversed(rest))
+                self.waiting = rest[0]
                 await self._pause(rest, told, at, blocked=blocked)
+                self.waiting = None
             case Release():
                 await self._give_back(verdict, told)
             case Reread(damaged, at, blocked):
@@ -193,15 +194,7 @@ class Strand:
                 said = f"an event of {event.size_bytes} bytes, {EVENT_BYTES_MAX} are the most"
                 outcome = Failure(Fault.OVERSIZE, "Event.TooLarge", said)
             else:
-                outcome = await around.dispatch(
-                    Invocation(
-                        self.request_id,
-                        policy.function,
-                        event,
-                        lane=self._lane.lane,
-                        attempt=batch.attempt,
-                    )
-                )
+                outcome = await around.dispatch(self._invocation(batch, event))
         status.in_flight = 0
         self._lane.status.batches += 1
         self._lane.status.failures += isinstance(outcome, Failure)
@@ -218,6 +211,18 @@ class Strand:
             )
         )
         return outcome
+
+    def _invocation(self, batch: Batch, event: Event) -> Invocation:
+        manner = self._source.manner
+        return Invocation(
+            self.request_id,
+            self._policy.function,
+            event,
+            manner,
+            self._lane.lane,
+            batch.attempt,
+            self._source.client_context(batch) if manner is Manner.ASYNC else b"",
+        )
 
     def _ran(self, batch: Batch, outcome: Outcome) -> Batch:
         """The part of the batch that took part; the rest has not run and goes next."""
@@ -297,7 +302,7 @@ class Strand:
         if len(rest) == 1 or at > self._around.clock():
             self._tell(rest[0], outcome, at, blocked=blocked)
             self.status.again_at = at
-            while self._skipping is None and not self._lane.closing and self._around.clock() < at:
+            while not self._skipping and not self._lane.closing and self._around.clock() < at:
                 await self._wait(at)
             self.status.again_at = None
 

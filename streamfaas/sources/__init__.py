@@ -109,6 +109,9 @@ class Source(Protocol):
     def request_id(self, batch: Batch) -> str | None:
         """The request id of all attempts at a batch; None: each has its own."""
 
+    def client_context(self, batch: Batch) -> bytes:
+        """What the caller gave beside an event: JSON, or nothing. Asked of `ASYNC` sources only."""
+
     def batch_info(self, batch: Batch) -> Mapping[str, Any]:
         """Lambda's `<Source>BatchInfo` of an on-failure document: one key with its content."""
 

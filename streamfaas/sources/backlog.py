@@ -117,6 +117,10 @@ class AsyncInvocations:
         (record,) = self.records(batch)
         return (record.key or b"").decode()
 
+    def client_context(self, batch: Batch) -> bytes:
+        (record,) = self.records(batch)
+        return dict(record.headers).get(CONTEXT_HEADER, b"")
+
     def batch_info(self, batch: Batch) -> Mapping[str, Any]:
         """Lambda's documents of asynchronous invocations have nothing like it; ours tells when the
         event came, and how."""

@@ -158,6 +158,9 @@ class Memory:
     def request_id(self, batch: Batch) -> str | None:
         return None
 
+    def client_context(self, batch: Batch) -> bytes:
+        return b""
+
     def batch_info(self, batch: Batch) -> Mapping[str, Any]:
         return kafka_batch_info(batch, SERVERS, self.records(batch))
 

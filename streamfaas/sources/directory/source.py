@@ -164,6 +164,9 @@ class Directory:
     def request_id(self, batch: Batch) -> str | None:
         return None
 
+    def client_context(self, batch: Batch) -> bytes:
+        return b""
+
     def batch_info(self, batch: Batch) -> Mapping[str, Any]:
         """S3 sends its events one by one and has no such thing; ours names the objects."""
         return {

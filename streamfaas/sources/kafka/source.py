@@ -148,6 +148,9 @@ class Kafka:
     def request_id(self, batch: Batch) -> str | None:
         return None
 
+    def client_context(self, batch: Batch) -> bytes:
+        return b""
+
     def batch_info(self, batch: Batch) -> Mapping[str, Any]:
         try:
             records = self.records(batch)
