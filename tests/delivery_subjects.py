@@ -21,8 +21,11 @@ from streamfaas.flow.errors import Busy, Refused, StoreError, Unreachable
 from streamfaas.flow.letters import Letter
 from streamfaas.testing.deliveries import Fault, Subject
 
-SECONDS = 1.0
-"""How long a destination waits for the other side where that never comes."""
+SECONDS = 30.0
+"""How long a destination waits for the other side. A machine of tests may be slow."""
+
+SECONDS_IN_VAIN = 1.0
+"""The same where it is known not to come."""
 
 
 # -- a file
@@ -74,7 +77,7 @@ class Accepting:
 
 
 @asynccontextmanager
-async def function(kind=Function):
+async def function(kind=Function, seconds=SECONDS):
     backlog = Accepting()
 
     async def received():
@@ -98,7 +101,7 @@ async def function(kind=Function):
         return Fault(name, error, inflict)
 
     def make():
-        return kind("next", backlog, send_seconds=SECONDS)
+        return kind("next", backlog, send_seconds=seconds)
 
     yield (
         Subject(make, received, frozenset({"id", "hops"})),
@@ -163,7 +166,7 @@ async def listening():
 
 
 @asynccontextmanager
-async def http():
+async def http(seconds=SECONDS):
     async with listening() as address:
 
         async def received():
@@ -202,7 +205,7 @@ async def http():
             await anyio.sleep_forever()
 
         def make():
-            return Http(HttpOptions(address.url, timeout_seconds=SECONDS))
+            return Http(HttpOptions(address.url, timeout_seconds=seconds))
 
         yield (
             Subject(make, received, frozenset({"id", "hops"})),
@@ -222,14 +225,11 @@ async def http():
 
 
 @asynccontextmanager
-async def topic(kafka):
+async def topic(kafka, seconds=SECONDS):
     name = await kafka.create_topic("dead", 2, {"max.message.bytes": "8000000"})
-    made = []
 
     def make():
-        chosen = KafkaTopicOptions((kafka.bootstrap,), name, send_seconds=2 * SECONDS)
-        made.append(Kafka(chosen))
-        return made[-1]
+        return Kafka(KafkaTopicOptions((kafka.bootstrap,), name, send_seconds=seconds))
 
     async def received():
         return await everything(kafka.bootstrap, name)

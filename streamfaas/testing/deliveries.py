@@ -24,6 +24,7 @@ PATIENCE_SECONDS = 60.0
 
 CLOSE_SECONDS = 20.0
 LEAVE_SECONDS = 2.0
+RETRY_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,11 +156,11 @@ async def check_a_fault_is_a_typed_error_and_what_is_sent_again_arrives(
 ) -> None:
     """In the middle of a life; and the error says something, on one line."""
     async with _used(subject) as destination:
-        await destination.send(letters(1))
+        await _sent_in_the_end(destination, letters(1))
         async with fault.inflict():
             for _ in range(2):
                 await _fails(destination, fault, letters(3, start=1))
-        await destination.send(letters(3, start=1))
+        await _sent_in_the_end(destination, letters(3, start=1))
     await _are_there(subject, letters(4))
 
 
@@ -170,7 +171,7 @@ async def check_a_life_may_begin_with_a_fault(subject: Subject, fault: Fault) ->
             with anyio.fail_after(PATIENCE_SECONDS), suppress(WorldError):
                 await destination.open()
             await _fails(destination, fault, letters(2))
-        await destination.send(letters(2))
+        await _sent_in_the_end(destination, letters(2))
     await _are_there(subject, letters(2))
 
 
@@ -178,7 +179,7 @@ async def check_a_broken_destination_can_be_left(subject: Subject, fault: Fault)
     """A call is cancelled while it waits for the other side; then it is closed."""
     before = asyncio.all_tasks()
     destination = subject.make()
-    await destination.send(letters(1))
+    await _sent_in_the_end(destination, letters(1))
     async with fault.inflict():
         with anyio.move_on_after(0.2):
             await _fails(destination, fault, letters(2))
@@ -242,6 +243,15 @@ async def _fails(destination: Destination, fault: Fault, sent: Sequence[Letter])
     assert isinstance(failed, fault.error), f"{type(failed).__name__}: {failed}"
     assert str(failed), "it does not say why"
     assert "\n" not in str(failed)
+
+
+async def _sent_in_the_end(destination: Destination, sent: Sequence[Letter]) -> None:
+    """As a lane sends: until it has succeeded. The other side may need a moment to be whole."""
+    with anyio.fail_after(PATIENCE_SECONDS):
+        while True:
+            with suppress(WorldError):
+                return await destination.send(sent)
+            await anyio.sleep(RETRY_SECONDS)
 
 
 async def _are_there(subject: Subject, wanted: Iterable[Letter]) -> None:

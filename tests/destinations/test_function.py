@@ -4,6 +4,7 @@ import anyio
 import pytest
 
 import delivery_subjects
+from delivery_subjects import SECONDS_IN_VAIN
 from streamfaas.destinations.function import Function
 from streamfaas.flow.errors import Refused
 from streamfaas.flow.event import EVENT_BYTES_MAX
@@ -29,7 +30,7 @@ def test_it_keeps_the_contract(check):
 @pytest.mark.parametrize("check", FAULT_CHECKS, ids=named)
 def test_it_keeps_the_contract_when_it_is_broken(check, fault):
     async def main():
-        async with delivery_subjects.function() as (subject, faults):
+        async with delivery_subjects.function(seconds=SECONDS_IN_VAIN) as (subject, faults):
             await check(subject, faults[fault])
 
     simulate(main)

@@ -13,7 +13,7 @@ import uvloop
 from aiohttp import web
 
 import delivery_subjects
-from delivery_subjects import listening
+from delivery_subjects import SECONDS_IN_VAIN, listening
 from streamfaas.destinations.http import Http, HttpOptions, _seconds
 from streamfaas.flow.errors import Busy, Refused, Unreachable
 from streamfaas.flow.letters import Attribute, Letter
@@ -41,7 +41,7 @@ def test_it_keeps_the_contract(check):
 @pytest.mark.parametrize("check", FAULT_CHECKS, ids=named)
 def test_it_keeps_the_contract_when_it_is_broken(check, fault):
     async def main():
-        async with delivery_subjects.http() as (subject, faults):
+        async with delivery_subjects.http(SECONDS_IN_VAIN) as (subject, faults):
             assert faults.keys() == set(FAULTS)
             await check(subject, faults[fault])
 

@@ -7,6 +7,7 @@ import pytest
 import uvloop
 
 import delivery_subjects
+from delivery_subjects import SECONDS_IN_VAIN
 from kafka_broker import running
 from streamfaas.destinations.kafka import Kafka, KafkaTopicOptions
 from streamfaas.flow.errors import Gone, Refused, Unreachable
@@ -64,7 +65,7 @@ def test_it_keeps_the_contract(check, guarded):
 @pytest.mark.parametrize(("check", "fault"), BROKEN, ids=named)
 def test_it_keeps_the_contract_when_it_is_broken(check, fault, guarded):
     async def main():
-        async with delivery_subjects.topic(guarded) as (subject, faults):
+        async with delivery_subjects.topic(guarded, 2 * SECONDS_IN_VAIN) as (subject, faults):
             assert faults.keys() == set(FAULTS)
             await check(subject, faults[fault])
 
