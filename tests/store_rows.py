@@ -35,8 +35,8 @@ def intent(number: int) -> Intent:
         kind="failure",
         condition="RetryAttemptsExhausted",
         count=1,
-        letters=(Letter(f"letter-{number}", b'{"number":%06d}' % number, b"key %d" % number),),
-        event=b'{"Records":[%06d]}' % number,
+        letters=(Letter(f"letter-{number}", b'{"number":"%06d"}' % number, b"key %d" % number),),
+        event=b'{"Records":["%06d"]}' % number,
         made_ms=number,
     )
 
@@ -53,7 +53,7 @@ async def numbers(store: Store) -> list[int]:
         letters = connection.execute("SELECT document FROM letters WHERE place = 1 ORDER BY 1")
         assert [id_ for id_, _ in intents] == [f"id-{number}" for _, number in intents]
         assert [document for (document,) in letters] == [
-            b'{"number":%06d}' % number for _, number in intents
+            b'{"number":"%06d"}' % number for _, number in intents
         ]
         sizes = [size for _, size in found]
         if intents:  # who writes them writes one after each object
@@ -62,7 +62,7 @@ async def numbers(store: Store) -> list[int]:
             assert len(sizes) - len(told) <= 1
         accepted = connection.execute("SELECT request_id, event FROM invocations").fetchall()
         assert accepted == [
-            (f"request-{number:06d}", b'{"number":%06d}' % number)
+            (f"request-{number:06d}", b'{"number":"%06d"}' % number)
             for number in sizes[: len(accepted)]
         ]
         assert not accepted or len(intents) - len(accepted) <= 1
@@ -85,7 +85,7 @@ async def write(store: Store, first: int, last: int) -> None:
     for number in range(first, last + 1):
         await objects.record([change(number)])
         await outbox.intend(intent(number))
-        await backlog.accept("function", b'{"number":%06d}' % number, f"request-{number:06d}")
+        await backlog.accept("function", b'{"number":"%06d"}' % number, f"request-{number:06d}")
 
 
 async def write_for_ever(path: Path, writers: int) -> None:

@@ -5,8 +5,17 @@ from __future__ import annotations
 import http.client
 import os
 import socket
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from streamfaas.cli import exits
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 ANSWER_BYTES_MAX = 64 << 20
 
@@ -22,6 +31,51 @@ class Answer:
     status: int
     headers: dict[str, str]
     body: bytes
+
+
+def options(command: F) -> F:
+    """The options that say which daemon is meant; `socket_of` takes what they give."""
+    config = click.option(
+        "-c",
+        "--config",
+        type=click.Path(path_type=Path),
+        help=f"The configuration of the daemon. [default: {exits.DEFAULT_CONFIG}]",
+    )
+    given = click.option("--socket", type=click.Path(path_type=Path), help="The daemon's socket.")
+    return config(given(command))
+
+
+def socket_of(config: Path | None, given: Path | None) -> Path:
+    """The socket of the daemon that is meant, or the end of the command."""
+    from streamfaas.config import load
+    from streamfaas.config.report import report
+    from streamfaas.flow.errors import ConfigError
+
+    if given is not None and config is not None:
+        raise click.UsageError("give --config or --socket, not both")
+    if given is not None:
+        return given
+    try:
+        return load.socket_of(config or Path(exits.DEFAULT_CONFIG), os.environ)
+    except ConfigError as error:
+        click.echo(report(error.problems, error.name), err=True)
+        sys.exit(exits.CONFIG)
+
+
+def told(path: Path, method: str, target: str, asked: object = None) -> tuple[int, dict[str, Any]]:
+    """The status and the object that the daemon answers with, or the end of the command."""
+    import json
+
+    try:
+        answer = ask(path, method, target, None if asked is None else json.dumps(asked).encode())
+        value = json.loads(answer.body)
+    except Absent as cause:
+        exits.end(exits.UNREACHABLE, f"{cause}; start one: streamfaas run")
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        exits.end(exits.UNREACHABLE, f"what answers at {path} is no streamfaas daemon")
+    return answer.status, value
 
 
 def ask(

@@ -17,6 +17,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "validate": ("streamfaas.cli.validate", "Check a configuration, and tell all that is wrong."),
     "invoke": ("streamfaas.cli.invoke", "Call a function with an event, and print its answer."),
     "status": ("streamfaas.cli.status", "Show what a running daemon does."),
+    "dlq": ("streamfaas.cli.dlq", "List, show and purge what was put aside."),
     "filter": ("streamfaas.cli.filter", "Try a pattern on an event: does it match, or why not?"),
     "explain": ("streamfaas.cli.explain", "Explain a problem's code, or a key."),
     "schema": ("streamfaas.cli.schema", "Print the JSON schema of a configuration, for editors."),

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from streamfaas.cli import client, exits
+from streamfaas.cli import client, exits, output
 from streamfaas.cli.exits import printable
+from streamfaas.cli.output import count
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -19,14 +18,6 @@ if TYPE_CHECKING:
 
 LANES_MAX = 20
 """Lanes in the table; the worst come first."""
-
-WIDTH_WITHOUT_TERMINAL = 160
-NARROW = 110
-"""Below this width, columns that are marked by `?` are left out."""
-
-NOTE_MIN = 12
-_GAP = 2
-
 
 _WORST_FIRST = ("blocked", "retrying", "closing", "running", "idle")
 _COLOURS = {
@@ -36,77 +27,27 @@ _COLOURS = {
 
 
 @click.command()
-@click.option(
-    "-c",
-    "--config",
-    type=click.Path(path_type=Path),
-    help=f"The configuration of the daemon. [default: {exits.DEFAULT_CONFIG}]",
-)
-@click.option("--socket", type=click.Path(path_type=Path), help="The socket of the daemon.")
-@click.option(
-    "-o",
-    "--output",
-    type=click.Choice(["table", "json", "yaml"]),
-    default="table",
-    show_default=True,
-    help="The form of the output.",
-)
-def command(config: Path | None, socket: Path | None, output: str) -> None:
+@client.options
+@output.option
+def command(config: Path | None, socket: Path | None, form: str) -> None:
     """Show what a running daemon does: functions, triggers, lanes, and what needs attention.
 
     Exits with 69 where no daemon answers.
     """
-    if socket is not None and config is not None:
-        raise click.UsageError("give --config or --socket, not both")
-    view = _view(socket or _socket(config))
-    if output == "json":
-        import json
-
-        click.echo(json.dumps(view, indent=2))
-    elif output == "yaml":
-        import yaml  # type: ignore[import-untyped]
-
-        click.echo(yaml.safe_dump(view, sort_keys=False), nl=False)
-    else:
+    view = _view(client.socket_of(config, socket))
+    if not output.written(view, form):
         _show(view)
 
 
-def _socket(config: Path | None) -> Path:
-    from streamfaas.config.load import socket_of
-    from streamfaas.config.report import report
-    from streamfaas.flow.errors import ConfigError
-
-    try:
-        return socket_of(config or Path(exits.DEFAULT_CONFIG), os.environ)
-    except ConfigError as error:
-        click.echo(report(error.problems, error.name), err=True)
-        sys.exit(exits.CONFIG)
-
-
 def _view(socket: Path) -> dict[str, Any]:
-    import json
-
-    try:
-        answer = client.ask(socket, "GET", "/status")
-        view = json.loads(answer.body)
-    except client.Absent as cause:
-        exits.end(exits.UNREACHABLE, f"{cause}; start one: streamfaas run")
-    except ValueError:
-        view = None
-    if not isinstance(view, dict) or answer.status != 200:
+    status, view = client.told(socket, "GET", "/status")
+    if status != 200:
         exits.end(exits.UNREACHABLE, f"what answers at {socket} is no streamfaas daemon")
     return view
 
 
 def _show(view: Mapping[str, Any]) -> None:
-    from rich.console import Console
-
-    console = Console(
-        highlight=False,
-        markup=False,
-        emoji=False,
-        width=None if sys.stdout.isatty() else _width_asked(),
-    )
+    console = output.console()
     state = str(view.get("state", "?"))
     line = [
         f"streamfaas {view.get('version', '?')}",
@@ -129,11 +70,6 @@ def _show(view: Mapping[str, Any]) -> None:
     _attention(console, triggers)
 
 
-def _width_asked() -> int:
-    asked = os.environ.get("COLUMNS", "")
-    return max(int(asked), 40) if asked.isdecimal() else WIDTH_WITHOUT_TERMINAL
-
-
 def _functions(functions: Mapping[str, Any], *, width: int) -> Table:
     heads = ("FUNCTION", "ISOLATION", "WORKERS", ">WAITING", ">INVOKED", ">ERRORS", "NOTE")
     rows = []
@@ -148,9 +84,9 @@ def _functions(functions: Mapping[str, Any], *, width: int) -> Table:
                 name,
                 each.get("isolation", "?"),
                 alive or "none",
-                _count(each.get("waiting")),
-                _count(each.get("invocations")),
-                _count(each.get("errors")),
+                count(each.get("waiting")),
+                count(each.get("invocations")),
+                count(each.get("errors")),
                 "; ".join(note for note in notes if note),
             )
         )
@@ -171,12 +107,12 @@ def _triggers(triggers: Mapping[str, Any], *, width: int) -> Table:
                 name,
                 each.get("kind", "?"),
                 each.get("state", "?"),
-                _count(len(lanes)),
-                _count(sum(lags)) if lags else "-",
-                _count(each.get("records")),
-                _count(each.get("batches")),
-                _count(each.get("failures")),
-                _count(each.get("set_aside")),
+                count(len(lanes)),
+                count(sum(lags)) if lags else "-",
+                count(each.get("records")),
+                count(each.get("batches")),
+                count(each.get("failures")),
+                count(each.get("set_aside")),
                 each.get("reason", ""),
             )
         )
@@ -196,11 +132,11 @@ def _lanes(triggers: Mapping[str, Any], *, width: int) -> Table:
             (
                 f"{name} {lane.get('name', '?')}",
                 lane.get("state", "?"),
-                _count(lane.get("position")),
-                _count(lane.get("lag")),
-                _count(lane.get("held_records")),
-                _count(lane.get("in_flight")),
-                _count(lane.get("attempt")),
+                count(lane.get("position")),
+                count(lane.get("lag")),
+                count(lane.get("held_records")),
+                count(lane.get("in_flight")),
+                count(lane.get("attempt")),
                 "" if wait is None else f"in {span(float(wait))}",
                 lane.get("reason", ""),
             )
@@ -242,38 +178,13 @@ def _attention(console: Console, triggers: Mapping[str, Any]) -> None:
 
 
 def _table(heads: Sequence[str], rows: Iterable[Sequence[object]], *, width: int) -> Table:
-    """A table without lines. Before a head, `>` means that its column is of numbers, `?` that it
-    can be spared. The last column, of notes, is cut to the room that the others leave."""
-    from rich.table import Table
-    from rich.text import Text
-
-    lines = [[printable(str(cell)) for cell in row] for row in rows]
-    kept = [at for at, head in enumerate(heads) if width >= NARROW or not head.startswith("?")]
-    names = [heads[at].lstrip("?>") for at in kept]
-    spans = [
-        max([len(name), *(len(line[at]) for line in lines)])
-        for name, at in zip(names, kept, strict=True)
-    ]
-    room = max(width - sum(spans[:-1]) - _GAP * len(names), NOTE_MIN)
-    table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
-    for name, at in zip(names, kept, strict=True):
-        number = heads[at].lstrip("?").startswith(">")
-        table.add_column(name, justify="right" if number else "left", no_wrap=True)
-    for line in lines:
-        cells = [line[at] for at in kept[:-1]]
-        note = line[-1] if len(line[-1]) <= room else f"{line[-1][: room - 1]}…"
-        table.add_row(*(Text(cell, style=_COLOURS.get(cell, "")) for cell in (*cells, note)))
-    return table
+    return output.table(heads, rows, width=width, colours=_COLOURS)
 
 
 def _line(console: Console, head: str, tail: str, *, style: str) -> None:
     from rich.text import Text
 
     console.print(Text.assemble((head, style), printable(tail)[:1_000]), soft_wrap=True)
-
-
-def _count(number: int | None) -> str:
-    return "-" if number is None else f"{number:,}"
 
 
 def span(seconds: float) -> str:

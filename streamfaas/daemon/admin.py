@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from streamfaas.api.server import Request, Response
+from streamfaas.daemon.catalogue import Catalogue
 from streamfaas.engine.requests import RequestIds
 from streamfaas.flow.event import EVENT_BYTES_MAX, Encoding, Event
 from streamfaas.flow.invocation import Invocation, Manner
@@ -17,14 +18,16 @@ if TYPE_CHECKING:
 
 
 class Admin:
-    """Routes: `GET /status`, `POST /invoke/<function>`, `POST /stop`."""
+    """Routes: `GET /status`, `POST /invoke/<function>`, `POST /stop`, and `/dlq` (see there)."""
 
     def __init__(self, daemon: Daemon) -> None:
         self._daemon = daemon
         self._request_id = RequestIds()
 
     async def handle(self, request: Request) -> Response:
-        match request.method, request.path.split("/")[1:]:
+        match request.method, request.path.partition("?")[0].split("/")[1:]:
+            case _, ["dlq", *_]:
+                return await self._catalogue().handle(request)
             case "GET", ["status"]:
                 return Response.json(200, self._daemon.view())
             case "POST", ["invoke", function]:
@@ -36,6 +39,10 @@ class Admin:
                 return Response.json(405, {"error": f"{request.method} is not for {request.path}"})
             case _:
                 return Response.json(404, {"error": f"there is no {request.path}"})
+
+    def _catalogue(self) -> Catalogue:
+        assert self._daemon.outbox is not None
+        return Catalogue(self._daemon.outbox, emit=self._daemon.emit)
 
     async def _invoke(self, function: str, body: bytes) -> Response:
         daemon = self._daemon

@@ -93,6 +93,7 @@ class Daemon:
         self._started = time.monotonic()
         self.state = "starting"
         self.pool: WorkerPool | None = None
+        self.outbox: Outbox | None = None
         self._mappings: Mappings | None = None
         self.ready = anyio.Event()
 
@@ -164,6 +165,7 @@ class Daemon:
         )
         try:
             store = await Store.open(plan.store_path, emit=self.emit)
+            self.outbox = Outbox(store, emit=self.emit)
             server.open()
             await pool.open()
             surroundings = Surroundings(
@@ -173,7 +175,7 @@ class Daemon:
                 jitter=random.random,
                 request_id=RequestIds(),
                 emit=self.emit,
-                outbox=Outbox(store, emit=self.emit),
+                outbox=self.outbox,
             )
             means = Means(store, Backlog(store), clock, self.emit)
             mappings = self._mappings = Mappings(plan, means, letters, surroundings)

@@ -1,0 +1,96 @@
+"""How a command shows what it found: as JSON, as YAML, or in a table."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from streamfaas.cli.exits import printable
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+WIDTH_WITHOUT_TERMINAL = 160
+NARROW = 110
+"""Below this width, columns that are marked by `?` are left out."""
+
+NOTE_MIN = 12
+_GAP = 2
+
+
+def option(command: F) -> F:
+    """The option `-o`; `written` takes what it gives."""
+    forms = click.Choice(["table", "json", "yaml"])
+    told = "The form of the output."
+    return click.option(
+        "-o", "--output", "form", type=forms, default="table", show_default=True, help=told
+    )(command)
+
+
+def written(value: Any, form: str) -> bool:
+    """Whether it was written as what was asked for, JSON or YAML."""
+    if form == "json":
+        import json
+
+        click.echo(json.dumps(value, indent=2))
+    elif form == "yaml":
+        import yaml  # type: ignore[import-untyped]
+
+        click.echo(yaml.safe_dump(value, sort_keys=False), nl=False)
+    return form != "table"
+
+
+def console() -> Console:
+    """For tables: as wide as the terminal, or as COLUMNS says where there is none."""
+    from rich.console import Console
+
+    width = None if sys.stdout.isatty() else _width_asked()
+    return Console(highlight=False, markup=False, emoji=False, width=width)
+
+
+def table(
+    heads: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    width: int,
+    colours: Mapping[str, str],
+) -> Table:
+    """A table without lines. Before a head, `>` means that its column is of numbers, `?` that it
+    can be spared. The last column, of notes, is cut to the room that the others leave."""
+    from rich.table import Table
+    from rich.text import Text
+
+    lines = [[printable(str(cell)) for cell in row] for row in rows]
+    kept = [at for at, head in enumerate(heads) if width >= NARROW or not head.startswith("?")]
+    names = [heads[at].lstrip("?>") for at in kept]
+    spans = [
+        max([len(name), *(len(line[at]) for line in lines)])
+        for name, at in zip(names, kept, strict=True)
+    ]
+    room = max(width - sum(spans[:-1]) - _GAP * len(names), NOTE_MIN)
+    made = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
+    for name, at in zip(names, kept, strict=True):
+        number = heads[at].lstrip("?").startswith(">")
+        made.add_column(name, justify="right" if number else "left", no_wrap=True)
+    for line in lines:
+        cells = [line[at] for at in kept[:-1]]
+        note = line[-1] if len(line[-1]) <= room else f"{line[-1][: room - 1]}…"
+        made.add_row(*(Text(cell, style=colours.get(cell, "")) for cell in (*cells, note)))
+    return made
+
+
+def count(number: int | None) -> str:
+    """A number with its thousands apart."""
+    return "-" if number is None else f"{number:,}"
+
+
+def _width_asked() -> int:
+    asked = os.environ.get("COLUMNS", "")
+    return max(int(asked), 40) if asked.isdecimal() else WIDTH_WITHOUT_TERMINAL
