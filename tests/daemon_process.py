@@ -30,13 +30,13 @@ class UnixConnection(http.client.HTTPConnection):
 class DaemonProcess:
     """`streamfaas run` on a configuration. A context manager: whatever happens, it ends."""
 
-    def __init__(self, config, *arguments, env=None):
+    def __init__(self, config, *arguments, env=None, program=("-m", "streamfaas")):
         self.config = Path(config)
         self.state = self.config.parent / "state"
         self.output = self.config.parent / f"daemon-{time.monotonic_ns()}.log"
         self._file = self.output.open("wb")
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "streamfaas", "run", str(config), *arguments],
+            [sys.executable, *program, "run", str(config), *arguments],
             stdin=subprocess.DEVNULL,
             stdout=self._file,
             stderr=subprocess.STDOUT,

@@ -1,6 +1,6 @@
 """The same contest on a real Apache Kafka, every id accounted for, and the idle latency.
 
-    python tests/bench/kafka_real.py [--rounds 3] [--records 2000000] [--size 200]
+    python tests/bench/kafka_real.py [--rounds 3] [--records 2000000] [--sizes 200,1024]
 
 The records are loaded beforehand. Rate and CPU are of the whole process tree; the broker shares
 the machine with all of them. Frameworks get a tenth of the records, since they are slower.
@@ -110,36 +110,40 @@ async def latency(kafka: kafka_broker.Kafka, records: int = 400) -> str:
     return f"idle latency, produce to handler start: p50 {p50:.1f} ms, p99 {p99:.1f} ms"
 
 
+def contest(where: str, topic: str, few_topic: str, given: argparse.Namespace, size: int) -> None:
+    """One size of values: all contestants in turn, and their table."""
+    records, few = given.records, given.records // 10
+    contestants = {
+        ANCHOR: lambda: run_peer("bare_aiokafka.py", where, topic, str(records)),
+        "streamfaas, batch 1,000, 1 worker": lambda: ours.run(where, topic, records),
+        "streamfaas, batch 100, 1 worker": lambda: ours.run(where, topic, records, batch=100),
+    }
+    if not given.only_ours:
+        contestants |= {
+            "confluent consume(1000)": lambda: run_peer("confluent.py", where, topic, str(records)),
+            "FastStream, batches of 1,000": lambda: run_peer(
+                "fast_stream.py", where, few_topic, str(few)
+            ),
+            "Quix Streams": lambda: run_peer("quix.py", where, few_topic, str(few)),
+        }
+    print(f"\n{size} B values, 4 partitions, {records:,} records, {given.rounds} rounds")
+    print("\n".join(table(in_turn(contestants, given.rounds), ANCHOR)))
+
+
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--rounds", type=int, default=3)
     options.add_argument("--records", type=int, default=2_000_000)
-    options.add_argument("--size", type=int, default=200)
+    options.add_argument("--sizes", default="200,1024")
     options.add_argument("--only-ours", action="store_true")
     given = options.parse_args()
     print(machine())
     with kafka_broker.running() as kafka:
         print(asyncio.run(latency(kafka)))
-        few = given.records // 10
-        topic = asyncio.run(load(kafka, given.records, given.size))
-        few_topic = asyncio.run(load(kafka, few, given.size))
-        where = kafka.bootstrap
-        contestants = {
-            ANCHOR: lambda: run_peer("bare_aiokafka.py", where, topic, str(given.records)),
-            "streamfaas, batch 1,000, 1 worker": lambda: ours.run(where, topic, given.records),
-        }
-        if not given.only_ours:
-            contestants |= {
-                "confluent consume(1000)": lambda: run_peer(
-                    "confluent.py", where, topic, str(given.records)
-                ),
-                "FastStream, batches of 1,000": lambda: run_peer(
-                    "fast_stream.py", where, few_topic, str(few)
-                ),
-                "Quix Streams": lambda: run_peer("quix.py", where, few_topic, str(few)),
-            }
-        print(f"\n{given.size} B values, 4 partitions, {given.records:,} records")
-        print("\n".join(table(in_turn(contestants, given.rounds), ANCHOR)))
+        for size in map(int, given.sizes.split(",")):
+            topic = asyncio.run(load(kafka, given.records, size))
+            few_topic = asyncio.run(load(kafka, given.records // 10, size))
+            contest(kafka.bootstrap, topic, few_topic, given, size)
 
 
 if __name__ == "__main__":

@@ -63,6 +63,7 @@ class Result:
     cpu: float
     cpu_tree: float
     rss_mb: float
+    stall_ms: float = 0.0
     note: str = ""
 
 
@@ -93,21 +94,21 @@ def median(results: list[Result], field: str) -> float:
 
 
 def table(results: dict[str, list[Result]], anchor: str) -> list[str]:
-    """Medians, and their ratios to the anchor's."""
+    """Medians, and their ratios to the anchor's; of stalls of the loop the longest."""
     lines = [
-        "| contestant | records/s | x | CPU s/M | x | CPU s/M, whole tree | x | RSS MB |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| contestant | records/s | x | CPU s/M | x | CPU s/M, whole tree | x | RSS MB | stall ms |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     base = {f: median(results[anchor], f) for f in ("rate", "cpu", "cpu_tree")}
     for name, each in results.items():
         if not each:
-            lines.append(f"| {name} | did not finish | | | | | | |")
+            lines.append(f"| {name} | did not finish | | | | | | | |")
             continue
         rate, cpu, whole = (median(each, f) for f in ("rate", "cpu", "cpu_tree"))
         lines.append(
             f"| {name} | {rate / 1000:.0f} k | {rate / base['rate']:.2f} | {cpu:.2f} | "
             f"{cpu / base['cpu']:.2f} | {whole:.2f} | {whole / base['cpu_tree']:.2f} | "
-            f"{median(each, 'rss_mb'):.0f} |"
+            f"{median(each, 'rss_mb'):.0f} | {max(e.stall_ms for e in each) or '-'} |"
         )
     return lines
 

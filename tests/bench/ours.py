@@ -9,6 +9,7 @@ import uuid
 from pathlib import Path
 
 from measure import Result, cpu_seconds, rss_mb, tree
+from watched import worst
 
 HANDLER = '''
 """Touches every value, as the peers do."""
@@ -56,7 +57,9 @@ def run(bootstrap: str, topic: str, wanted: int, *, batch: int = 1000, workers: 
             bootstrap=bootstrap, topic=topic, batch=batch, workers=workers, group=uuid.uuid4()
         )
         config = write_project(folder, text, touch=HANDLER)
-        with DaemonProcess(config, "--quiet") as daemon:
+        stalls = folder / "stalls"
+        program = (str(Path(__file__).with_name("watched.py")), str(stalls))
+        with DaemonProcess(config, "--quiet", program=program) as daemon:
             pid = daemon.process.pid
 
             def seen() -> tuple[int, float, float, float]:
@@ -81,11 +84,14 @@ def run(bootstrap: str, topic: str, wanted: int, *, batch: int = 1000, workers: 
             daemon.stop()
         records = last[0] - first[0]
         seconds = last[1] - first[1]
+        stall, own = worst(stalls, first[1], last[1])
         return Result(
             rate=records / seconds,
             cpu=(last[2] - first[2]) / records * 1e6,
             cpu_tree=(last[3] - first[3]) / records * 1e6,
             rss_mb=rss,
+            stall_ms=round(own, 1),
+            note=f"longest stall {stall:.1f} ms, {own:.1f} ms of it its own CPU",
         )
     finally:
         shutil.rmtree(folder, ignore_errors=True)
