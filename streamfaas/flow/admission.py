@@ -82,7 +82,8 @@ class Admission:
 
     def leave(self, function: str) -> None:
         account = self._accounts[function]
-        assert account.busy > 0
-        account.busy -= 1
-        if account.busy >= account.reserved:
+        busy = account.busy
+        assert busy > 0
+        account.busy = busy - 1
+        if busy > account.reserved:
             self.common_free += 1

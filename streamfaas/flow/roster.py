@@ -100,13 +100,13 @@ class Roster:
     def claim(self, function: str) -> int | None:
         """An idle worker, now busy, if one may run at once and nobody is before; else None."""
         crew = self._crews[function]
-        if crew.waiting or not crew.idle or self._contended:
+        idle = crew.idle
+        if not idle or crew.waiting or self._contended or not self.admission.admit(function):
             return None
-        if not self.admission.admit(function):
-            return None
-        worker = crew.idle.pop()
-        worker.state, worker.fresh = _BUSY, False
-        if not crew.idle:
+        worker = idle.pop()
+        worker.state = _BUSY
+        worker.fresh = False
+        if not idle:
             self._restless[function] = crew
         return worker.number
 

@@ -292,14 +292,14 @@ class WorkerPool:
     def _settle(self, team: _Team, call: Call, outcome: Outcome) -> None:
         """The call has ended so."""
         team.invocations += 1
-        failed = isinstance(outcome, Failure)
+        function, future = team.function, call.future
+        told = function.platform_logs
         if isinstance(outcome, Failure):
             team.errors += 1
             team.last_error = f"{outcome.type}: {outcome.message}"
-        function = team.function
-        if (failed or function.platform_logs) and self._logs_wanted(function.name):
+            told = True
+        if told and self._logs_wanted(function.name):
             self._tell_end(function, call, outcome)
-        future = call.future
         if not future.done():
             future.set_result(outcome)
 
@@ -313,13 +313,13 @@ class WorkerPool:
 
     def _worker_freed(self, worker: Worker, call: Call, outcome: Outcome) -> None:
         self._settle(self._teams[worker.function.name], call, outcome)
-        ticket = self._roster.pass_on(worker.number) if self._waiting else None
-        if ticket is not None:
-            self._take_over(worker, ticket)
-            return
-        self._roster.freed(worker.number, self._clock())
         if self._waiting:
+            ticket = self._roster.pass_on(worker.number)
+            if ticket is not None:
+                self._take_over(worker, ticket)
+                return
             self._plan_soon()
+        self._roster.freed(worker.number, self._clock())
         if self._closing:
             self._changed.set()
 

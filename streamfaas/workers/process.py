@@ -102,7 +102,7 @@ class Worker:
         self.name = name
         self.function = function
         self.call: Call | None = None
-        self.due = NEVER  # when what it is doing has taken too long
+        self.due: float = NEVER  # when what it is doing has taken too long
         self.ready = False
         self.fresh = True  # no invocation yet
         self.init_seconds: float | None = None
@@ -166,7 +166,7 @@ class Worker:
         self.call = call
         call.worker = self
         call.started = now
-        self.due = Instant(now + self.function.timeout_seconds)
+        self.due = now + self.function.timeout_seconds
         try:
             channel.invoke(call.invocation, deadline_ms)
         except OSError:
@@ -338,7 +338,7 @@ class Worker:
             self._allow(REASON_SECONDS)
 
     def _allow(self, seconds: float) -> None:
-        self.due = Instant(self._keeper.clock() + seconds)
+        self.due = self._keeper.clock() + seconds
         self._keeper.watch()
 
     def _kill(self) -> None:

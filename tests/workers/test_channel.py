@@ -12,7 +12,7 @@ from standin_zygote import ERROR, HEADER, INIT_ERROR, READY, RESULT, answer, fra
 from standin_zygote import Channel as WorkersEnd
 from streamfaas.flow.errors import ProtocolError
 from streamfaas.flow.event import Encoding, Event
-from streamfaas.flow.handshake import State, Word
+from streamfaas.flow.handshake import TABLE, State, Word
 from streamfaas.flow.invocation import Invocation
 from streamfaas.workers.channel import ERROR_BYTES_MAX, Channel, channel_ends
 from streamfaas.workers.logs import PIPE_BYTES
@@ -155,6 +155,11 @@ def test_any_words_of_a_busy_worker_are_at_most_one_answer(garbage, close):
         assert set(answers) <= {Word.RESULT, Word.ERROR}
         assert len(both.lost) <= 1
         assert not close or len(both.lost) == 1
+
+
+def test_what_the_channel_does_without_looking_it_up_is_what_the_table_says():
+    assert TABLE[State.IDLE, Word.INVOKE] is State.BUSY
+    assert TABLE[State.BUSY, Word.RESULT] is TABLE[State.BUSY, Word.ERROR] is State.IDLE
 
 
 def refusal(*, greet=True, invoke=True, say):
