@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 
 from streamfaas import functions
 from streamfaas.config import filters, spec
-from streamfaas.config.delivery import LogRetries
+from streamfaas.config.delivery import Asynchronous, LogRetries
 from streamfaas.config.spec import ASYNCHRONOUS, AnyTrigger
 from streamfaas.daemon.access import sasl_options, tls_options
 from streamfaas.daemon.deliveries import Destinations
@@ -87,15 +87,17 @@ class Plan:
 def plan_of(config: spec.Config, path: Path) -> Plan:
     """Builds the plan. The configuration has been checked: nothing here can be the operator's
     mistake."""
+    made = {name: function_of(name, each) for name, each in config.functions.items()}
     return Plan(
         config_path=path.resolve(),
-        functions=tuple(function_of(name, each) for name, each in config.functions.items()),
+        functions=tuple(made.values()),
         mappings=tuple(
-            _mapping(config, function, name, trigger)
+            _mapping(config, made[function], name, trigger)
             for function, name, trigger in config.mappings()
         ),
         asynchronous={
-            name: _asynchronous(config, name, each) for name, each in config.functions.items()
+            name: _asynchronous(config, made[name], each.asynchronous)
+            for name, each in config.functions.items()
         },
         concurrency=config.limits.concurrency,
         memory_bytes=config.limits.memory or int(_machine_memory_bytes() * MEMORY_SHARE),
@@ -141,17 +143,17 @@ def function_of(name: str, function: spec.Function) -> functions.Function:
 
 
 def _mapping(
-    config: spec.Config, function: str, trigger_name: str, trigger: AnyTrigger
+    config: spec.Config, function: functions.Function, trigger_name: str, trigger: AnyTrigger
 ) -> MappingPlan:
-    name = f"{function}/{trigger_name}"
+    name = f"{function.name}/{trigger_name}"
     # what may not even go to a destination, or has none (a record that is too large), is kept here
-    fallback = config.state.path / "set-aside" / f"{function}.{trigger_name}.jsonl"
+    fallback = config.state.path / "set-aside" / f"{function.name}.{trigger_name}.jsonl"
 
     def policy_maker(destinations: Destinations) -> LanePolicy:
         last_resort = destinations.file(fallback)
         return LanePolicy(
-            function=function,
-            function_arn=function_of(function, config.functions[function]).arn,
+            function=function.name,
+            function_arn=function.arn,
             batch=_batch_policy(trigger),
             retry=_retry_policy(trigger),
             set_aside=destinations.of(trigger.on_failure) or last_resort,
@@ -162,20 +164,22 @@ def _mapping(
             filter=_filter(trigger),
         )
 
-    kind, options = _source_options(config, function, trigger_name, trigger)
+    kind, options = _source_options(config, function.name, trigger_name, trigger)
     return MappingPlan(name, policy_maker, _source_maker(kind, name, options))
 
 
-def _asynchronous(config: spec.Config, name: str, function: spec.Function) -> MappingPlan:
+def _asynchronous(
+    config: spec.Config, function: functions.Function, asked: Asynchronous
+) -> MappingPlan:
     """Asynchronous invocations are a mapping like any other, on the function's own backlog."""
-    asked, mapping = function.asynchronous, f"{name}/{ASYNCHRONOUS}"
-    fallback = config.state.path / "set-aside" / f"{name}.{ASYNCHRONOUS}.jsonl"
+    name = f"{function.name}/{ASYNCHRONOUS}"
+    fallback = config.state.path / "set-aside" / f"{function.name}.{ASYNCHRONOUS}.jsonl"
 
     def policy_maker(destinations: Destinations) -> LanePolicy:
         last_resort = destinations.file(fallback)
         return LanePolicy(
-            function=name,
-            function_arn=function_of(name, function).arn,
+            function=function.name,
+            function_arn=function.arn,
             batch=BatchPolicy(records_max=1),
             retry=RetryPolicy(
                 asked.retries,
@@ -190,9 +194,10 @@ def _asynchronous(config: spec.Config, name: str, function: spec.Function) -> Ma
         )
 
     def options() -> BacklogOptions:
-        return BacklogOptions(name, min(function.concurrency.max or PARALLEL, PARALLEL))
+        parallel = min(function.share.maximum or PARALLEL, PARALLEL)
+        return BacklogOptions(function.name, parallel)
 
-    return MappingPlan(mapping, policy_maker, _source_maker("backlog", mapping, options))
+    return MappingPlan(name, policy_maker, _source_maker("backlog", name, options))
 
 
 def _source_maker(
