@@ -6,7 +6,10 @@ import json
 import re
 import threading
 
+import anyio
 import pytest
+import uvloop
+from aiokafka import AIOKafkaConsumer
 
 from daemon_process import DaemonProcess, write_project
 
@@ -216,3 +219,75 @@ def test_events_outlive_the_daemon_and_are_missed_where_their_function_is_gone(t
         daemon.wait_ready()
         assert daemon.stop() == 0
         assert "warning: 8 events wait for repair, which is not configured" in daemon.text
+
+
+TOPICS = """
+version: 1
+state: {path: ./state}
+shutdown: {grace: 5s}
+connections:
+  main: {type: kafka, brokers: ["%s"]}
+functions:
+  orders:
+    code: orders
+    handler: app.main
+    isolation: best-effort
+    triggers:
+      stream:
+        type: kafka
+        connection: main
+        topics: [%s]
+        start: earliest
+        batch: {size: 10, window: 100ms}
+        filter: {value: {total: [{numeric: [">", 0]}]}, headers: {kind: [{exists: false}]}}
+        parallel: {per_partition: 3}
+        retries: {max: 0}
+        on_failure: {type: kafka, connection: main, topic: %s}
+"""
+
+
+@pytest.mark.kafka
+def test_a_bad_record_goes_to_a_topic_under_its_own_key(tmp_path, kafka):
+    source = """
+import base64
+def main(event, context):
+    for records in event["records"].values():
+        for record in records:
+            if base64.b64decode(record["key"]) == b"k7":
+                raise ValueError("poison")
+"""
+
+    async def written():
+        orders, dead = [await kafka.create_topic(stem) for stem in ("orders", "dead")]
+        values = [b'{"total": %d}' % (number % 10) for number in range(40)]
+        await kafka.produce(orders, values, keys=[b"k%d" % (n % 10) for n in range(40)])
+        return orders, dead
+
+    async def read(topic):
+        consumer = AIOKafkaConsumer(
+            topic, bootstrap_servers=kafka.bootstrap, auto_offset_reset="earliest"
+        )
+        await consumer.start()
+        try:
+            with anyio.fail_after(30):
+                return [await consumer.getone() for _ in range(4)]
+        finally:
+            await consumer.stop()
+
+    orders, dead = uvloop.run(written())
+    config = write_project(tmp_path, TOPICS % (kafka.bootstrap, orders, dead), orders=source)
+
+    def done(status):
+        trigger = status["triggers"]["orders/stream"]
+        counts = [trigger[key] for key in ("records", "set_aside", "filtered")]
+        return counts if sum(counts) == 40 else None
+
+    with DaemonProcess(config) as daemon:
+        # a total of nothing is not wanted, and one key in ten fails
+        assert daemon.wait_for(done) == [32, 4, 4]
+        assert daemon.stop() == 0
+    messages = uvloop.run(read(dead))
+    assert {message.key for message in messages} == {b"k7"}
+    told = [json.loads(message.value) for message in messages]
+    assert sorted(each["KafkaBatchInfo"]["recordInfo"]["offset"] for each in told) == ["17", "27", "37", "7"]  # fmt: skip
+    assert all(dict(message.headers)["streamfaas-hops"] == b"1" for message in messages)
