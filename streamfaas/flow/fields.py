@@ -76,7 +76,7 @@ def _tree(fields: Sequence[Field]) -> Fields:
         ),
         orders=frozenset(field.order for field in fields),
         last=max(field.order for field in fields),
-        last_needed=max((f.order for f in fields if not f.condition.absent), default=NOBODY - 1),
+        last_needed=max((f.order for f in fields if not f.condition.absent), default=NOBODY),
     )
 
 

@@ -84,3 +84,4 @@ def test_data_of_another_kind_is_the_reason_or_is_ignored():
     assert told(pattern, '{"topic": "t"}', b'{"a": 1}').misses == (Miss("value.b", "2", "nothing"),)
     assert told(pattern, '{"topic": "t"}').misses == (Miss("value.a", "1", "nothing"),)
     assert told(pattern, '{"topic": "t"}', b'{"a": 1, "b": 2}') == Answer(0)
+    assert told('{"value": [{"exists": false}]}', "{}") == Answer(0)

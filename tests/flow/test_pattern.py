@@ -296,7 +296,7 @@ def choices(*counts):
         ([nested(DEPTH_MAX)], [nested(600)], "32 levels"),
         ([nested(DEPTH_MAX)], [nested(100_000)], "4,096 characters"),
         (
-            ['{"$or":[{"a":[1]},' * 15 + '{"a":[1]}' + "]}" * 15],
+            ['{"$or":[{"a":[1]},' * 16 + '{"a":[1]}' + "]}" * 16],
             ['{"$or":[{"a":[1]},' * 17 + '{"a":[1]}' + "]}" * 17],
             "32 levels",
         ),
