@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 from contextlib import asynccontextmanager
 from uuid import UUID
 
 import anyio
 import anyio.lowlevel
+import uvloop
 from aiohttp import web
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
@@ -26,6 +29,20 @@ SECONDS = 30.0
 
 SECONDS_IN_VAIN = 1.0
 """The same where it is known not to come."""
+
+
+def run(main):
+    """Runs it in a loop to which nothing else is told: no callback fails, and no error is lost."""
+    told = []
+
+    async def watched():
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+        await main()
+        gc.collect()
+        await anyio.lowlevel.checkpoint()
+
+    uvloop.run(watched())
+    assert told == []
 
 
 # -- a file

@@ -260,8 +260,10 @@ async def _cancelled(tasks: Iterable[asyncio.Task[Any] | None]) -> None:
 def _fail(accumulator: Any) -> None:
     """Tells all who wait for a letter that it is not sent any more, and all who come later."""
     accumulator._exception = KafkaError("the connection was given up")
-    queued = [batch for batches in accumulator._batches.values() for batch in batches]
-    for batch in [*queued, *accumulator._pending_batches]:
+    for queued in accumulator._batches.values():
+        # a batch that waits for another try is in the queue alone, and fails as if it were in both
+        accumulator._pending_batches.update(queued)
+    for batch in list(accumulator._pending_batches):
         batch.failure(accumulator._exception)
         for one in (batch.future, batch._drain_waiter):
             if one.done() and not one.cancelled():

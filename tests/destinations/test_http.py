@@ -33,7 +33,7 @@ def test_it_keeps_the_contract(check):
         async with delivery_subjects.http() as (subject, _):
             await check(subject)
 
-    uvloop.run(main())
+    delivery_subjects.run(main)
 
 
 @pytest.mark.slow
@@ -45,7 +45,7 @@ def test_it_keeps_the_contract_when_it_is_broken(check, fault):
             assert faults.keys() == set(FAULTS)
             await check(subject, faults[fault])
 
-    uvloop.run(main())
+    delivery_subjects.run(main)
 
 
 # -- what is sent
@@ -117,7 +117,7 @@ def test_a_connection_is_used_again():
             await destination.close()
             assert len({request.transport for request in address.requests}) == 1
 
-    uvloop.run(main())
+    delivery_subjects.run(main)
 
 
 # -- what is answered
@@ -201,7 +201,7 @@ def test_a_server_that_does_not_speak_http_is_told():
         server.close()
         await server.wait_closed()
 
-    uvloop.run(main())
+    delivery_subjects.run(main)
 
 
 def test_a_name_that_nobody_knows_is_unreachable_and_shows_no_password():
@@ -212,7 +212,7 @@ def test_a_name_that_nobody_knows_is_unreachable_and_shows_no_password():
         await destination.close()
         assert "geheim" not in str(caught.value) + destination.name
 
-    uvloop.run(main())
+    delivery_subjects.run(main)
 
 
 # -- asked for less
@@ -243,7 +243,7 @@ def test_nothing_is_sent_for_as_long_as_the_address_asks():
             assert len(address.kept) == 1
             await destination.close()
 
-    uvloop.run(main())
+    delivery_subjects.run(main)
 
 
 @pytest.mark.parametrize(
@@ -302,7 +302,7 @@ def test_a_server_is_believed_only_by_the_authorities_that_are_trusted(certifica
         await plain.close()
         await runner.cleanup()
 
-    uvloop.run(main())
+    delivery_subjects.run(main)
 
 
 def test_authorities_that_cannot_be_used_are_refused_by_name(tmp_path):
@@ -310,7 +310,7 @@ def test_authorities_that_cannot_be_used_are_refused_by_name(tmp_path):
         with pytest.raises(Refused, match=r"gone\.pem"):
             await Http(HttpOptions("https://x.test/", ca=tmp_path / "gone.pem")).open()
 
-    uvloop.run(main())
+    delivery_subjects.run(main)
 
 
 def test_secrets_do_not_show():

@@ -4,7 +4,6 @@ import asyncio
 import os
 
 import pytest
-import uvloop
 
 import delivery_subjects
 from delivery_subjects import SECONDS_IN_VAIN
@@ -57,7 +56,7 @@ def test_it_keeps_the_contract(check, guarded):
         async with delivery_subjects.topic(guarded) as (subject, _):
             await check(subject)
 
-    uvloop.run(main())
+    delivery_subjects.run(main)
 
 
 @pytest.mark.kafka
@@ -69,7 +68,7 @@ def test_it_keeps_the_contract_when_it_is_broken(check, fault, guarded):
             assert faults.keys() == set(FAULTS)
             await check(subject, faults[fault])
 
-    uvloop.run(main())
+    delivery_subjects.run(main)
 
 
 async def sent(options, *those):
@@ -102,7 +101,7 @@ def test_a_key_has_one_partition_and_what_goes_beside_a_letter_are_headers(guard
             )
         ]
 
-    uvloop.run(main())
+    delivery_subjects.run(main)
 
 
 @pytest.mark.kafka
@@ -120,7 +119,7 @@ def test_what_is_too_large_is_refused_by_the_limit_that_it_meets(guarded):
         await sent(theirs, letter(1, size_bytes=2000))  # once compressed it fits
         assert len(await delivery_subjects.everything(guarded.bootstrap, topic)) == 1
 
-    uvloop.run(main())
+    delivery_subjects.run(main)
 
 
 @pytest.mark.kafka
@@ -140,7 +139,7 @@ def test_who_is_not_let_in_is_told_why_and_no_secret(guarded):
         with pytest.raises(Unreachable, match="do tls and sasl fit this listener"):
             await sent(nobody, letter(1))
 
-    uvloop.run(main())
+    delivery_subjects.run(main)
 
 
 @pytest.mark.kafka
@@ -151,7 +150,7 @@ def test_a_topic_that_is_not_there_is_told(guarded):
         with pytest.raises(Gone, match=r"nowhere on .*: there is no such topic"):
             await sent(options, letter(1))
 
-    uvloop.run(main())
+    delivery_subjects.run(main)
 
 
 @pytest.mark.kafka
@@ -191,7 +190,7 @@ def test_one_lane_that_is_refused_does_not_lose_what_others_send(guarded):
         assert len(done) == 20
         assert refused == 5
 
-    uvloop.run(main())
+    delivery_subjects.run(main)
 
 
 def test_secrets_do_not_show():
