@@ -115,6 +115,7 @@ def duration(low: str, high: str, *, word: LiteralString = "") -> Form:
     def check(value: Any, _base: Path) -> float | None:
         if word and value == word:
             return None
+        _no_minus_one(value, word)
         seconds: float = _unit("SF1045", value, "duration", units.parse_duration)
         _within(seconds, least, most, value, (low, high))
         return seconds
@@ -166,6 +167,7 @@ def whole(low: int, high: int, *, word: LiteralString = "") -> Form:
     def check(value: Any, _base: Path) -> int | None:
         if word and value == word:
             return None
+        _no_minus_one(value, word)
         if isinstance(value, str) and _INTEGER.fullmatch(value):
             value = int(value)
         if isinstance(value, bool) or not isinstance(value, int):
@@ -448,6 +450,12 @@ def _unit(code: LiteralString, value: Any, kind: str, parse: Callable[[str], Any
         return parse(str(value))
     except units.UnitError as cause:
         fail(code, str(cause), cause.hint)
+
+
+def _no_minus_one(value: Any, word: str) -> None:
+    """Lambda's number for what has no limit."""
+    if word and value in (-1, "-1"):
+        fail("SF1042", "is not how no limit is written", f"write {word}")
 
 
 def _within(found: float, low: float, high: float, value: Any, said: tuple[str, str]) -> None:

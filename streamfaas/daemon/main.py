@@ -11,7 +11,7 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -182,7 +182,7 @@ class Daemon:
             left = await means.backlog.queues()
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(server.serve, name="api")
-                await letters.open()
+                await self._unless_stopped(letters.open)
                 mappings.start(tasks, left)
                 tasks.start_soon(self._become_ready, name="readiness")
                 await self._stop_asked.wait()
@@ -199,6 +199,18 @@ class Daemon:
         for line in summary_lines(self.view()):
             self._put(line)
         return 0
+
+    async def _unless_stopped(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Does something that may take long, and leaves it when told to stop."""
+        async with anyio.create_task_group() as tasks:
+
+            async def leave() -> None:
+                await self._stop_asked.wait()
+                tasks.cancel_scope.cancel()
+
+            tasks.start_soon(leave, name="leave")
+            await work()
+            tasks.cancel_scope.cancel()
 
     async def _become_ready(self) -> None:
         with anyio.move_on_after(CONNECT_SECONDS):

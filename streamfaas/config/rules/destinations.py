@@ -25,6 +25,12 @@ def _addresses(case: Case) -> Iterator[Problem]:
         if not isinstance(destination, HttpDestination):
             continue
         yield from readable(case, (*path, "ca"), destination.ca)
+        first: dict[str, str] = {}
+        for name in destination.headers:
+            known = first.setdefault(name.lower(), name)
+            if known != name:
+                message = f"{name} and {known} are the same header"
+                yield case.tell("SF1077", (*path, "headers", name), message, key=True)
         if destination.url.startswith("http://"):
             host = destination.url.removeprefix("http://").split("/")[0]
             if not is_loopback(host):
