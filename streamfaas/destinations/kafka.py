@@ -15,6 +15,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import (
     KafkaError,
     MessageSizeTooLargeError,
+    OutOfOrderSequenceNumber,
     RecordListTooLargeError,
     UnknownTopicOrPartitionError,
 )
@@ -26,6 +27,9 @@ from streamfaas.wire.kafka_options import SaslOptions, TlsOptions
 
 REQUEST_SECONDS_MAX = 10.0
 """How long one request waits before the producer looks for another way."""
+
+TRIES_MAX = 10
+"""How often letters are sent while those of others are refused; after that the lane waits."""
 
 BATCH_BYTES = 64 * 1024
 """Letters that go together, before they are compressed: well below what topics allow."""
@@ -110,14 +114,18 @@ class Kafka:
             raise self._told(error) from error
 
     async def _deliver(self, letters: Sequence[Letter]) -> None:
-        producer = await self._connected()
-        try:
-            await producer.deliver(self._options.topic, letters)
-        except BaseException:
-            # it would go on with these letters by itself, and with a number missing in between the
-            # broker would take no more from it
-            self._spoil(producer)
-            raise
+        for tries_left in reversed(range(TRIES_MAX)):
+            producer = await self._connected()
+            try:
+                await producer.deliver(self._options.topic, letters)
+            except BaseException as error:
+                # it would go on with these letters by itself, and with a number missing in between
+                # the broker would take no more from it
+                self._spoil(producer)
+                if not (tries_left and isinstance(error, _OF_OTHERS)):
+                    raise
+            else:
+                return
 
     def _told(self, error: KafkaError) -> WorldError:
         if isinstance(error, (MessageSizeTooLargeError, RecordListTooLargeError)):
@@ -153,8 +161,18 @@ class Kafka:
 
     async def _end_the_spoilt(self) -> None:
         while self._spoilt:
-            await self._spoilt[0].end()
-            del self._spoilt[0]
+            producer = self._spoilt[0]
+            await producer.end()
+            if producer in self._spoilt:  # else somebody else has ended it at the same time
+                self._spoilt.remove(producer)
+
+
+class _GivenUpError(KafkaError):  # type: ignore[misc] # all that are told so expect one of these
+    """The producer is thrown away."""
+
+
+_OF_OTHERS = (_GivenUpError, OutOfOrderSequenceNumber)
+"""What comes of a letter of somebody else that was refused."""
 
 
 class _Producer:
@@ -259,7 +277,7 @@ async def _cancelled(tasks: Iterable[asyncio.Task[Any] | None]) -> None:
 
 def _fail(accumulator: Any) -> None:
     """Tells all who wait for a letter that it is not sent any more, and all who come later."""
-    accumulator._exception = KafkaError("the connection was given up")
+    accumulator._exception = _GivenUpError("the connection was given up")
     for queued in accumulator._batches.values():
         # a batch that waits for another try is in the queue alone, and fails as if it were in both
         accumulator._pending_batches.update(queued)
