@@ -166,6 +166,7 @@ class Daemon:
         try:
             store = await Store.open(plan.store_path, emit=self.emit)
             self.outbox = Outbox(store, emit=self.emit)
+            await self.outbox.open({each.name: f for f, each in plan.asynchronous.items()})
             server.open()
             await pool.open()
             surroundings = Surroundings(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from streamfaas.store import intents
 from streamfaas.store.database import Store
@@ -53,6 +53,19 @@ class Outbox:
         self._wall_clock = wall_clock
         self._grown_bytes = TRIM_BYTES  # what is there may be old
         self._trimmed_at = 0.0
+
+    async def open(self, backlogs: Mapping[str, str]) -> None:
+        """Before anything runs: settles what a crash has kept from being settled, of the queues
+        that are in this store (directories, and the backlogs of functions, by their mappings), and
+        trims the catalogue."""
+
+        def job(connection: sqlite3.Connection) -> None:
+            rows = intents.find(connection, "lane = '' AND state = 'delivered'")
+            over = [row for row in rows if not _may_come(connection, row, backlogs)]
+            _settle(connection, over)
+
+        await self._store.write(job)
+        await self.trim()
 
     # -- letters
 
@@ -215,6 +228,30 @@ def _make_place(connection: sqlite3.Connection, row: Row, intent: Intent) -> Non
         intents.remove(connection, [row])
     else:
         intents.change(connection, row._replace(id=f"{row.id}-{row.number}"))
+
+
+def _may_come(connection: sqlite3.Connection, row: Row, backlogs: Mapping[str, str]) -> bool:
+    """Whether a queue still has the records; yes, of a queue that is not in this store."""
+    place, query = row.mapping, _EVENTS
+    if row.mapping in backlogs:
+        place, query = backlogs[row.mapping], _INVOCATIONS
+    elif connection.execute(_BUCKET, (row.mapping,)).fetchone() is None:
+        return True
+    return any(
+        connection.execute(query, (place, first, last)).fetchone()
+        for first, last in row.intent().ranges
+    )
+
+
+_BUCKET = "SELECT 1 FROM buckets WHERE mapping = ?"
+_EVENTS = (
+    "SELECT 1 FROM buckets JOIN object_events ON bucket = id "
+    "WHERE mapping = ? AND object_events.sequencer BETWEEN ? AND ? LIMIT 1"
+)
+_INVOCATIONS = (
+    "SELECT 1 FROM backlogs JOIN invocations ON backlog = id "
+    "WHERE function = ? AND number BETWEEN ? AND ? LIMIT 1"
+)
 
 
 def _settle(connection: sqlite3.Connection, rows: list[Row]) -> int:

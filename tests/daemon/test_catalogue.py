@@ -233,8 +233,8 @@ def test_what_a_running_daemon_put_aside_is_listed_shown_and_purged_by_the_comma
         ]
         assert whole["letters"][0]["document"] in documents
         assert dlq("purge", entries[0]["id"], "--force") == {"purged": 1}
-        assert "catalogue purged" in daemon.text
         assert daemon.stop() == 0
+        assert "catalogue purged" in daemon.text
     with DaemonProcess(config) as daemon:
         daemon.wait_ready()
         kept = {entry["id"] for entry in dlq("list")["entries"]}

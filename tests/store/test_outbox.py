@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +19,9 @@ import store_rows
 from store_rows import intent
 from streamfaas.flow.letters import Attribute, Letter
 from streamfaas.store import Store, outbox
+from streamfaas.store.backlog import Backlog
 from streamfaas.store.intents import Intent
+from streamfaas.store.objects import Objects
 from streamfaas.store.outbox import Outbox
 
 documents = st.binary().map(lambda text: text.replace(b"\n", b""))
@@ -288,6 +291,49 @@ def test_a_checkpoint_settles_only_what_lies_wholly_before_it(path):
     asyncio.run(main())
 
 
+def test_what_queues_finished_before_a_crash_is_settled_when_the_daemon_starts(path):
+    async def main():
+        store = await Store.open(path)
+        box, backlog = Outbox(store, emit=silent), Backlog(store)
+        objects = Objects(store, "shop/files")
+        await objects.open(0)
+        await objects.record([store_rows.change(0), store_rows.change(1), store_rows.change(2)])
+        numbers = [await backlog.accept("mail", b"{}", f"r-{n}") for n in range(3)]
+        for mapping in ("shop/files", "mail/asynchronous", "shop/elsewhere"):
+            for kind in ("failure", "success"):
+                for number in numbers:
+                    one = replace(
+                        intent(number),
+                        id=f"{mapping} {kind} {number}",
+                        mapping=mapping,
+                        lane="",
+                        kind=kind,
+                        made_ms=int(time.time() * 1000),
+                    )
+                    await box.intend(one)
+                    if number != 3:
+                        await box.delivered(one.id)
+        await objects.settle([1], [])  # and what is sent for number 2 is not finished with
+        await backlog.finish("mail", 1)
+        await box.open({"mail/asynchronous": "mail"})
+        found = {}
+        for mapping in ("shop/files", "mail/asynchronous", "shop/elsewhere"):
+            found[mapping] = [
+                getattr(await box.show(f"{mapping} {kind} {number}"), "state", None)
+                for number in numbers
+                for kind in ("failure", "success")
+            ]
+        await store.close()
+        return found
+
+    kept = ["delivered", "delivered", "intended", "intended"]
+    assert asyncio.run(main()) == {
+        "shop/files": ["settled", None, *kept],
+        "mail/asynchronous": ["settled", None, *kept],
+        "shop/elsewhere": ["delivered", "delivered", *kept],
+    }
+
+
 def test_the_catalogue_keeps_its_bounds_and_tells_what_it_drops(path, monkeypatch):
     size = intent(10).size_bytes
     monkeypatch.setattr(outbox, "SETTLED_BYTES_MAX", 3 * size)
@@ -339,6 +385,8 @@ def test_a_send_that_was_cut_off_by_a_kill_is_resumed(path):
 import asyncio, pathlib
 from store_rows import intent
 from streamfaas.store import Store
+from streamfaas.store.backlog import Backlog
+from streamfaas.store.objects import Objects
 from streamfaas.store.outbox import Outbox
 async def one(box, first):
     for number in range(first, 1000000, 20):

@@ -289,7 +289,7 @@ def test_a_value_that_changed_behind_our_back_breaks_its_seal(whole, table):
 
 COLUMNS = {
     "intents": ("number", "id", "ranges", "last", "kind", "replays", "size"),
-    "letters": ("intent", "place", "id", "document"),
+    "letters": ("intent", "place", "id", "key", "document", "attributes"),
     "invocations": ("number", "request_id", "due_ms", "failures", "event", "client_context"),
 }
 
@@ -300,7 +300,9 @@ def test_every_column_is_sealed(whole, table):
     for column in COLUMNS[table]:
         with laid(whole) as path:
             with contextlib.closing(sqlite3.connect(path)) as connection:
-                query = f"UPDATE {table} SET {column} = {column} || '77' WHERE rowid = 3"
+                query = (
+                    f"UPDATE {table} SET {column} = coalesce({column}, '') || '77' WHERE rowid = 3"
+                )
                 connection.execute(query)
                 connection.commit()
             assert f"a row of {table} is damaged" in look(path)[1], column
