@@ -85,11 +85,14 @@ class Aside:
         if not self._delivered:
             return
         assert self._outbox is not None
-        if self._ordered:
-            await self._forget()
-        elif mine := [each for each in self._delivered if _about(each, batch)]:
-            await self._outbox.settled_ids([each.id for each in mine])
-            self._delivered = [each for each in self._delivered if each not in mine]
+        try:
+            if self._ordered:
+                await self._forget()
+            elif mine := [each for each in self._delivered if _about(each, batch)]:
+                await self._outbox.settled_ids([each.id for each in mine])
+                self._delivered = [each for each in self._delivered if each not in mine]
+        except StoreError as error:
+            raise Unreachable(str(error)) from error
 
     # -- what becomes a letter
 
@@ -248,9 +251,8 @@ class Aside:
         outbox = self._outbox
         if not await self._until(lambda: to.send(letters), strand, to.name):
             return False
-        # that it was sent is remembered even if the lane was closed in the meantime
         return outbox is None or await self._until(
-            lambda: outbox.delivered(intent.id), strand, _STORE, tries_min=1
+            lambda: outbox.delivered(intent.id), strand, _STORE
         )
 
     async def _until(
@@ -258,12 +260,11 @@ class Aside:
         step: Callable[[], Awaitable[None]],
         strand: Strand,
         name: str,
-        *,
-        tries_min: int = 0,
     ) -> bool:
-        """Until a step succeeds. False: the lane was closed first."""
+        """Until a step succeeds. False: the lane was closed first. A lane that is closing tries
+        once: what the function is done with within the grace would run again elsewhere."""
         around, failures = self._lane.around, 0
-        while not self._lane.closing or failures < tries_min:
+        while not (self._lane.closing and failures):
             try:
                 await step()
             except (WorldError, StoreError) as error:

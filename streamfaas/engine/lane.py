@@ -263,9 +263,12 @@ class LaneRunner:
             return
         self.on_room(self.lane)
         damage = self._damage
-        if damage.tail is None or damage.handed_on:
+        if damage.tail is None or not all(strand.idle for strand in self.strands):
             return
-        if all(strand.idle for strand in self.strands):
+        if damage.handed_on:  # nothing in it was to be run: it is finished with
+            damage.tail, damage.handed_on = None, False
+            self.on_room(self.lane)
+        else:
             damage.handed_on = True
             self.strands[0].offer(damage.tail)
 

@@ -174,7 +174,8 @@ def _reported(told: Partial, policy: RetryPolicy, moment: Moment) -> Verdict:
     """The function says where it failed. On a stream that is where it stopped, and whoever gets
     further than before has not failed there before; a list is of records that failed each time."""
     done, rest, style, failure = told.done, told.rest, told.style, told.failure
-    onwards = style is Style.LOWEST and done is not None
+    # what held no record was no step forward
+    onwards = style is Style.LOWEST and done is not None and done.count > 0
     failures = 1 if onwards else rest.attempt + 1
     verdict: Verdict
     if not _exhausted(failures, policy):

@@ -10,10 +10,13 @@ from hypothesis import strategies as st
 
 from lane_scene import BAD, Kept, MemoryOutbox, scene
 from listed import LANE, Listed
+from listed import records as made
 from streamfaas.engine import lane as lane_room
+from streamfaas.flow.errors import StoreError, Unreachable
 from streamfaas.flow.ledger import Checkpoint, Receipts
 from streamfaas.flow.outcome import Failure, Fault, Success
 from streamfaas.flow.partial import Style
+from streamfaas.flow.record import run_of, run_of_records
 from streamfaas.flow.verdict import Condition
 from streamfaas.store.intents import INTENDED
 from streamfaas.telemetry import signals
@@ -86,6 +89,17 @@ def test_a_report_of_a_stream_goes_on_from_the_lowest_and_the_rest_is_put_aside(
     assert [values for _, values, _ in done.calls] == [list(range(10)), *[[6, 7, 8, 9]] * 3]
     assert done.source.settled[0] == Checkpoint(LANE, 5)
     assert balanced(done)
+
+
+def test_records_that_nobody_wants_are_no_step_forward_of_a_report():
+    """Found by the simulation: one attempt too many."""
+    policy = {"partial": True, "filter": Odd()}
+
+    done = scene(offering(4), reported(1), retries=1, policy=policy)
+
+    assert [values for _, values, _ in done.calls] == [[1, 3], [1, 3]]
+    (document,) = done.kept.documents
+    assert document["requestContext"]["approximateInvokeCount"] == 2
 
 
 def test_only_listed_records_run_again_and_the_next_batch_waits_for_them():
@@ -230,6 +244,31 @@ def test_damage_that_is_found_on_looking_is_read_again_and_what_lies_before_it_r
     assert balanced(done)
 
 
+def test_damage_where_no_record_lies_does_not_stop_the_lane():
+    """Found by the simulation: the lane never read again."""
+
+    async def body(s):
+        def records(batch):
+            if batch.last >= 7:
+                raise lane_room.CorruptBatch(7, "bad checksum")
+            return Listed.records(s.source, batch)
+
+        s.source.records = records
+        held = run_of_records(made(5, start=0))
+        s.lane.offer(run_of(LANE, 0, 9, held.payload))
+        await s.run_out()
+        await anyio.sleep(1)
+        s.source.records = lambda batch: Listed.records(s.source, batch)
+        assert not s.lane.full
+        s.offer(5, start=10)
+        await s.run_out()
+
+    done = scene(body, lambda v, a: FINE, policy={"filter": Odd()})
+
+    assert [values for _, values, _ in done.calls] == [[1, 3], [11, 13]]
+    assert done.checkpoint == 14
+
+
 # -- strands
 
 
@@ -351,6 +390,42 @@ def test_an_answer_reaches_the_success_destination_before_the_checkpoint_moves()
     assert document["requestPayload"] == list(range(10))
     assert len(done.calls) == 1
     assert done.checkpoint == 9
+
+
+@pytest.mark.parametrize("outcome", [FINE, BAD], ids=["answer", "failure"])
+def test_what_ends_while_the_lane_closes_is_still_told(outcome):
+    """Found by the simulation: a function's work was thrown away at every clean stop."""
+    outbox, answers = MemoryOutbox(), Kept()
+
+    async def answer(values, attempt):
+        await anyio.sleep(5)
+        return outcome
+
+    async def body(s):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(s.lane.run)
+            s.offer(3)
+            await anyio.sleep(1)
+            s.lane.close()
+
+    policy = {"on_success": answers}
+    done = scene(body, answer, retries=0, outbox=outbox, policy=policy)
+
+    assert len(answers.documents + done.kept.documents) == 1
+    assert done.checkpoint == 2
+
+
+def test_a_disk_that_is_full_when_a_letter_is_ticked_off_is_no_fault_of_ours():
+    """Found by the simulation: it ended the daemon."""
+
+    class Full(MemoryOutbox):
+        async def settled(self, mapping, lane, upto_position):
+            raise StoreError("the disk is full")
+
+    with pytest.raises(ExceptionGroup) as caught:
+        scene(offering(3), lambda v, a: BAD, retries=0, outbox=Full())
+
+    assert caught.group_contains(Unreachable, match="the disk is full")
 
 
 def test_a_letter_is_written_down_before_it_is_sent_and_ticked_off_after():
