@@ -24,10 +24,12 @@ WHAT_MUST_HOLD = {
     "I-07": "a record has one ending",
     "I-08": "a commit never passes a batch that its destination does not have yet",
     "I-09": "a failure document tells exactly which records it is about",
-    "I-12": "no more attempts than were asked for",
+    "I-10": "bisect finds the record that fails, alone, and in few steps",
+    "I-12": "no more attempts than were asked for, and none at what is too old",
     "I-13": "a record too large for any event is set aside alone, and only such a one",
     "I-20": "within a partition, in order and one after the other",
     "I-21": "of one key, in order and one after the other",
+    "I-60": "what a daemon says of itself is so",
     "I-30": "in the end nothing is left over",
 }
 
@@ -47,6 +49,11 @@ class Wanted:
     filtered: frozenset[str] = frozenset()
     attempts_max: int | None = None
     order: str = "lane"
+    age_max: float | None = None
+    answered: bool = False
+    kept: bool = False
+    bisected: bool = False
+    poison: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +84,8 @@ def check(ledgers: Ledgers, wanted: Wanted) -> Report:
     """Every violation of every invariant, and what there was of each thing."""
     lanes = _lanes(ledgers, wanted)
     crashes = _Crashes(ledgers.harmed)
-    replays = _replays(lanes.values(), crashes)
+    handovers = _Handovers(ledgers)
+    replays = _replays(lanes.values(), crashes, handovers)
     violations = (
         *_soundness(ledgers),
         *_effect(ledgers, wanted),
@@ -86,12 +94,16 @@ def check(ledgers: Ledgers, wanted: Wanted) -> Report:
         *_early_commits(ledgers, lanes),
         *_commits_back(ledgers),
         *_replayed(replays, wanted),
-        *_endings(lanes.values(), crashes),
-        *_documents(ledgers.set_aside, lanes),
+        *_endings(lanes.values(), crashes, handovers),
+        *_run_after_all(lanes.values(), wanted),
+        *_documents((*ledgers.set_aside, *ledgers.answered), lanes),
+        *_bisected(lanes.values(), wanted),
         *_attempts(ledgers, lanes, wanted),
+        *_too_old(ledgers, lanes, wanted),
         *_too_large(lanes.values()),
         *_order(lanes.values(), crashes, wanted.order),
         *_left_over(ledgers, lanes.values()),
+        *_counted(ledgers, lanes.values(), wanted),
     )
     return Report(violations, _counts(ledgers, lanes.values(), replays))
 
@@ -99,23 +111,33 @@ def check(ledgers: Ledgers, wanted: Wanted) -> Report:
 class _Lane:
     """One partition: its records by offset, and what became of each. Lists run in parallel."""
 
-    def __init__(self, place: Place, rows: list[Produced], filtered: frozenset[str]) -> None:
+    def __init__(self, place: Place, rows: list[Produced], wanted: Wanted) -> None:
         rows = sorted(rows, key=lambda row: row.offset)
         self.name = f"{place[0]}-{place[1]}"
         self.offsets = [row.offset for row in rows]
         self.prints = [bytes.fromhex(row.fingerprint) for row in rows]
         self.keys = [row.key for row in rows]
         self.large = [row.large for row in rows]
-        self.filtered = [row.id in filtered for row in rows]
+        self.filtered = [row.id in wanted.filtered for row in rows]
+        self.ids = [row.id for row in rows]
+        self.times = [row.at for row in rows]
         self.executed: list[Executed] = []
         self.succeeded = [inf] * len(rows)  # when it first did
         self.successes: list[list[Executed]] = [[] for _ in rows]
         self.documents: list[list[SetAside]] = [[] for _ in rows]
+        self.answered: list[list[SetAside]] | None = [[] for _ in rows] if wanted.answered else None
         self.tried = [-inf] * len(rows)  # when the last attempt without success was over
 
     def between(self, first: int, last: int) -> range:
         """The indexes of the records at these offsets, both included."""
         return range(bisect_left(self.offsets, first), bisect_right(self.offsets, last))
+
+    def about(self, document: SetAside) -> Iterator[int]:
+        """The records that a document tells of: those in it, or all in its range."""
+        if document.fingerprints is None:
+            yield from self.between(document.first, document.last)
+        for offset, _ in document.fingerprints or ():
+            yield from self.between(offset, offset)
 
     def of(self, execution: Executed) -> Iterator[int]:
         for first, last in execution.stretches:
@@ -125,9 +147,16 @@ class _Lane:
         """From when on a commit may pass the record."""
         if self.filtered[index]:
             return -inf
-        if documents := self.documents[index]:
-            return min(self.succeeded[index], *(document.at for document in documents))
-        return self.succeeded[index]
+        given_up = min((document.at for document in self.documents[index]), default=inf)
+        told = self.succeeded[index]
+        if self.answered is not None:
+            told = max(told, min((each.at for each in self.answered[index]), default=inf))
+        return min(told, given_up)
+
+    def done_by(self, index: int, owner: str, at: float) -> bool:
+        """Whether that owner (one whom nobody knows: none) had done with the record by then."""
+        mine = [e.end for e in self.successes[index] if owner and e.owner == owner]
+        return self.filtered[index] or any(end is not None and end <= at for end in mine)
 
     def left(self, index: int) -> float:
         """From when on a later record may begin. A document is seen a little after it was written;
@@ -141,11 +170,16 @@ def _lanes(ledgers: Ledgers, wanted: Wanted) -> dict[Place, _Lane]:
     rows: dict[Place, list[Produced]] = defaultdict(list)
     for row in ledgers.produced:
         rows[row.topic, row.partition].append(row)
-    lanes = {place: _Lane(place, found, wanted.filtered) for place, found in rows.items()}
+    lanes = {place: _Lane(place, found, wanted) for place, found in rows.items()}
     for document in ledgers.set_aside:
         if lane := lanes.get(document.place):
-            for index in lane.between(document.first, document.last):
+            for index in lane.about(document):
                 lane.documents[index].append(document)
+    for document in ledgers.answered:
+        lane = lanes.get(document.place)
+        if lane is not None and lane.answered is not None:
+            for index in lane.about(document):
+                lane.answered[index].append(document)
     for execution in ledgers.executed:
         if lane := lanes.get(execution.place):
             _enter(lane, execution)
@@ -156,7 +190,7 @@ def _enter(lane: _Lane, execution: Executed) -> None:
     lane.executed.append(execution)
     over = execution.start if execution.end is None else execution.end
     for index in lane.of(execution):
-        if execution.succeeded:
+        if execution.did(lane.offsets[index]):
             lane.successes[index].append(execution)
             lane.succeeded[index] = min(lane.succeeded[index], over)
         elif all(execution.start <= document.at for document in lane.documents[index]):
@@ -259,7 +293,9 @@ def _invention(ledgers: Ledgers, lanes: Mapping[Place, _Lane]) -> Iterator[Viola
             yield Violation("I-02", f"not what was produced: {e}")
         elif _digest(lane.prints[i] for i in indexes) != e.digest:
             yield Violation("I-02", f"other bytes than were produced: {e}")
-    for d in ledgers.set_aside:
+        elif any(lane.filtered[index] for index in indexes):
+            yield Violation("I-02", f"nobody wanted all of it: {e}")
+    for d in (*ledgers.set_aside, *ledgers.answered):
         lane = lanes.get(d.place)
         for offset, fingerprint in d.fingerprints or ():
             at = lane.between(offset, offset) if lane else range(0)
@@ -327,15 +363,40 @@ class _Replay:
     crash: Harmed | None
 
 
-def _replays(lanes: Iterable[_Lane], crashes: _Crashes) -> list[_Replay]:
+class _Handovers:
+    """When each lane was given to somebody anew, and where that one began."""
+
+    def __init__(self, ledgers: Ledgers) -> None:
+        self._commits: dict[str, list[tuple[float, int]]] = defaultdict(list)
+        self._times: dict[str, list[float]] = defaultdict(list)
+        for c in sorted(ledgers.committed, key=lambda c: c.at):
+            self._commits[f"{c.topic}-{c.partition}"].append((c.at, c.offset))
+        for row in ledgers.harmed:
+            if row.kind == "handover":
+                self._times[row.component].append(row.start)
+
+    def overtook(self, lane: _Lane, index: int, since: float, until: float, owner: str) -> bool:
+        """Whether the lane changed hands while a lower record, that its owner had not done, held
+        the checkpoint back: a log cannot remember that a later one was done before it."""
+        for at in self._times.get(lane.name, ()):
+            if since < at <= until:
+                commits = self._commits[lane.name]
+                place = bisect_right(commits, (at, inf)) - 1
+                first = bisect_left(lane.offsets, commits[place][1] if place >= 0 else 0)
+                if any(not lane.done_by(lower, owner, at) for lower in range(first, index)):
+                    return True
+        return False
+
+
+def _replays(lanes: Iterable[_Lane], crashes: _Crashes, handovers: _Handovers) -> list[_Replay]:
     return [
-        _Replay(
-            f"{lane.name} {lane.offsets[index]}", crashes.between(one.start, two.start, one, two)
-        )
+        _Replay(f"{lane.name} {lane.offsets[index]}", crash)
         for lane in lanes
         for index, successes in enumerate(lane.successes)
         if len(successes) > 1
         for one, two in pairwise(sorted(successes, key=lambda e: e.start))
+        if (crash := crashes.between(one.start, two.start, one, two)) is not None
+        or not handovers.overtook(lane, index, one.start, two.start, one.owner)
     ]
 
 
@@ -355,27 +416,75 @@ def _replayed(replays: Iterable[_Replay], wanted: Wanted) -> Iterator[Violation]
             yield Violation("I-05", f"{len(records)} ran again, of at most {bound}, by {crash}")
 
 
-def _endings(lanes: Iterable[_Lane], crashes: _Crashes) -> Iterator[Violation]:
+def _endings(
+    lanes: Iterable[_Lane], crashes: _Crashes, handovers: _Handovers
+) -> Iterator[Violation]:
     for lane in lanes:
         for index, documents in enumerate(lane.documents):
-            if not documents:
-                continue
-            ends: list[tuple[float, Executed | None]] = [(d.at, None) for d in documents]
-            ends += [(e.start, e) for e in lane.successes[index]]
-            for (one, first), (two, second) in pairwise(sorted(ends, key=lambda end: end[0])):
-                if crashes.between(one, two, first, second) is None:
+            answers = lane.answered[index] if lane.answered is not None else []
+            failed: list[tuple[float, Executed | None]] = [(d.at, None) for d in documents]
+            told: list[tuple[float, Executed | None]] = [(d.at, None) for d in answers]
+            ran: list[tuple[float, Executed | None]] = [(e.start, e) for e in lane.successes[index]]
+            twice = failed + ran if failed else []
+            for ends in (twice, failed + told):
+                for (one, first), (two, second) in pairwise(sorted(ends, key=lambda end: end[0])):
+                    owner = "" if first is None else first.owner
+                    if crashes.between(one, two, first, second) is None and not handovers.overtook(
+                        lane, index, one, two, owner
+                    ):
+                        where = f"{lane.name} {lane.offsets[index]}"
+                        yield Violation("I-07", f"{where} ended at {one:.6f}, again at {two:.6f}")
+
+
+def _run_after_all(lanes: Iterable[_Lane], wanted: Wanted) -> Iterator[Violation]:
+    """What was set aside is known to be, though nobody may have heard that it arrived."""
+    for lane in lanes if wanted.kept else ():
+        for e in lane.executed:
+            for index in lane.of(e):
+                if any(d.at < e.start for d in lane.documents[index]):
                     where = f"{lane.name} {lane.offsets[index]}"
-                    yield Violation("I-07", f"{where} ended at {one:.6f} and again at {two:.6f}")
+                    yield Violation("I-07", f"{where} ran after it had been set aside: {e}")
 
 
 def _documents(set_aside: Iterable[SetAside], lanes: Mapping[Place, _Lane]) -> Iterator[Violation]:
     for d in set_aside:
         lane = lanes.get(d.place)
-        offsets = [lane.offsets[i] for i in lane.between(d.first, d.last)] if lane else []
+        offsets = [lane.offsets[i] for i in lane.about(d)] if lane else []
         told = offsets[:1] + offsets[-1:] == [d.first, d.last] and len(offsets) == d.size
-        carried = d.fingerprints is None or [o for o, _ in d.fingerprints] == offsets
-        if not (told and carried):
+        if not told or (d.fingerprints is not None and len(d.fingerprints) != d.size):
             yield Violation("I-09", f"the document {d.id}: {d.place} {d.first}..{d.last}, {d.size}")
+
+
+def _bisected(lanes: Iterable[_Lane], wanted: Wanted) -> Iterator[Violation]:
+    for lane in lanes:
+        for index, documents in enumerate(lane.documents):
+            for d in documents:
+                if d.condition != EXHAUSTED or not wanted.bisected:
+                    continue
+                if d.size > 1:
+                    yield Violation("I-10", f"{d.size} records are given up together: {d}")
+                elif wanted.poison is not None and lane.ids[index] not in wanted.poison:
+                    yield Violation("I-10", f"given up, and it cannot fail: {d}")
+        if wanted.poison is not None and wanted.bisected and wanted.attempts_max is not None:
+            yield from _steps(lane, wanted.poison, wanted.attempts_max)
+
+
+def _steps(lane: _Lane, poison: frozenset[str], attempts_max: int) -> Iterator[Violation]:
+    """One record that fails, in a batch of n, is found in as many steps as halving takes."""
+    whole: list[tuple[int, int, int]] = []  # first and last index, and executions
+    for e in sorted(lane.executed, key=lambda e: e.start):
+        indexes = sorted(lane.of(e))
+        if whole and indexes and indexes[-1] <= whole[-1][1]:
+            first, last, count = whole.pop()
+            whole.append((first, last, count + 1))
+        elif indexes:
+            whole.append((indexes[0], indexes[-1], 1))
+    for first, last, count in whole:
+        size = last - first + 1
+        bad = sum(lane.ids[index] in poison for index in range(first, last + 1))
+        if bad == 1 and count > 2 * (size - 1).bit_length() + 1 + attempts_max:
+            where = f"{lane.name} {lane.offsets[first]}..{lane.offsets[last]}"
+            yield Violation("I-10", f"{count} executions for one of {size}: {where}")
 
 
 def _attempts(
@@ -391,18 +500,43 @@ def _attempts(
     for d in ledgers.set_aside:
         if d.condition == EXHAUSTED and begun[d.place, d.first] < d.invokes:
             yield Violation("I-09", f"{d.invokes} invocations, of {begun[d.place, d.first]}: {d}")
-        if d.condition == EXHAUSTED and most is not None and d.invokes != most:
+        splits = (BATCH_MAX if wanted.bisected else 1) - 1
+        told = most is None or most <= d.invokes <= most + splits.bit_length()
+        if d.condition == EXHAUSTED and not told:
             yield Violation("I-12", f"given up after {d.invokes} attempts, of {most}: {d}")
+    if most is None:
+        return
+    if wanted.bisected:  # the whole of it, and then halves that begin at the same record
+        most += 1 + (BATCH_MAX - 1).bit_length()
     failed = Counter(
-        (e.owner, e.place, e.stretches[0][0]) for e in ledgers.executed if e.outcome in FAILURES
+        (e.owner, e.place, e.stretches[0][0]) for e in ledgers.executed if _counts_as_failed(e)
     )
     for (owner, place, first), times in failed.items():
-        if most is not None and owner and times > most:
+        if owner and times > most:
             yield Violation("I-12", f"{place} {first} failed {times} times, of {most}, by {owner}")
 
 
+def _counts_as_failed(e: Executed) -> bool:
+    partly = e.outcome == "partial" and e.stretches[0][0] in e.failed
+    return e.outcome in FAILURES or partly
+
+
+def _too_old(ledgers: Ledgers, lanes: Mapping[Place, _Lane], wanted: Wanted) -> Iterator[Violation]:
+    age_max = wanted.age_max
+    for e in ledgers.executed if age_max is not None else ():
+        if lane := lanes.get(e.place):
+            for index in lane.of(e):
+                if e.wall - lane.times[index] > age_max + 0.001:
+                    yield Violation("I-12", f"too old by then: {lane.offsets[index]} of {e}")
+    for d in ledgers.set_aside:
+        if d.condition == TOO_OLD and age_max is None:
+            yield Violation("I-12", f"nothing is too old: {d}")
+
+
 EXHAUSTED, TOO_LARGE = "RetryAttemptsExhausted", "MaximumPayloadSizeExceeded"
-FAILURES = frozenset({"failure", "crash", "timeout", "init"})
+TOO_OLD = "RecordAgeExceeded"
+BATCH_MAX = 10_000
+FAILURES = frozenset({"failure", "crash", "timeout", "init", "garbage"})
 """Outcomes that use up an attempt."""
 
 
@@ -411,7 +545,10 @@ def _too_large(lanes: Iterable[_Lane]) -> Iterator[Violation]:
         for index, documents in enumerate(lane.documents):
             for d in documents:
                 large = lane.large[index]
-                if (d.condition == TOO_LARGE) != large or (large and d.size > 1):
+                said = d.condition == TOO_LARGE
+                if (said and (not large or d.size > 1)) or (
+                    large and not said and d.size == 1 and d.condition != TOO_OLD
+                ):
                     yield Violation("I-13", f"{lane.name} {lane.offsets[index]}: {d}")
 
 
@@ -481,6 +618,28 @@ def _left_over(ledgers: Ledgers, lanes: Iterable[_Lane]) -> Iterator[Violation]:
         end = lane.offsets[-1] + 1
         if last.get(lane.name, -1) < end:
             yield Violation("I-30", f"{lane.name} is committed at {last.get(lane.name)} of {end}")
+
+
+def _counted(ledgers: Ledgers, lanes: Iterable[_Lane], wanted: Wanted) -> Iterator[Violation]:
+    unheard = {h.execution for h in ledgers.harmed if h.execution}
+    done = Counter[str]()
+    for lane in lanes:
+        for e in lane.executed:
+            if e.execution not in unheard:
+                done[e.worker] += sum(e.did(lane.offsets[index]) for index in lane.of(e))
+    for s in ledgers.scraped:
+        gone = s.records + s.filtered + s.set_aside + s.given_back
+        sound = 0 <= s.held <= s.received - gone and s.expired <= s.set_aside
+        if not (s.handed <= s.received <= s.handed + s.again and sound):
+            yield Violation("I-60", f"it does not add up: {s}")
+        elif s.final and gone != s.received:
+            yield Violation("I-60", f"{s.received - gone} have come to no end: {s}")
+        elif s.final and not wanted.answered and s.records != done[s.owner]:
+            yield Violation("I-60", f"{done[s.owner]} records were done: {s}")
+    aside = sum(bool(documents) for lane in lanes for documents in lane.documents)
+    told = sum(s.set_aside for s in ledgers.scraped if s.final)
+    if ledgers.scraped and not any(h.kind in CRASHES for h in ledgers.harmed) and told < aside:
+        yield Violation("I-60", f"{aside} records are set aside, and it is said of {told}")
 
 
 def _counts(ledgers: Ledgers, lanes: Iterable[_Lane], replays: Iterable[_Replay]) -> dict[str, int]:

@@ -37,7 +37,8 @@ class Produced(NamedTuple):
 class Executed:
     """X: one run of the function over the records of one invocation, in the order given. `end`
     and `outcome` are None where the process was ended before the function was. `owner` is whoever
-    asked for it, in one life of the lane; `wall` is what the wall clock showed at its start."""
+    asked for it, in one life of the lane; `wall` is what the wall clock showed at its start.
+    `failed` are the offsets that a function with a `partial` outcome has not done."""
 
     execution: str
     invocation: str
@@ -51,6 +52,7 @@ class Executed:
     outcome: str | None = None
     owner: str = ""
     wall: float = 0.0
+    failed: tuple[int, ...] = ()
 
     @property
     def place(self) -> Place:
@@ -59,6 +61,10 @@ class Executed:
     @property
     def succeeded(self) -> bool:
         return self.outcome == "success"
+
+    def did(self, offset: int) -> bool:
+        """Whether the function was done with a record of it."""
+        return self.succeeded or (self.outcome == "partial" and offset not in self.failed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +119,26 @@ class SetAside:
 
 
 @dataclass(frozen=True, slots=True)
+class Scraped:
+    """S: what a daemon said of itself at `at`, since it began. `handed` is how much its source had
+    handed to it by then, `again` how much of it once more, since it was damaged; `held` waits or is
+    in flight; `final`: it has stopped."""
+
+    at: float
+    owner: str
+    handed: int
+    again: int
+    received: int
+    records: int
+    filtered: int
+    set_aside: int
+    expired: int
+    given_back: int
+    held: int
+    final: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Harmed:
     """K: something done to a component. `end` is when it had taken effect, None: it never did.
     `execution` is the one that it hit, where that is known."""
@@ -131,7 +157,8 @@ answer did not come through. A clean stop (`daemon-stop`) is none."""
 
 @dataclass(frozen=True, slots=True)
 class Ledgers:
-    """All of them, of one run. A queue has acknowledgements in the place of commits."""
+    """All of them, of one run. A queue has acknowledgements in the place of commits; `answered` is
+    what a success destination has."""
 
     produced: tuple[Produced, ...]
     executed: tuple[Executed, ...]
@@ -139,6 +166,8 @@ class Ledgers:
     set_aside: tuple[SetAside, ...] = ()
     harmed: tuple[Harmed, ...] = ()
     acknowledged: tuple[Acknowledged, ...] = ()
+    answered: tuple[SetAside, ...] = ()
+    scraped: tuple[Scraped, ...] = ()
 
 
 class Writer:
@@ -192,11 +221,16 @@ def read_executed(path: Path) -> tuple[Executed, ...]:
 
 
 def set_aside(at: float, document: dict[str, Any]) -> SetAside:
-    """A document of Lambda's on-failure form, as a row of D."""
-    info = document["KafkaBatchInfo"]
-    ((lane, positions),) = info["recordsInfo"].items()
+    """A document of Lambda's on-failure form (or of the success form), as a row of D."""
+    info, payload = document["KafkaBatchInfo"], document.get("payload")
+    payload = document.get("requestPayload") if payload is None else payload
+    if alone := info.get("recordInfo"):  # a letter for each record
+        (lane,) = payload["records"]
+        first = last = int(alone["offset"])
+    else:
+        ((lane, positions),) = info["recordsInfo"].items()
+        first, last = (int(positions[f"{end}RecordOffset"]) for end in ("first", "last"))
     topic, _, partition = lane.rpartition("-")
-    payload = document["payload"]
     prints = None
     if payload is not None:
         records = payload["records"][lane]
@@ -206,8 +240,8 @@ def set_aside(at: float, document: dict[str, Any]) -> SetAside:
         id=document["streamfaas"]["id"],
         topic=topic,
         partition=int(partition),
-        first=int(positions["firstRecordOffset"]),
-        last=int(positions["lastRecordOffset"]),
+        first=first,
+        last=last,
         size=info["batchSize"],
         condition=document["requestContext"]["condition"],
         fingerprints=prints,

@@ -9,11 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from proof.checker import WHAT_MUST_HOLD, Wanted, check
-from proof.ledgers import Committed, Executed, Harmed, Ledgers, Produced, SetAside
+from proof.ledgers import Committed, Executed, Harmed, Ledgers, Produced, Scraped, SetAside
 
 TOPIC, GROUP = "orders", "streamfaas.prove.orders"
 PARTITIONS, BATCHES, BATCH_MAX = 3, 12, 5
@@ -332,7 +332,9 @@ def say_that_it_was_too_large(history, chance):
 
 
 def set_a_large_one_aside_with_others(history, chance):
-    chosen = chance.choice([d for d in history.set_aside if d.size > 1])
+    several = [d for d in history.set_aside if d.size > 1]
+    assume(several)
+    chosen = chance.choice(several)
     for record in of_document(history, chosen):
         change(history.produced, record, large=True)
     change(history.set_aside, chosen, condition="MaximumPayloadSizeExceeded")
@@ -403,7 +405,7 @@ MUTANTS: dict[Callable, set[str]] = {
 ALONE = {
     execute_other_bytes, set_other_bytes_aside, commit_too_early, run_again_twice_by_one_crash,
     run_again_without_a_crash, run_again_after_a_clean_stop, duplicate_a_success, set_aside_twice,
-    count_a_document_wrong, leave_a_record_out_of_a_document, commit_not_to_the_end,
+    count_a_document_wrong, commit_not_to_the_end, give_up_too_late,
     commit_before_the_document_is_there, commit_one_record_too_far, succeed_and_be_set_aside,
 }  # fmt: skip
 """Mutants that break nothing else: nothing else may be named."""
@@ -431,8 +433,57 @@ def test_what_is_out_of_order_in_a_lane_may_be_in_order_for_its_keys(seed):
     assert "I-21" not in broken(history, Wanted(order="key"))
 
 
+@given(seed=st.integers(0, 1 << 32))
+def test_where_batches_are_halved_none_is_given_up_whole_nor_what_cannot_fail(seed):
+    history = History(seed)
+    chance = random.Random(seed)
+    chosen = chance.choice(history.set_aside)
+    lost = frozenset(p.id for d in history.set_aside for p in of_document(history, d))
+    alone = [d for d in history.set_aside if d.size == 1]
+    wanted = Wanted(bisected=True, attempts_max=1, poison=lost)
+    history.set_aside = [*alone, chosen]
+    assert ("I-10" in broken(history, wanted)) is (chosen.size > 1)
+    history.set_aside = alone
+    assert ("I-10" in broken(history, replace(wanted, poison=frozenset()))) is bool(alone)
+
+
+def test_a_bad_record_is_found_in_few_steps():
+    history = History(0)
+    batch = [p for p in history.produced if p.partition == 0][:4]
+    history.set_aside = []
+    history.executed = [history.execute(batch, "failure") for _ in range(7)]
+    wanted = Wanted(bisected=True, attempts_max=1, poison=frozenset([batch[2].id]))
+    assert "I-10" in broken(history, wanted)
+    history.executed = history.executed[:6]  # the whole of it twice, and four halves
+    assert "I-10" not in broken(history, wanted)
+
+
+SAID = Scraped(5.0, "w", 9, 0, received=9, records=4, filtered=2, set_aside=1, expired=1,
+               given_back=1, held=1)  # fmt: skip
+"""What may be said by somebody who has one record in hand."""
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"received": 10},  # more than it was handed
+        {"records": 6},  # more has come to an end than began
+        {"held": 2},
+        {"held": -1},
+        {"expired": 2},  # more than were set aside
+        {"final": True},  # and one is in its hands
+        {"final": True, "held": 0, "given_back": 2},  # four are said to be done: by nobody
+    ],
+)
+def test_what_a_daemon_says_of_itself_must_add_up(wrong):
+    ledgers = replace(Ledgers((), (), ()), scraped=(SAID,))
+    assert not check(ledgers, Wanted(records=0)).broken
+    ledgers = replace(ledgers, scraped=(replace(SAID, **wrong),))
+    assert check(ledgers, Wanted(records=0)).broken == {"I-60"}
+
+
 def test_every_invariant_has_a_mutant():
-    tested = set().union(*MUTANTS.values()) | {"effect", "I-21"}
+    tested = set().union(*MUTANTS.values()) | {"effect", "I-10", "I-21", "I-60"}
     assert tested == WHAT_MUST_HOLD.keys()
 
 

@@ -7,7 +7,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from proof.ledgers import Acknowledged, Committed, Executed, Harmed, Ledgers, Produced, SetAside
+from proof.ledgers import (
+    Acknowledged,
+    Committed,
+    Executed,
+    Harmed,
+    Ledgers,
+    Produced,
+    Scraped,
+    SetAside,
+)
 
 
 class Story:
@@ -39,6 +48,8 @@ class Books:
     committed: list[Committed] = field(default_factory=list)
     acknowledged: list[Acknowledged] = field(default_factory=list)
     set_aside: list[SetAside] = field(default_factory=list)
+    answered: list[SetAside] = field(default_factory=list)
+    scraped: list[Scraped] = field(default_factory=list)
     harmed: list[Harmed] = field(default_factory=list)
 
     def begin(self, **row: Any) -> dict[str, Any]:
@@ -69,6 +80,8 @@ class Books:
             tuple(self.set_aside),
             tuple(self.harmed),
             tuple(self.acknowledged),
+            tuple(self.answered),
+            tuple(self.scraped),
         )
 
 

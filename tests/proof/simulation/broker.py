@@ -178,6 +178,7 @@ class Broker:
         for number, lane in enumerate(self._world.lanes):
             if names:
                 self._seats[names[(number + self.generation) % len(names)]].lanes.append(lane)
+                self._world.books.harm("handover", lane.name)
         for seat in self._seats.values():
             shares = " ".join(lane.name for lane in seat.lanes) or "nothing"
             self._world.story.tell(

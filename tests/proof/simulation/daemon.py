@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping as Mapping_
 from typing import Any
 
 import anyio
 
+from proof.ledgers import Scraped
 from proof.simulation.broker import Broker
+from proof.simulation.disk import Disk
 from proof.simulation.parts import Parts
 from proof.simulation.queue import Queue
 from proof.simulation.shelf import Shelf
@@ -20,6 +23,17 @@ from streamfaas.telemetry import signals
 
 RESTART_SECONDS = 1.5
 STOP_SECONDS = 20.0
+
+
+class Wants:
+    """A filter that knows what the world thinks of a record."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def wants(self, metadata: Mapping_[str, object], data: bytes | None) -> bool:
+        assert data is not None
+        return not self._world.unwanted(self._world.name_of(data))
 
 
 class Daemon:
@@ -49,11 +63,16 @@ class Daemon:
         self.process, self._stopping = process, False
         self._world.story.tell(process.name, "starts")
         self.mapping = self._parts.mapping(
-            MAPPING, lambda: self._source(process), self._policy(process), self._around(process)
+            MAPPING,
+            lambda: self._source(process),
+            self._parts.policy(self._policy(process)),
+            self._around(process),
         )
         try:
             with process.scope:
                 await self.mapping.run()
+            if process.alive:
+                self.scrape(final=True)
         except* Dead:
             pass
         finally:
@@ -73,9 +92,13 @@ class Daemon:
             function="checkout",
             function_arn="arn:aws:lambda:local:000000000000:function:checkout",
             batch=BatchPolicy(plan.batch, plan.batch_bytes, plan.window),
-            retry=RetryPolicy(plan.retries, plan.backoff, plan.backoff_max),
+            retry=RetryPolicy(plan.retries, plan.backoff, plan.backoff_max, plan.bisect, plan.age),
             set_aside=sender,
             last_resort=sender,
+            on_success=sender if plan.answers else None,
+            partial=plan.partial,
+            strands=plan.strands,
+            filter=Wants(self._world) if plan.unwanted else None,
         )
 
     def _around(self, process: Process) -> Surroundings:
@@ -95,9 +118,29 @@ class Daemon:
             jitter=lambda: world.chance("jitter", process.name, number("jitter")),
             request_id=lambda: f"{process.name}-{number('request')}",
             emit=emit,
+            outbox=self._parts.outbox(Disk(process), emit=emit, wall_clock=lambda: world.wall),
         )
 
     # -- what is done to it
+
+    def scrape(self, *, final: bool = False) -> None:
+        """Asks it how it stands."""
+        process, mapping = self.process, self.mapping
+        if mapping is None or not process.alive:
+            return
+        view = mapping.view(Instant(self._world.now))
+        counts = ("received", "records", "filtered", "set_aside", "expired", "given_back")
+        self._world.books.scraped.append(
+            Scraped(
+                at=self._world.now,
+                owner=process.name,
+                handed=process.received,
+                again=process.again,
+                **{name: view[name] for name in counts},
+                held=sum(lane["held_records"] + lane["in_flight"] for lane in view["lanes"]),
+                final=final,
+            )
+        )
 
     def stir(self) -> None:
         """Something has happened to its connection."""

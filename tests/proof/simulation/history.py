@@ -9,16 +9,17 @@ import anyio
 from anyio.abc import TaskGroup
 
 from proof.checker import Report, Wanted, check
-from proof.ledgers import Ledgers
+from proof.ledgers import Harmed, Ledgers
+from proof.simulation import disk
 from proof.simulation.books import Story
 from proof.simulation.broker import Broker
 from proof.simulation.daemon import Daemon
 from proof.simulation.loop import repeatably
 from proof.simulation.parts import REAL, Parts
-from proof.simulation.plan import REST_SECONDS, Fault, Plan
+from proof.simulation.plan import REST_SECONDS, Fault, Plan, Trouble
 from proof.simulation.queue import Queue
 from proof.simulation.shelf import Shelf
-from proof.simulation.world import World
+from proof.simulation.world import TOPIC, World
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,7 @@ def live(plan: Plan, parts: Parts = REAL) -> History:
     world = worlds[0]
     if failure is not None:
         world.story.tell("daemon", "fails: {}", "".join(traceback.format_exception(failure)))
+    disk.close(world)
     ledgers = world.books.ledgers()
     report = check(ledgers, wanted(plan))
     return History(plan, world.story, ledgers, report, seconds, turns, failure)
@@ -70,11 +72,41 @@ def live(plan: Plan, parts: Parts = REAL) -> History:
 
 def wanted(plan: Plan) -> Wanted:
     """What the checker has to know of a plan."""
+    names = [f"{lane}/{number}" for lane in _lanes(plan) for number in range(plan.records)]
+    chance = plan.chance
+    quiet = not plan.faults and plan.trouble == Trouble()
+    alone = not plan.queue and plan.strands == 1
+    faults = {fault.kind for fault in plan.faults}
+    replay_max = {"worker-kill": plan.batch}
+    if alone and not plan.commit and not faults & {"cut-off", "source-away"}:
+        replay_max["daemon-kill"] = plan.batch * plan.lanes
     return Wanted(
         attempts_max=None if plan.retries is None else plan.retries + 1,
-        order="lane" if not plan.queue else "key" if plan.batch == 1 else "",
-        replay_max={"worker-kill": plan.batch},
+        order=_order(plan),
+        replay_max=replay_max,
+        age_max=plan.age,
+        answered=plan.answers,
+        kept=plan.daemons == 1 and "store-full" not in faults,
+        bisected=plan.bisect and (not plan.partial or plan.lowest),
+        poison=frozenset(
+            name for name in names if chance.happens(plan.poison, "poison", *name.split("/"))
+        )
+        if quiet and alone and not plan.partial and not plan.large and not plan.age
+        else None,
+        filtered=frozenset(
+            name for name in names if chance.happens(plan.unwanted, "unwanted", name)
+        ),
     )
+
+
+def _lanes(plan: Plan) -> list[str]:
+    return [f"{TOPIC}-{number}" for number in range(1 if plan.queue else plan.lanes)]
+
+
+def _order(plan: Plan) -> str:
+    if plan.queue:
+        return "key" if plan.batch == 1 else "none"
+    return "lane" if plan.strands == 1 else "key"
 
 
 async def _history(world: World, parts: Parts) -> None:
@@ -88,13 +120,19 @@ async def _history(world: World, parts: Parts) -> None:
         for fault in plan.faults:
             await anyio.sleep(max(0.0, fault.at - world.now))
             _strike(fault, world, daemons, tasks)
-        while not backing.finished and world.now < REST_SECONDS:  # noqa: ASYNC110 - a bystander
+        while not backing.finished and world.now < REST_SECONDS:
             await anyio.sleep(1.0)
+            if int(world.now) % 7 == 0:
+                for daemon in daemons:
+                    daemon.scrape()
         world.story.tell("world", "rests" if backing.finished else "does not come to rest")
         world.over = True
         for daemon in daemons:
             await daemon.stop()
         tasks.cancel_scope.cancel()
+
+
+DESTINATION_AWAY = ("destination-down", "destination-refuses", "destination-slow")
 
 
 def _strike(fault: Fault, world: World, daemons: list[Daemon], tasks: TaskGroup) -> None:
@@ -117,6 +155,10 @@ def _strike(fault: Fault, world: World, daemons: list[Daemon], tasks: TaskGroup)
                 one.stir()
         case _:
             world.spoil(fault.kind, fault.seconds, fault.where)
+            if world.plan.answers and fault.kind in {"store-full", *DESTINATION_AWAY}:
+                # an answer that cannot be told is not known to anybody else
+                until = world.now + fault.seconds + world.plan.backoff_max
+                world.books.harmed.append(Harmed("ack-lost", fault.kind, world.now, until))
             world.story.tell("world", "{} for {} s ({})", fault.kind, fault.seconds, fault.where)
 
 

@@ -12,8 +12,9 @@ from proof.simulation.shelf import Sender, Shelf
 from proof.simulation.stream import Stream
 from proof.simulation.workers import Workers
 from proof.simulation.world import Process
-from streamfaas.engine.lane import Dispatch
+from streamfaas.engine.lane import Dispatch, LanePolicy
 from streamfaas.engine.mapping import Mapping
+from streamfaas.store.outbox import Outbox
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,8 @@ class Parts:
     tray: Callable[[Process, Queue], Any] = Tray
     workers: Callable[[Process], Dispatch] = Workers
     sender: Callable[[Process, Shelf], Any] = Sender
+    outbox: Callable[..., Any] = Outbox
+    policy: Callable[[LanePolicy], LanePolicy] = lambda asked: asked
 
 
 REAL = Parts()

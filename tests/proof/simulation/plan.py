@@ -39,6 +39,8 @@ class Trouble:
     slow: float = 0.0
     short: float = 0.0  # the event of all would be too large: the worker runs the first part
     damage: float = 0.0  # bytes of the batch are damaged on their way (logs)
+    items: float = 0.0  # the function says of some records that they failed
+    garble: float = 0.0  # what it says of them is nonsense
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,15 @@ class Plan:
     retries: int | None = 2
     backoff: float = 1.0
     backoff_max: float = 10.0
+    bisect: bool = False
+    age: float | None = None  # seconds, from when on a record is too old
+    partial: bool = False  # answers tell which records failed
+    lowest: bool = False  # and mean that all from the lowest on did
+    strands: int = 1
+    keyless: float = 0.0  # how many records have no key
+    unwanted: float = 0.0  # how many records the filter leaves out
+    answers: bool = False  # what the function answers goes to a destination
+    singly: bool = False  # destinations take a letter for each record
     timeout: float = 8.0
     grace: float = 5.0  # that a lane is given when it is taken away, or the daemon stops
     commit: float = 0.2  # seconds between commits; 0: with each settlement (logs)
@@ -95,7 +106,22 @@ class Chance:
         return low + (high - low) * self(*purpose)
 
 
+HALVED: dict[str, Any] = {
+    "queue": False,
+    "partial": False,
+    "large": 0.0,
+    "age": None,
+    "strands": 1,
+    "records": 100,
+    "batch": 25,
+    "batch_bytes": 6_000,
+    "window": 5.0,
+    "bisect": True,
+}
+"""Batches in which one record fails, and nothing else goes wrong."""
+
 OF_ALL = (
+    "store-full",
     "kill",
     "kill",
     "stop",
@@ -115,8 +141,7 @@ def draw(seed: int) -> Plan:
     of = random.Random(f"a plan of {seed}")
     queue = of.random() < 0.3
     daemons = 1 if queue or of.random() < 0.65 else 2
-    retries = of.choice((None, 0, 1, 2, 3))
-    return Plan(
+    plan = Plan(
         seed=seed,
         queue=queue,
         daemons=daemons,
@@ -130,22 +155,46 @@ def draw(seed: int) -> Plan:
         batch=1 if queue and of.random() < 0.5 else of.choice((1, 3, 10, 25)),
         batch_bytes=of.choice((300, 2_000, 6_000)),
         window=of.choice((0.0, 0.0, 0.5, 5.0)),
-        retries=retries,
+        retries=of.choice((None, 0, 1, 2, 3)),
         backoff=of.choice((0.1, 1.0)),
         backoff_max=of.choice((2.0, 30.0)),
         grace=of.choice((1.0, 5.0, 10.0)),
         commit=of.choice((0.0, 0.2, 2.0)),
-        trouble=_trouble(of, queue=queue),
-        faults=_faults(of, queue=queue, daemons=daemons),
     )
+    plan = replace(plan, **_contract(of, plan))
+    if of.random() < 0.12:  # a quiet world, in which every step is to be explained
+        quiet = replace(plan, poison=0.03, daemons=1)
+        return quiet if of.random() < 0.5 else replace(quiet, **HALVED)
+    trouble = _trouble(of, plan)
+    return replace(plan, trouble=trouble, faults=_faults(of, queue=queue, daemons=daemons))
 
 
-def _trouble(of: random.Random, *, queue: bool) -> Trouble:
+def _contract(of: random.Random, plan: Plan) -> dict[str, Any]:
+    partial = of.random() < 0.3
+    return {
+        "bisect": not plan.queue and of.random() < 0.35,
+        "age": None if plan.queue else of.choice((None, None, None, 5.0, 40.0)),
+        "partial": partial,
+        "lowest": partial and not plan.queue and of.random() < 0.5,
+        "strands": 1 if plan.queue else of.choice((1, 1, 1, 2, 4)),
+        "keyless": of.choice((0.0, 0.0, 0.3)),
+        "unwanted": of.choice((0.0, 0.0, 0.0, 0.3, 0.9)),
+        "answers": of.random() < 0.2,
+        "singly": of.random() < 0.25,
+    }
+
+
+def _trouble(of: random.Random, plan: Plan) -> Trouble:
     kinds = [one.name for one in fields(Trouble)]
     chosen = of.sample(kinds, of.choice((0, 1, 2, 4)))
     rates = {kind: of.choice((0.03, 0.1, 0.3)) for kind in chosen}
-    if queue:
+    if plan.queue:
         rates.pop("damage", None)
+    for kind in ("items", "garble"):
+        if not plan.partial:
+            rates.pop(kind, None)
+        else:
+            rates.setdefault(kind, of.choice((0.0, 0.05)))
     return Trouble(**rates)
 
 
@@ -202,6 +251,15 @@ _SIMPLER: dict[str, tuple[Any, ...]] = {
     "backoff_max": (2.0,),
     "grace": (5.0,),
     "batch_bytes": (6_000,),
+    "bisect": (False,),
+    "age": (None,),
+    "lowest": (False,),
+    "partial": (False,),
+    "strands": (1,),
+    "keyless": (0.0,),
+    "unwanted": (0.0,),
+    "answers": (False,),
+    "singly": (False,),
 }
 """Values that make a history easier to read."""
 

@@ -3,9 +3,11 @@ simulation that does not find them proves nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Mapping as Mapping_
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import Any
 
 import orjson
 
@@ -16,9 +18,10 @@ from proof.simulation.plan import draw
 from proof.simulation.queue import Queue, Tray
 from proof.simulation.shelf import Sender
 from proof.simulation.stream import Stream
-from proof.simulation.workers import Workers
+from proof.simulation.workers import Row, Workers
 from proof.simulation.world import Process
 from streamfaas.destinations import Letter
+from streamfaas.engine.lane import LanePolicy
 from streamfaas.engine.mapping import Mapping
 from streamfaas.flow.batch import Batch
 from streamfaas.flow.errors import WorldError
@@ -27,8 +30,9 @@ from streamfaas.flow.invocation import Invocation
 from streamfaas.flow.ledger import Checkpoint, Ledger, LogLedger, QueueLedger, Receipts, Settlement
 from streamfaas.flow.outcome import Failure, Fault, Outcome, Success
 from streamfaas.flow.partial import Partial
-from streamfaas.flow.record import Instant, Lane
+from streamfaas.flow.record import Instant, Lane, Record
 from streamfaas.flow.verdict import (
+    Again,
     Condition,
     Done,
     GiveUp,
@@ -40,6 +44,8 @@ from streamfaas.flow.verdict import (
     judge_queue,
 )
 from streamfaas.sources import Closing
+from streamfaas.store.intents import Intent
+from streamfaas.store.outbox import Outbox
 
 SEEDS = 300
 """Within so many histories each must be found."""
@@ -57,11 +63,11 @@ class Planted:
 TABLE: list[Planted] = []
 
 
-def planted(part: str, *breaks: str) -> Callable[[type], type]:
-    """Enters a class into the table, in the place of a part."""
+def planted(part: str, *breaks: str) -> Callable[[Any], Any]:
+    """Enters a class (or what it stands for) into the table, in the place of a part."""
 
-    def enter(made: type) -> type:
-        name = made.__name__
+    def enter(made: Any) -> Any:
+        name = made.__name__.replace("_", " ")
         words = "".join(f" {c.lower()}" if c.isupper() else c for c in name).strip()
         TABLE.append(Planted(words, Parts(**{part: made}), frozenset(breaks)))
         return made
@@ -124,6 +130,21 @@ class ReadsOnAfterDamage(Stream):
 
     async def rewind(self, lane: Lane, position: int) -> None:
         await super().rewind(lane, position + 1)
+
+
+class _Highest(LogLedger):
+    def finish(self, batch: Batch) -> Checkpoint | None:
+        super().finish(batch)
+        given, self._given = self._given, max(self._given, batch.last)
+        return Checkpoint(self._lane, batch.last) if batch.last > given else None
+
+
+@planted("stream", "I-03")
+class CommitsTheHighestThatIsDone(Stream):
+    """Though a lower one is not."""
+
+    def ledger(self, lane: Lane) -> Ledger:
+        return _Highest(lane)
 
 
 # -- sources
@@ -307,6 +328,99 @@ class ReleasesWhatHasSucceeded(Tray):
         return judge_queue(batch, out, policy, moment)
 
 
+@planted("stream", "I-01", "I-03")
+class ForgetsTheSecondHalf(_Judging):
+    """Of what it has split."""
+
+    def verdict(
+        self, batch: Batch, out: Outcome | Partial, policy: RetryPolicy, moment: Moment
+    ) -> Verdict:
+        match judge_log(batch, out, policy, moment):
+            case Again((first, second)) as again:
+                return replace(again, rest=(first,), done=second)
+            case other:
+                return other
+
+
+@planted("stream", "I-10")
+class TakesOneOffWhereItShouldHalve(_Judging):
+    def verdict(
+        self, batch: Batch, out: Outcome | Partial, policy: RetryPolicy, moment: Moment
+    ) -> Verdict:
+        match judge_log(batch, out, policy, moment):
+            case Again((first, second)) as again:
+                whole = replace(first, runs=first.runs + second.runs)
+                head, tail = whole.cut(next(at for at in _positions(whole) if at > whole.first))
+                assert head is not None
+                assert tail is not None
+                return replace(again, rest=(head, tail))
+            case other:
+                return other
+
+
+def _positions(batch: Batch) -> Iterator[int]:
+    yield from (at for at in range(batch.first, batch.last + 1) if batch.holds(at))
+
+
+@planted("tray", "I-01", "I-30")
+class CountsNoDelivery(Tray):
+    """So that what fails for ever comes back for ever."""
+
+    def __init__(self, process: Process, queue: Queue) -> None:
+        super().__init__(process, queue)
+        self.judge = self._verdict
+
+    def _verdict(
+        self, batch: Batch, out: Outcome | Partial, policy: RetryPolicy, moment: Moment
+    ) -> Verdict:
+        match judge_queue(batch, out, policy, moment):
+            case Release() as release:
+                return replace(release, counted=False)
+            case other:
+                return other
+
+
+# -- what a mapping asks for
+
+
+@planted("policy", "I-10")
+def gives_up_what_it_should_halve(asked: LanePolicy) -> LanePolicy:
+    return replace(asked, retry=replace(asked.retry, bisect=False))
+
+
+@planted("policy", "I-12")
+def forgets_how_old_a_record_is(asked: LanePolicy) -> LanePolicy:
+    return replace(asked, retry=replace(asked.retry, age_seconds_max=None))
+
+
+@planted("policy", "I-02")
+def runs_what_nobody_wants(asked: LanePolicy) -> LanePolicy:
+    return replace(asked, filter=None)
+
+
+class _Picky:
+    def wants(self, metadata: Mapping_[str, object], data: bytes | None) -> bool:
+        return bool(data) and data[-1:] != b"x"
+
+
+@planted("policy", "I-01", "I-03")
+def filters_out_what_is_wanted(asked: LanePolicy) -> LanePolicy:
+    return replace(asked, filter=asked.filter and _Picky())
+
+
+@planted("policy", "I-01", "I-03")
+def tells_nobody_of_the_answer(asked: LanePolicy) -> LanePolicy:
+    return replace(asked, on_success=None)
+
+
+@planted("stream", "I-21")
+class SpreadsAKeyOverStrands(Stream):
+    """Records go to strands by their position."""
+
+    def records(self, batch: Batch) -> tuple[Record, ...]:
+        return tuple(replace(one, key=b"%d" % one.position) for one in super().records(batch))
+
+
 # -- workers and destinations
 
 
@@ -325,6 +439,26 @@ class TakesADeadWorkerForAnAnswer(Workers):
         return Success(b"null", until=outcome.until) if crashed else outcome
 
 
+@planted("workers", "I-01", "I-03")
+class OverlooksWhatIsReportedAsFailed(Workers):
+    def _reported(self, invocation: Invocation, failed: Sequence[int], n: int) -> bytes:
+        return b"null"
+
+
+@planted("workers", "I-01", "I-03")
+class BeginsAgainAtTheFirstOfTheList(Workers):
+    """And not at the lowest."""
+
+    def _reported(self, invocation: Invocation, failed: Sequence[int], n: int) -> bytes:
+        return super()._reported(invocation, failed[-1:], n)
+
+
+@planted("workers", "I-01", "I-03")
+class TakesNonsenseForAnAnswer(Workers):
+    def _nonsense(self, rows: Sequence[Row], n: int) -> bytes:
+        return b"{}"
+
+
 @planted("sender", "I-01", "I-08")
 class SettlesBeforeTheDestinationHasIt(Sender):
     """Sent is not arrived."""
@@ -341,16 +475,39 @@ class SendsADocumentTwice(Sender):
         await super().send(letters)
 
 
+# -- letters
+
+
+@planted("outbox", "I-07")
+class KeepsNoLetter(Outbox):
+    async def intend(self, intent: Intent) -> None: ...
+    async def delivered(self, id_: str) -> None: ...
+
+
+@planted("outbox", "I-01", "I-03")
+class TicksALetterOffBeforeItIsSent(Outbox):
+    async def intend(self, intent: Intent) -> None:
+        await super().intend(intent)
+        await super().delivered(intent.id)
+
+
 # -- the engine
 
 
 @planted("mapping", "I-01", "I-03")
-class SettlesWhatIsInFlightAtAStop(Mapping):
-    """Told to stop, it takes the next record for done."""
+class SettlesWhatIsInHandAtAStop(Mapping):
+    """Told to stop, it takes all that it has for done."""
 
     async def stop(self, grace_seconds: float) -> None:
         for runner in self._lanes.values():
-            done = runner.status.position
-            if runner.strands[0].status.in_flight and done is not None and self._source is not None:
-                await self._source.settle(Checkpoint(runner.lane, done + 1))
+            taken = getattr(runner._ledger, "_taken", -1)
+            if runner.unfinished and self._source is not None and taken >= 0:
+                await self._source.settle(Checkpoint(runner.lane, taken))
         await super().stop(grace_seconds)
+
+
+@planted("mapping", "I-60")
+class CountsAFailureAsDone(Mapping):
+    def view(self, now: Instant) -> dict[str, Any]:
+        view = super().view(now)
+        return view | {"records": view["records"] + view["failures"]}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import anyio
 import orjson
@@ -13,6 +13,7 @@ from proof import ledgers
 from proof.simulation.world import Process, World
 from streamfaas.destinations import Letter
 from streamfaas.flow.errors import Refused, Unreachable
+from streamfaas.wire.documents import SUCCESS
 
 SEND_SECONDS = 6.0
 
@@ -31,13 +32,14 @@ class Shelf:
         if world.wrong("destination-refuses"):
             raise Refused("401")
         for letter in letters:
-            self._take(ledgers.set_aside(world.now, orjson.loads(letter.document)))
+            self._take(orjson.loads(letter.document))
         if world.wrong("destination-deaf"):
             world.books.harm("ack-lost", "destination")
             raise Unreachable("connection reset")
 
-    def _take(self, row: ledgers.SetAside) -> None:
-        self._world.books.set_aside.append(row)
+    def _take(self, document: dict[str, Any]) -> None:
+        books, row = self._world.books, ledgers.set_aside(self._world.now, document)
+        (books.answered if row.condition == SUCCESS else books.set_aside).append(row)
         self._world.story.tell(
             "destination", "has {}-{} {}..{}: {}",
             row.topic, row.partition, row.first, row.last, row.condition,
@@ -51,7 +53,7 @@ class Sender:
     name = "shelf"
 
     def __init__(self, process: Process, shelf: Shelf) -> None:
-        self.per_record = False
+        self.per_record = process.world.plan.singly
         self._process = process
         self._shelf = shelf
 

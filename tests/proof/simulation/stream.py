@@ -40,7 +40,7 @@ class Fetched(Records):
 
     __slots__ = ("damaged",)
 
-    def __init__(self, records: tuple[Record, ...], damaged: frozenset[int]) -> None:
+    def __init__(self, records: tuple[Record, ...], damaged: tuple[int, ...]) -> None:
         super().__init__(records)
         object.__setattr__(self, "damaged", damaged)
 
@@ -61,9 +61,13 @@ def look(batch: Batch) -> tuple[Record, ...]:
 def shaped(batch: Batch) -> Event:
     """A short event: what a record is, one after the other."""
     rows = [
-        [record.position, record.timestamp_ms, record.key.decode(), record.value.decode()]
+        [
+            record.position,
+            record.timestamp_ms,
+            None if record.key is None else record.key.decode(),
+            (record.value or b"").decode(),
+        ]
         for record in look(batch)
-        if record.key is not None and record.value is not None
     ]
     return Event(Encoding.JSON, (orjson.dumps(rows),))
 
@@ -88,7 +92,7 @@ class Stream:
 
     def __init__(self, process: Process, broker: Broker) -> None:
         self.judge: Judge = judge_log
-        self.style = Style.LISTED
+        self.style = Style.LOWEST if process.world.plan.lowest else Style.LISTED
         self._process = process
         self._world = process.world
         self._broker = broker
@@ -101,6 +105,7 @@ class Stream:
         self._held: set[Lane] = set()
         self._stirred = asyncio.Event()
         self._left = asyncio.Event()
+        self._committing = anyio.Lock()
         self._lost = False
         self._revoking = False
         self._closing = False
@@ -188,6 +193,12 @@ class Stream:
     async def rewind(self, lane: Lane, position: int) -> None:
         share = self._shares.get(lane)
         if share is not None and share.opened:
+            again = sum(
+                position <= made.position < share.next and made.record is not None
+                for made in self._world.made[lane]
+            )
+            self._process.received -= again
+            self._process.again += again
             share.next = position
             self._stirred.set()
 
@@ -205,9 +216,13 @@ class Stream:
             share.next = last + 1
             payload = Fetched(
                 tuple(made.record for made in found if made.record is not None),
-                frozenset(made.position for made in found if self._damaged(share, made.position)),
+                tuple(made.position for made in found if self._damaged(share, made.position)),
             )
             self._process.received += len(payload.records)
+            what = "{} has read {} {}..{}, {} of them damaged"
+            world.story.tell(
+                "broker", what, self._name, share.lane.name, first, last, len(payload.damaged)
+            )
             return Arrived(run_of(share.lane, first, last, payload))
         return None
 
@@ -274,20 +289,23 @@ class Stream:
                 await self._commit_soon()
 
     async def _commit_soon(self) -> None:
-        try:
-            with anyio.move_on_after(COMMIT_SECONDS):
-                await self._commit()
-        except Fenced:
-            self._lost = True
-            self._left.set()
+        with anyio.move_on_after(COMMIT_SECONDS):
+            await self._last_commit()
 
     async def _last_commit(self) -> None:
+        generation = self._generation
         try:
             await self._commit()
         except Fenced:
-            self._lost = True
+            if generation == self._generation:  # and not an answer about a seat of before
+                self._lost = True
+                self._left.set()
 
     async def _commit(self) -> None:
+        async with self._committing:  # else two that are on their way could pass each other
+            await self._commit_risen()
+
+    async def _commit_risen(self) -> None:
         risen = {s.lane: s.settled for s in self._shares.values() if s.settled > s.committed}
         if not risen:
             return

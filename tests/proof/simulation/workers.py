@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -14,7 +15,7 @@ from proof.simulation.world import TOPIC, Process
 from streamfaas.flow.invocation import Invocation
 from streamfaas.flow.outcome import Failure, Fault, Outcome, Success
 
-Row = tuple[int, int, str, str]
+Row = tuple[int, int, str | None, str]
 
 FAULTS = {
     "fail": (Fault.FUNCTION, "RuntimeError", "bad luck", "failure"),
@@ -75,18 +76,10 @@ class Workers:
         execution = self._begin(invocation, rows)
         try:
             await asyncio.sleep(self._seconds(kind, name, n))
-            if kind in FAULTS:
-                fault, type_, message, outcome = FAULTS[kind]
-                world.books.end(execution, outcome)
-                world.story.tell(process.name, "{} ends: {}", execution["execution"], outcome)
-                answer: Outcome = Failure(fault, type_, message, until=until)
-            else:
-                world.books.end(execution, "success")
-                world.story.tell(process.name, "{} succeeds", execution["execution"])
-                answer = Success(b"null", until=until)
-                if kind == "unheard":
-                    world.books.kill_worker(execution)
-                    answer = Failure(Fault.CRASH, "Runtime.ExitError", "died", until=until)
+            outcome = self._ended(invocation, rows, execution, kind, n)
+            world.story.tell(
+                process.name, "{} ends: {}", execution["execution"], execution["outcome"]
+            )
             if latency := world.latency():
                 await asyncio.sleep(latency)
         except asyncio.CancelledError:
@@ -95,16 +88,81 @@ class Workers:
                 world.books.kill_worker(execution)
             raise
         process.cross("answer")
-        return answer
+        return replace(outcome, until=until)
+
+    def _ended(
+        self,
+        invocation: Invocation,
+        rows: Sequence[Row],
+        execution: dict[str, Any],
+        kind: str,
+        n: int,
+    ) -> Outcome:
+        """Writes down how it ended, and what the daemon hears of it."""
+        books = self._world.books
+        if kind in FAULTS:
+            fault, type_, message, outcome = FAULTS[kind]
+            books.end(execution, outcome)
+            return Failure(fault, type_, message)
+        answer: bytes = b"null"
+        if kind == "garble":
+            books.end(execution, "garbage")
+            answer = self._nonsense(rows, n)
+        elif failed := self._failed_items(rows, n):
+            books.end(execution, "partial", failed=self._undone(rows, failed))
+            answer = self._reported(invocation, failed, n)
+        else:
+            books.end(execution, "success")
+        if kind == "unheard":
+            books.kill_worker(execution)
+            return Failure(Fault.CRASH, "Runtime.ExitError", "died")
+        return Success(answer)
+
+    # -- partial answers
+
+    def _failed_items(self, rows: Sequence[Row], n: int) -> list[int]:
+        if not self._world.plan.partial:
+            return []
+        return [row[0] for row in rows if self._poisonous(row) or self._draw("items", row[3], n)]
+
+    def _undone(self, rows: Sequence[Row], failed: Sequence[int]) -> tuple[int, ...]:
+        """A function over a stream stops where it fails; one over a list goes on."""
+        if not self._world.plan.lowest:
+            return tuple(failed)
+        return tuple(row[0] for row in rows if row[0] >= failed[0])
+
+    def _reported(self, invocation: Invocation, failed: Sequence[int], n: int) -> bytes:
+        assert invocation.lane is not None
+        lane = invocation.lane.name
+        items = [{"itemIdentifier": {"partition": lane, "offset": one}} for one in failed]
+        if self._world.chance("order", failed[0], n) < 0.5:
+            items.reverse()
+        return orjson.dumps({"batchItemFailures": items})
+
+    def _nonsense(self, rows: Sequence[Row], n: int) -> bytes:
+        """What must not move the checkpoint, nor be taken for anything."""
+        place = {"partition": f"{TOPIC}-0", "offset": rows[-1][0] + 1000}
+        answers: list[Any] = [
+            {"batchItemFailures": [{"itemIdentifier": place}]},
+            {"batchItemFailures": [{"itemIdentifier": ""}]},
+            {"batchItemFailures": [{"itemIdentifier": rows[0][0]}]},
+            {"batchItemFailures": [{"id": place}]},
+            {"batchItemFailures": "all"},
+            {"failures": []},
+            [1, 2],
+            7,
+        ]
+        which = int(self._world.chance("nonsense", rows[0][3], n) * (len(answers) + 1))
+        return b"{half" if which == len(answers) else orjson.dumps(answers[which])
 
     def _kind(self, rows: Sequence[Row], n: int) -> str:
         name = rows[0][3]
         for kind in ("init", "crash", "hang"):
             if self._draw(kind, name, n):
                 return kind
-        if any(self._poisonous(row) for row in rows):
+        if not self._world.plan.partial and any(self._poisonous(row) for row in rows):
             return "poison"
-        for kind in ("fail", "unheard", "slow"):
+        for kind in ("fail", "unheard", "garble", "slow"):
             if self._draw(kind, name, n):
                 return kind
         return "success"
@@ -113,8 +171,7 @@ class Workers:
         world = self._world
         if world.calm and world.plan.retries is None:
             return False  # somebody has mended the function
-        lane, number = row[3].split(" ", 2)[:2]
-        return world.chance.happens(world.plan.poison, "poison", lane, number)
+        return world.poisonous(world.name_of(row[3]))
 
     def _seconds(self, kind: str, *purpose: object) -> float:
         plan, chance = self._world.plan, self._world.chance
@@ -126,7 +183,10 @@ class Workers:
 
     def _begin(self, invocation: Invocation, rows: Sequence[Row]) -> dict[str, Any]:
         world, process = self._world, self._process
-        prints = [fingerprint(row[1], row[2].encode(), row[3].encode()) for row in rows]
+        prints = [
+            fingerprint(row[1], None if row[2] is None else row[2].encode(), row[3].encode())
+            for row in rows
+        ]
         ranges = stretches(row[0] for row in rows)
         place = rows[0][3].split(" ", 1)[0].rpartition("-")[2]
         execution = world.books.begin(

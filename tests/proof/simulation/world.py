@@ -34,8 +34,6 @@ class Made:
     position: int
     at: float
     record: Record | None
-    poison: bool = False
-    large: bool = False
 
 
 @dataclass(slots=True)
@@ -52,6 +50,7 @@ class Process:
     dies_at: int | None = None
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     received: int = 0
+    again: int = 0
     seat: str = ""  # under which it reads
 
     @property
@@ -120,6 +119,7 @@ class World:
         self.over = False
         self.asked = 0
         self._until: dict[tuple[str, int], float] = {}
+        self.stores: dict[int, Any] = {}  # of each machine: what is on its disk
         self.tries: dict[object, int] = {}
         count = 1 if plan.queue else plan.lanes
         self.lanes = tuple(Lane(MAPPING, f"{TOPIC}-{n}") for n in range(count))
@@ -189,10 +189,11 @@ class World:
         plan, chance = self.plan, self.chance
         large = chance.happens(plan.large, "large", lane.name, number)
         size = plan.event_bytes if large else int(chance.between(0, 60, "size", lane.name, number))
-        key = b"key-%d" % int(chance.between(0, plan.keys, "key", lane.name, number))
+        which = int(chance.between(0, plan.keys, "key", lane.name, number))
+        keyless = chance.happens(plan.keyless, "keyless", lane.name, number)
+        key = None if keyless else b"key-%d" % which
         value = f"{lane.name} {number} ".encode() + b"x" * size
         record = Record(lane, position, value, key, int((EPOCH + at) * 1000))
-        poison = chance.happens(plan.poison, "poison", lane.name, number)
         self.books.produced.append(
             Produced(
                 id=f"{lane.name}/{number}",
@@ -200,12 +201,28 @@ class World:
                 partition=self.partition(lane),
                 offset=position,
                 fingerprint=fingerprint(record.timestamp_ms, key, value).hex(),
-                key=key.decode(),
+                key=None if key is None else key.decode(),
                 at=EPOCH + at,
                 large=large,
             )
         )
-        return Made(position, at, record, poison, large)
+        return Made(position, at, record)
+
+    def unwanted(self, name: str) -> bool:
+        """Whether the filter leaves out the record of this name (`lane/number`)."""
+        return self.chance.happens(self.plan.unwanted, "unwanted", name)
+
+    def poisonous(self, name: str) -> bool:
+        """Whether the function can never do it."""
+        lane, number = name.split("/")
+        return self.chance.happens(self.plan.poison, "poison", lane, number)
+
+    @staticmethod
+    def name_of(value: bytes | str) -> str:
+        """Every value begins with the record's name."""
+        text = value.decode() if isinstance(value, bytes) else value
+        lane, number, _ = text.split(" ", 2)
+        return f"{lane}/{number}"
 
     @staticmethod
     def partition(lane: Lane) -> int:
