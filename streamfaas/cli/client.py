@@ -38,10 +38,10 @@ def options(command: F) -> F:
     config = click.option(
         "-c",
         "--config",
-        type=click.Path(path_type=Path),
+        type=exits.PATH,
         help=f"The configuration of the daemon. [default: {exits.DEFAULT_CONFIG}]",
     )
-    given = click.option("--socket", type=click.Path(path_type=Path), help="The daemon's socket.")
+    given = click.option("--socket", type=exits.PATH, help="The daemon's socket.")
     return config(given(command))
 
 

@@ -17,6 +17,8 @@ from typing import Any
 
 import click
 
+from streamfaas.cli import exits
+
 PHOTOS = 8
 PHOTO_SIZE = (1600, 1200)
 DEMO_SECONDS = 30.0
@@ -49,16 +51,24 @@ def command(*, keep: bool, folder: Path | None) -> None:
             err=True,
         )
         sys.exit(1)
-    made = folder is None
-    home = Path(tempfile.mkdtemp(prefix="streamfaas-demo-")) if folder is None else folder.resolve()
+    home = folder.resolve() if folder is not None else None
+    if home is not None:
+        exits.refuse_root(home)
     try:
-        sys.exit(_run(home, keep=keep))
+        if home is None:
+            home = Path(tempfile.mkdtemp(prefix="streamfaas-demo-"))
+        config = _lay_out(home)
+    except OSError as cause:
+        place = cause.filename or home or tempfile.gettempdir()
+        exits.end(exits.FAILED, f"cannot write {place}: {cause.strerror}")
+    try:
+        sys.exit(_run(config, keep=keep))
     finally:
-        if made and not keep:
+        if folder is None and not keep:
             shutil.rmtree(home, ignore_errors=True)
 
 
-def _run(home: Path, *, keep: bool) -> int:
+def _run(config: Path, *, keep: bool) -> int:
     import anyio
     import uvloop
 
@@ -69,13 +79,13 @@ def _run(home: Path, *, keep: bool) -> int:
     from streamfaas.telemetry.console import Console
     from streamfaas.telemetry.sink import LineSink
 
-    config = _lay_out(home)
+    home = config.parent
     environ = {**os.environ, "STREAMFAAS_DEMO_VENV": sys.prefix}
     plan = plan_of(load(config, environ), config)
     colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     sink = LineSink(sys.stdout.fileno())
     tally = Tally()
-    daemon = Daemon(plan, Console(sink.put, colour=colour), tally, put=_unsaid)
+    daemon = Daemon(plan, Console(sink.put, colour=colour), tally, finish=_unsaid)
     for line in (
         f"streamfaas {__version__} demo: two functions, two sources, all of it below {home}",
         "  thumbnails  <- photos dropped into a directory bucket",
@@ -121,21 +131,31 @@ def _run(home: Path, *, keep: bool) -> int:
     return status
 
 
-def _unsaid(line: str) -> None:
+def _unsaid(view: dict[str, Any]) -> None:
     """The demo has a closing table of its own."""
 
 
 def _lay_out(home: Path) -> Path:
-    """Copies the handlers and the config to where they can be looked at and changed."""
-    home.mkdir(parents=True, exist_ok=True)
+    """Copies the handlers and the config to where they can be looked at and changed. Ends the
+    command where that would overwrite anything but an earlier demo's own files."""
     source = resources.files("streamfaas.cli") / "demonstration"
     with resources.as_file(source) as folder:
-        shutil.copytree(
-            folder, home, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__")
-        )
+        files = [each for each in folder.rglob("*") if each.suffix in {".py", ".yaml"}]
+        for each in files:
+            there = home / each.relative_to(folder)
+            if os.path.lexists(there) and not _same(there, each):
+                exits.end(exits.FAILED, f"{there} is there already: nothing was written")
+        for each in files:
+            there = home / each.relative_to(folder)
+            there.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(each, there)
     for name in ("incoming", "thumbs"):
         (home / "photos" / name).mkdir(parents=True, exist_ok=True)
     return home / "streamfaas.yaml"
+
+
+def _same(there: Path, ours: Path) -> bool:
+    return there.is_file() and there.read_bytes() == ours.read_bytes()
 
 
 def _drop_photos(folder: Path) -> None:

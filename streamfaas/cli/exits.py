@@ -20,11 +20,20 @@ CONFIG = 78  # EX_CONFIG
 
 DEFAULT_CONFIG = "streamfaas.yaml"
 
+PATH = click.Path(path_type=Path, readable=False)
+"""A file that may turn out not to be readable: its reader says so better than click."""
+
 
 def end(status: int, message: str) -> NoReturn:
     """Leaves with one line on stderr."""
     click.echo(f"streamfaas: {message}", err=True)
     sys.exit(status)
+
+
+def refuse_root(directory: Path) -> None:
+    """Ends the command where a project would be laid out over the whole machine."""
+    if directory.resolve().parent == directory.resolve():
+        end(USAGE, f"{directory} is the root of the file system: name a directory")
 
 
 def printable(text: str) -> str:

@@ -19,14 +19,14 @@ WIDTH = 88
 @click.command()
 @click.argument("word")
 def command(word: str) -> None:
-    r"""Explain a problem's code, a key, or a word that the daemon uses.
+    """Explain a problem's code, a key, or a word that the daemon uses.
 
     \b
       streamfaas explain SF1042
       streamfaas explain functions.orders.triggers.orders.batch.window
       streamfaas explain batch.window
       streamfaas explain blocked
-    """
+    """  # noqa: D301 - click wants a real backspace
     text = _of_code(word) or _of_topic(word) or _of_key(word)
     if not text:
         exits.end(exits.USAGE, f"there is nothing about {word[:100]!r}{_hint(word)}")

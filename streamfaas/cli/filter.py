@@ -42,7 +42,7 @@ def command() -> None:
     help="Whose record it is, for what its data is and what happens if that is not JSON.",
 )
 def test(pattern: str, event: str, source: str) -> None:
-    r"""Tell whether a pattern matches an event, or which of its fields does not.
+    """Tell whether a pattern matches an event, or which of its fields does not.
 
     Both are JSON texts, or @ and the name of a file. PATTERN is one pattern, a list of which any
     may match, or Lambda's FilterCriteria. EVENT is one record. With --source, give its data (value,
@@ -53,7 +53,7 @@ def test(pattern: str, event: str, source: str) -> None:
     \b
       streamfaas filter test '{"status": ["paid"]}' '{"status": "new"}'
       streamfaas filter test @pattern.json @record.json --source kafka
-    """
+    """  # noqa: D301 - click wants a real backspace
     from streamfaas.flow.mismatch import answers
 
     judged = _compiled(_given(pattern, "the pattern"), source)

@@ -27,12 +27,10 @@ ANSWER_SECONDS = 960.0
 @click.option(
     "-c",
     "--config",
-    type=click.Path(path_type=Path),
+    type=exits.PATH,
     help=f"The configuration. [default: {exits.DEFAULT_CONFIG}]",
 )
-@click.option(
-    "--socket", type=click.Path(path_type=Path), help="The socket of a daemon; then no config."
-)
+@click.option("--socket", type=exits.PATH, help="The socket of a daemon; then no config.")
 def command(function: str, event: str, config: Path | None, socket: Path | None) -> None:
     """Call a function with an event, and print its answer.
 
@@ -127,9 +125,11 @@ def _alone(config: Config, function: str, event: bytes) -> NoReturn:
     from streamfaas.daemon.once import invoke
     from streamfaas.flow.errors import CannotIsolate
     from streamfaas.telemetry.console import Console
+    from streamfaas.telemetry.sink import LineSink
 
     colour = sys.stderr.isatty() and "NO_COLOR" not in os.environ
-    console = Console(lambda line: click.echo(line, err=True), colour=colour)
+    sink = LineSink(sys.stderr.fileno())  # a reader who goes or sleeps must not hold us up
+    console = Console(sink.put, colour=colour)
     try:
         request_id, outcome = invoke(
             function_of(function, config.functions[function]), event, console
@@ -139,6 +139,8 @@ def _alone(config: Config, function: str, event: bytes) -> NoReturn:
         exits.end(
             exits.CONFIG, exits.printable(f"{function} cannot be isolated: {error}; {remedy}")
         )
+    finally:
+        sink.close()
     _finish(request_id, outcome)
 
 

@@ -48,10 +48,10 @@ class Commands(click.Group):
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, message="%(prog)s %(version)s")
 def main() -> None:
-    r"""AWS Lambda's event-source contract on your own machine: one daemon, one YAML file.
+    """AWS Lambda's event-source contract on your own machine: one daemon, one YAML file.
 
     \b
       streamfaas demo                 see it work
       streamfaas new hello            write a project
       streamfaas run streamfaas.yaml  run it
-    """
+    """  # noqa: D301 - click wants a real backspace

@@ -30,6 +30,7 @@ def command(directory: Path) -> None:
 
     Files that are there already are never overwritten.
     """
+    exits.refuse_root(directory)
     there = [name for name in (*FILES.values(), SCHEMA) if (directory / name).exists()]
     if there:
         exits.end(exits.FAILED, f"{directory / there[0]} is there already: nothing was written")

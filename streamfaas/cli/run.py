@@ -7,11 +7,11 @@ from pathlib import Path
 
 import click
 
-from streamfaas.cli.exits import DEFAULT_CONFIG
+from streamfaas.cli.exits import DEFAULT_CONFIG, PATH
 
 
 @click.command()
-@click.argument("config", type=click.Path(path_type=Path), default=DEFAULT_CONFIG)
+@click.argument("config", type=PATH, default=DEFAULT_CONFIG)
 @click.option("-q", "--quiet", is_flag=True, help="Show only what goes wrong.")
 @click.option(
     "--json", "json_logs", is_flag=True, help="Write JSON lines, for a collector of logs."

@@ -12,7 +12,7 @@ from streamfaas.cli import exits
 
 
 @click.command()
-@click.argument("config", type=click.Path(path_type=Path), default=exits.DEFAULT_CONFIG)
+@click.argument("config", type=exits.PATH, default=exits.DEFAULT_CONFIG)
 def command(config: Path) -> None:
     """Check a configuration, and tell all that is wrong with it.
 

@@ -79,10 +79,6 @@ class Plan:
     def store_path(self) -> Path:
         return self.state / "streamfaas.db"
 
-    def prepare_state(self) -> None:
-        """Makes the state directory, for its owner only."""
-        self.state.mkdir(mode=0o700, parents=True, exist_ok=True)
-
 
 def plan_of(config: spec.Config, path: Path) -> Plan:
     """Builds the plan. The configuration has been checked: nothing here can be the operator's

@@ -23,7 +23,7 @@ from streamfaas.daemon.admin import Admin
 from streamfaas.daemon.build import Means, Plan, plan_of
 from streamfaas.daemon.deliveries import Destinations
 from streamfaas.daemon.mappings import Mappings
-from streamfaas.daemon.summary import summary_lines
+from streamfaas.daemon.summary import json_summary, summary_lines
 from streamfaas.daemon.systemd import Notifier
 from streamfaas.engine.lane import Surroundings
 from streamfaas.engine.mapping import Mapping
@@ -62,7 +62,13 @@ def run(config: Path, *, quiet: bool = False, json_logs: bool = False) -> int:
     colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     sink = LineSink(sys.stdout.fileno())
     console = Console(sink.put, json=json_logs, colour=colour, quiet=quiet)
-    daemon = Daemon(plan, console, put=sink.put)
+    told = json_summary if json_logs else summary_lines
+
+    def finish(view: dict[str, Any]) -> None:
+        for line in told(view):
+            sink.put(line)
+
+    daemon = Daemon(plan, console, finish=finish)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
             status = runner.run(daemon.main())
@@ -80,14 +86,15 @@ def run(config: Path, *, quiet: bool = False, json_logs: bool = False) -> int:
 class Daemon:
     """Everything of one configuration, from the store to the mappings.
 
-    `put` takes the lines of the summary at the end. `hold` keeps the daemon running when all its
-    sources have come to their end (they never do, but for simulated ones).
+    `finish` is given what `status` would show at the end.
     """
 
-    def __init__(self, plan: Plan, *listeners: Emit, put: Callable[[str], None]) -> None:
+    def __init__(
+        self, plan: Plan, *listeners: Emit, finish: Callable[[dict[str, Any]], None]
+    ) -> None:
         self.plan = plan
         self._listeners = listeners
-        self._put = put
+        self._finish = finish
         self._notifier = Notifier(os.environ)
         self._stop_asked = anyio.Event()
         self._started = time.monotonic()
@@ -152,7 +159,6 @@ class Daemon:
         def clock() -> Instant:
             return Instant(loop.time())
 
-        plan.prepare_state()
         store: Store | None = None
         letters = Destinations(plan.connections, self.accept, self.emit)
         server = Server(plan.socket, Admin(self).handle)
@@ -197,8 +203,7 @@ class Daemon:
                 if store is not None:
                     await store.close()
         self.emit(signals.DaemonStepped("stopped"))
-        for line in summary_lines(self.view()):
-            self._put(line)
+        self._finish(self.view())
         return 0
 
     async def _unless_stopped(self, work: Callable[[], Awaitable[None]]) -> None:

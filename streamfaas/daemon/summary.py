@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from streamfaas.telemetry.console import BLOCKED_HELP, printable
+import orjson
+
+from streamfaas.telemetry.console import BLOCKED_HELP, iso_now, printable
 
 
 def summary_lines(view: dict[str, Any]) -> list[str]:
@@ -31,6 +33,18 @@ def summary_lines(view: dict[str, Any]) -> list[str]:
             for lane, reason in sorted(trigger["left_blocked"].items())
         ]
     return lines
+
+
+def json_summary(view: dict[str, Any]) -> list[str]:
+    """The same in one line, for a collector of logs."""
+    triggers = {
+        name: {key: trigger[key] for key in _TOLD}
+        for name, trigger in sorted(view["triggers"].items())
+    }
+    return [orjson.dumps({"time": iso_now(), "event": "RunSummed", "triggers": triggers}).decode()]
+
+
+_TOLD = ("records", "batches", "failures", "set_aside", "checkpoints", "left_blocked")
 
 
 def _checkpoints(trigger: dict[str, Any]) -> str:

@@ -169,8 +169,7 @@ def _ms(seconds: float) -> str:
 
 
 def _json_line(signal: Signal) -> str:
-    moment = time.time()  # noqa: TID251 - for display
-    body = {"time": _iso(moment), "event": type(signal).__name__, **_plain(signal)}
+    body = {"time": iso_now(), "event": type(signal).__name__, **_plain(signal)}
     return orjson.dumps(body).decode()
 
 
@@ -208,6 +207,8 @@ def _outcome(outcome: Outcome) -> dict[str, Any]:
     return body
 
 
-def _iso(moment: float) -> str:
+def iso_now() -> str:
+    """The time as lines for a collector have it."""
+    moment = time.time()  # noqa: TID251 - for display
     milliseconds = int(moment * 1000) % 1000
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(moment)) + f".{milliseconds:03d}Z"

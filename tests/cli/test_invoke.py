@@ -128,3 +128,19 @@ def test_without_a_daemon_one_worker_runs_the_function(file, event, status):
     assert answer == {"got": {"id": 7}} if status == 0 else answer["errorType"] == "KeyError"
     assert "seen" in done.stderr
     assert "REPORT RequestId:" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_reader_of_stderr_who_has_gone_does_not_hold_it_up(file):
+    command = [sys.executable, "-m", "streamfaas", "invoke", "f", "-e", "-", "-c", str(file)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        process.stderr.close()
+        process.stdin.write('{"id": 7}')
+        process.stdin.close()
+        try:
+            assert json.loads(process.stdout.read()) == {"got": {"id": 7}}
+            assert process.wait(60) == 0
+        finally:
+            process.kill()

@@ -1,5 +1,6 @@
 """The command line as a whole: help, versions, exit statuses, and what they cost."""
 
+import importlib
 import subprocess
 import sys
 import time
@@ -7,6 +8,7 @@ import time
 import pytest
 from click.testing import CliRunner
 
+from ordinary_user import as_ordinary_user
 from streamfaas import __version__
 from streamfaas.cli.main import COMMANDS, main
 
@@ -30,6 +32,35 @@ def test_help_lists_every_command_with_the_words_of_the_table():
     for name, (_, told) in COMMANDS.items():
         assert name in result.output
         assert told in " ".join(result.output.split())
+
+
+@pytest.mark.parametrize("name", [[], *([each] for each in COMMANDS), ["filter", "test"]])
+def test_examples_in_a_help_stand_on_lines_of_their_own(name):
+    output = CliRunner().invoke(main, [*name, "--help"]).output
+    assert "\\b" not in output
+    examples = [line for line in output.splitlines() if line.startswith("    streamfaas ")]
+    assert all(line.count("streamfaas ") == 1 for line in examples)
+    assert len(examples) == {"main": 3, "explain": 4, "schema": 1, "test": 2}.get(
+        name[-1] if name else "main", 0
+    )
+
+
+@pytest.mark.parametrize("name", [["validate"], ["status", "-c"]])
+def test_a_configuration_that_may_not_be_read_is_78_with_its_code(tmp_path, name):
+    config = tmp_path / "streamfaas.yaml"
+    config.touch(mode=0)
+    for folder in (tmp_path, *tmp_path.parents[:2]):
+        folder.chmod(0o755)
+    for module in (COMMANDS[name[0]][0], "streamfaas.config.load", "streamfaas.config.report"):
+        importlib.import_module(module)  # what root may read, the other user perhaps may not
+
+    def asked():
+        done = CliRunner().invoke(main, [*name, str(config)])
+        return f"{done.exit_code} {done.output}"
+
+    told = as_ordinary_user(asked)
+    assert told.startswith("78 ")
+    assert "SF1001: the file cannot be read: Permission denied" in told
 
 
 def test_a_misspelt_command_is_answered_with_the_one_that_was_meant():

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from ordinary_user import as_ordinary_user
 from streamfaas.cli.main import main
 from streamfaas.config.load import examine
 
@@ -94,3 +95,15 @@ def test_what_cannot_be_written_is_told_in_one_line(tmp_path):
     result = CliRunner().invoke(main, ["new", str(tmp_path / "file" / "below")])
     assert result.exit_code == 1
     assert result.stderr == f"streamfaas: cannot write {tmp_path}/file/below: Not a directory\n"
+
+
+@pytest.mark.parametrize("arguments", [["new", "/"], ["new", "/usr/.."], ["demo", "--dir", "/"]])
+def test_no_project_is_laid_out_over_the_root(arguments):
+    main.get_command(None, arguments[0])  # imported by us: another user may not be able to
+
+    def asked():  # by one who could not write there anyway
+        result = CliRunner().invoke(main, arguments)
+        return f"{result.exit_code} {result.stderr}"
+
+    told = f"{arguments[-1]} is the root of the file system: name a directory\n"
+    assert as_ordinary_user(asked) == f"2 streamfaas: {told}"

@@ -239,3 +239,23 @@ def test_a_reader_of_the_log_who_sleeps_does_not_stop_the_work(tmp_path):
         process.kill()
         process.stdout.close()
         process.wait(10)
+
+
+def test_a_state_directory_that_cannot_be_made_is_told_in_one_line(tmp_path):
+    text = (STREAM % (0, 1, "")).replace("./state", "/proc/st")
+    with DaemonProcess(write_project(tmp_path, text, orders=ECHO)) as daemon:
+        assert daemon.wait() == 78
+        assert "refused the state directory /proc/st cannot be made: " in daemon.text
+        assert "Traceback" not in daemon.text
+
+
+def test_with_json_every_line_is_json_and_the_last_one_sums_up(tmp_path):
+    config = write_project(tmp_path, STREAM % (40, 2000, ""), orders=ECHO)
+    with DaemonProcess(config, "--json") as daemon:
+        daemon.wait_for(done(40))
+        assert daemon.stop() == 0
+        *_, last = [json.loads(line) for line in daemon.text.splitlines()]
+    assert last["event"] == "RunSummed"
+    trigger = last["triggers"]["orders/stream"]
+    assert (trigger["records"], trigger["failures"], trigger["left_blocked"]) == (40, 0, {})
+    assert trigger["checkpoints"] == {"orders-0": 19, "orders-1": 19}
