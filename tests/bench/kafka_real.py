@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import base64
 import shutil
 import statistics
 import tempfile
@@ -17,7 +18,7 @@ import time
 from pathlib import Path
 
 import ours
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from measure import in_turn, machine, run_peer, table
 
 import kafka_broker
@@ -76,8 +77,28 @@ async def load(kafka: kafka_broker.Kafka, records: int, size: int) -> str:
     return topic
 
 
+async def listen(kafka: kafka_broker.Kafka, topic: str, spent: list[float]) -> None:
+    """The floor: a bare consumer that has nothing to do but to look at the clock."""
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=kafka.bootstrap, auto_offset_reset="earliest", fetch_max_wait_ms=100
+    )
+    consumer.assign([TopicPartition(topic, 0)])
+    await consumer.start()
+    try:
+        async for record in consumer:
+            spent.append((time.monotonic_ns() - int(record.value)) / 1e6)
+    finally:
+        await consumer.stop()
+
+
+def shown(spent: list[float]) -> str:
+    spent = sorted(spent[10:])
+    return f"p50 {statistics.median(spent):.1f} ms, p99 {spent[int(len(spent) * 0.99)]:.1f} ms"
+
+
 async def latency(kafka: kafka_broker.Kafka, records: int = 400) -> str:
-    """From just before `send` to the start of the handler, a record at a time, 25 ms apart."""
+    """From just before `send` to the start of the handler, a record at a time, 25 ms apart; and to
+    a bare consumer that listens beside the daemon."""
     from daemon_process import DaemonProcess, write_project
 
     topic = await kafka.create_topic("latency", 1)
@@ -85,6 +106,8 @@ async def latency(kafka: kafka_broker.Kafka, records: int = 400) -> str:
     shared = folder / "latency"
     shared.mkdir()
     shared.chmod(0o777)
+    bare: list[float] = []
+    listener = asyncio.create_task(listen(kafka, topic, bare))
     config = write_project(
         folder, LATENCY.format(bootstrap=kafka.bootstrap, topic=topic), stamp=STAMP
     )
@@ -97,17 +120,18 @@ async def latency(kafka: kafka_broker.Kafka, records: int = 400) -> str:
                     await asyncio.sleep(0.025)
             daemon.wait_for(lambda status: status["triggers"]["stamp/bench"]["records"] >= records)
             daemon.stop()
-        import base64
-
         spent = []
         for line in (shared / "times").read_text().splitlines():
             value, started = line.split()
             spent.append((int(started) - int(base64.b64decode(value))) / 1e6)
     finally:
+        listener.cancel()
+        await asyncio.wait([listener])
         shutil.rmtree(folder, ignore_errors=True)
-    spent = sorted(spent[10:])
-    p50, p99 = statistics.median(spent), spent[int(len(spent) * 0.99)]
-    return f"idle latency, produce to handler start: p50 {p50:.1f} ms, p99 {p99:.1f} ms"
+    return (
+        f"idle latency, produce to handler start: {shown(spent)}; "
+        f"to a bare aiokafka consumer: {shown(bare)}"
+    )
 
 
 def contest(where: str, topic: str, few_topic: str, given: argparse.Namespace, size: int) -> None:
