@@ -80,10 +80,14 @@ async def _knock(host: str, port: int, options: dict[str, Any], seconds: float) 
     )
     try:
         await made.connect()
-        # the client takes a token for accepted whatever is answered to it (RFC 7628 has errors in
-        # an answer of their own); a broker that did not accept it then shows an empty cluster
         if not (await made.send(MetadataRequest([]))).brokers:
-            raise AuthenticationFailedError("it shows nothing of the cluster to us")
+            # the client takes a token for accepted whatever is answered to it (RFC 7628 has errors
+            # in an answer of their own); a broker that did not accept it then shows no cluster.
+            # Nor does one that has just come back, and is not taken for alive again
+            token = options.get("sasl_mechanism") == "OAUTHBEARER"
+            raise (AuthenticationFailedError if token else KafkaError)(
+                "it shows nothing of the cluster to us"
+            )
     finally:
         await part([made])
 

@@ -27,6 +27,7 @@ from streamfaas.wire.kafka import (
     FileTokens,
     TokenError,
     connection,
+    reach,
     translated,
 )
 from streamfaas.wire.kafka_options import SaslOptions, TlsOptions, TokenEndpoint
@@ -206,6 +207,33 @@ def test_files_that_cannot_be_used_are_refused_by_name(tmp_path):
             connection(tls, None, time.monotonic)
     with pytest.raises(Refused, match="cannot use the certificate"):
         connection(TlsOptions(certificate=broken), None, time.monotonic)
+
+
+# -- a way in
+
+
+def test_a_broker_that_knows_of_none_that_lives_is_worth_another_try():
+    """As one is that was frozen, for a moment."""
+
+    async def answer(reader, writer):
+        can = struct.pack(">hihhh", 0, 1, 3, 0, 0)  # tell of the cluster
+        for body in (can, struct.pack(">ii", 0, 0)):  # of no broker and no topic
+            (size,) = struct.unpack(">i", await reader.readexactly(4))
+            asked = await reader.readexactly(size)
+            writer.write(struct.pack(">i", 4 + len(body)) + asked[4:8] + body)
+        await reader.read()
+        writer.close()
+
+    async def scenario():
+        server = await asyncio.start_server(answer, "127.0.0.1", 0)
+        host, port = server.sockets[0].getsockname()
+        asked = connection(None, None, time.monotonic)
+        with pytest.raises(Unreachable, match="shows nothing of the cluster"):
+            await reach([f"{host}:{port}"], asked, 20.0)
+        server.close()
+        await server.wait_closed()
+
+    uvloop.run(scenario())
 
 
 # -- the end of a connection
