@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Coroutine, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol, TypeAlias
+from typing import Any, ClassVar, Protocol, TypeAlias, runtime_checkable
 
 from streamfaas.flow.batch import Batch
 from streamfaas.flow.event import Event
@@ -73,6 +73,33 @@ class SourceView:
     lanes: Mapping[Lane, LaneView] = field(default_factory=dict)
     blocked: Mapping[Lane, str] = field(default_factory=dict)
     details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """A part of a log: positions `first`..`last`, or from one time up to another (exclusive, epoch
+    milliseconds); None: no bound on that side."""
+
+    first: int | None = None
+    last: int | None = None
+    since_ms: int | None = None
+    until_ms: int | None = None
+
+
+@runtime_checkable
+class Rereadable(Protocol):
+    """A source that can be read once more beside its reading. Errors are `WorldError`s."""
+
+    async def stretches(
+        self, lane_names: Collection[str], wanted: Stretch
+    ) -> tuple[tuple[Lane, int, int], ...]:
+        """First and last position of a stretch in each of the lanes that have any of it; of all
+        that there are where none is named."""
+
+    async def reread(
+        self, lane: Lane, first: int, last: int, records_max: int
+    ) -> tuple[tuple[Record, ...], int]:
+        """Records at `first`..`last`, so many at most, and the position that follows them."""
 
 
 class Source(Protocol):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import anyio
@@ -15,14 +15,23 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import OffsetAndMetadata
 
 from streamfaas.flow.batch import Batch
-from streamfaas.flow.errors import CorruptBatch, Refused, Unreachable, WorldError
+from streamfaas.flow.errors import CorruptBatch, Gone, Refused, Unreachable, WorldError
 from streamfaas.flow.event import Encoding, Event
 from streamfaas.flow.invocation import Manner
 from streamfaas.flow.ledger import Checkpoint, Ledger, LogLedger, Settlement
 from streamfaas.flow.partial import Style
 from streamfaas.flow.record import Lane, Payload, Record, Records, Run, run_of
 from streamfaas.flow.verdict import Judge, judge_log
-from streamfaas.sources import Arrival, Arrived, Closing, LaneView, Opened, SourceView, Spawn
+from streamfaas.sources import (
+    Arrival,
+    Arrived,
+    Closing,
+    LaneView,
+    Opened,
+    SourceView,
+    Spawn,
+    Stretch,
+)
 from streamfaas.sources.kafka.beginnings import begins_late, birth_note
 from streamfaas.sources.kafka.fetch import Partition
 from streamfaas.sources.kafka.member import Member, Seat, SeatLostError
@@ -239,6 +248,37 @@ class Kafka:
             if (found := fetcher.take(partition)) is not None:
                 partition.moved_at = self._clock()
                 return run_of(partition.lane, first, found.next_position - 1, found.batches)
+
+    # -- reading once more, beside all this
+
+    async def stretches(
+        self, lane_names: Collection[str], wanted: Stretch
+    ) -> tuple[tuple[Lane, int, int], ...]:
+        from streamfaas.sources.kafka import reread
+
+        known = {lane.name: lane for lane in self._everything()}
+        if unknown := sorted(set(lane_names) - known.keys()):
+            raise Gone(f"there is no partition {', '.join(unknown)}; {_some(sorted(known))}")
+        lanes = tuple(known[name] for name in sorted(lane_names) or sorted(known))
+        return await reread.stretches(self._options, lanes, wanted, self._clock)
+
+    async def reread(
+        self, lane: Lane, first: int, last: int, records_max: int
+    ) -> tuple[tuple[Record, ...], int]:
+        from streamfaas.sources.kafka import reread
+
+        return await reread.reread(self._options, lane, first, last, records_max, self._clock)
+
+    def _everything(self) -> list[Lane]:
+        """All partitions of the topics, whoever has them."""
+        if self._member is None:
+            raise Unreachable(f"{self._servers}: not connected")
+        member = self._member
+        return [
+            Lane(self.name, f"{topic}-{partition}")
+            for topic in sorted(member.topics)
+            for partition in range(member.partitions(topic))
+        ]
 
     # -- settling
 
@@ -461,6 +501,11 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc] # the client a
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         await self._revoked(revoked)
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return f"there are {', '.join(names[:5])}{more}" if names else "there is none"
 
 
 def place_of(lane: Lane) -> TopicPartition:
