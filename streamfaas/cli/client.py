@@ -62,12 +62,26 @@ def socket_of(config: Path | None, given: Path | None) -> Path:
         sys.exit(exits.CONFIG)
 
 
-def told(path: Path, method: str, target: str, asked: object = None) -> tuple[int, dict[str, Any]]:
+def found(
+    path: Path, method: str, target: str, asked: object = None, *, timeout: float = 10.0
+) -> dict[str, Any]:
+    """What the daemon answers when all is well; else the end of the command, with its words."""
+    status, value = told(path, method, target, asked, timeout=timeout)
+    if status not in {200, 202}:
+        wrong = exits.USAGE if status in {400, 404} else exits.FAILED
+        exits.end(wrong, exits.printable(str(value.get("error", f"the daemon answered {status}"))))
+    return value
+
+
+def told(
+    path: Path, method: str, target: str, asked: object = None, *, timeout: float = 10.0
+) -> tuple[int, dict[str, Any]]:
     """The status and the object that the daemon answers with, or the end of the command."""
     import json
 
     try:
-        answer = ask(path, method, target, None if asked is None else json.dumps(asked).encode())
+        body = None if asked is None else json.dumps(asked).encode()
+        answer = ask(path, method, target, body, timeout=timeout)
         value = json.loads(answer.body)
     except Absent as cause:
         exits.end(exits.UNREACHABLE, f"{cause}; start one: streamfaas run")

@@ -102,6 +102,47 @@ def purge(
         click.echo(f"purged {found['purged']}")
 
 
+@command.command()
+@click.argument("entries", metavar="[ID]...", nargs=-1)
+@click.option("-m", "--mapping", metavar="FUNCTION/TRIGGER", help="All of one trigger.")
+@click.option("--rate", type=click.FloatRange(0.1), help="Records a second, at most.")
+@click.option("--dry-run", is_flag=True, help="Say what would run, and run nothing.")
+@client.options
+def redrive(
+    *,
+    entries: tuple[str, ...],
+    mapping: str | None,
+    rate: float | None,
+    dry_run: bool,
+    config: Path | None,
+    socket: Path | None,
+) -> None:
+    """Run entries once more, the oldest first: those that are named, or all of a trigger.
+
+    They run as asynchronous invocations of their function, marked as replays, and stay listed.
+    """
+    from streamfaas.cli.replay import redrive as run_again
+
+    if bool(entries) == (mapping is not None):
+        raise click.UsageError("which ones? give IDs, or --mapping")
+    place = client.socket_of(config, socket)
+    ids = list(entries) if entries else list(reversed(_all_of(place, mapping)))
+    if not ids:
+        exits.end(exits.FAILED, "nothing was put aside")
+    run_again(place, ids, rate=rate, dry_run=dry_run)
+
+
+def _all_of(socket: Path, mapping: str | None) -> list[str]:
+    ids: list[str] = []
+    before: str | None = ""
+    while before is not None:
+        asked = {"limit": 1000, "mapping": mapping, **({"before": before} if before else {})}
+        found = _told(socket, "GET", f"/dlq?{urlencode(asked)}")
+        ids += [each["id"] for each in found["entries"]]
+        before = found["next"]
+    return ids
+
+
 def _told(
     socket: Path, method: str, target: str, asked: Mapping[str, object] | None = None
 ) -> dict[str, Any]:

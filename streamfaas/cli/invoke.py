@@ -31,7 +31,15 @@ ANSWER_SECONDS = 960.0
     help=f"The configuration. [default: {exits.DEFAULT_CONFIG}]",
 )
 @click.option("--socket", type=exits.PATH, help="The socket of a daemon; then no config.")
-def command(function: str, event: str, config: Path | None, socket: Path | None) -> None:
+@click.option(
+    "--async",
+    "asynchronous",
+    is_flag=True,
+    help="Hand the event over and wait for no answer; needs a daemon.",
+)
+def command(
+    function: str, event: str, *, config: Path | None, socket: Path | None, asynchronous: bool
+) -> None:
     """Call a function with an event, and print its answer.
 
     Asks the daemon of the configuration if one runs; otherwise starts one worker for this call.
@@ -41,6 +49,10 @@ def command(function: str, event: str, config: Path | None, socket: Path | None)
         raise click.UsageError("give --config or --socket, not both")
     if not re.fullmatch("[A-Za-z0-9_-]{1,63}", function):
         exits.end(exits.USAGE, f"{function[:100]!r} is not a function's name")
+    if asynchronous:
+        place = socket or exits.loaded(config or Path(exits.DEFAULT_CONFIG)).socket
+        _hand_over(place, function, _event(event))
+        return
     if socket is not None:
         _by_daemon(socket, function, _event(event))
     found = exits.loaded(config or Path(exits.DEFAULT_CONFIG))
@@ -90,6 +102,14 @@ def _daemon_runs(socket: Path) -> bool:
     except client.Absent:
         return False
     return True
+
+
+def _hand_over(socket: Path, function: str, event: bytes) -> None:
+    import orjson
+
+    target = f"/invoke/{function}/event"
+    found = client.found(socket, "POST", target, orjson.loads(event))
+    click.echo(found["request_id"])
 
 
 def _by_daemon(socket: Path, function: str, event: bytes) -> NoReturn:

@@ -18,6 +18,8 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "invoke": ("streamfaas.cli.invoke", "Call a function with an event, and print its answer."),
     "status": ("streamfaas.cli.status", "Show what a running daemon does."),
     "dlq": ("streamfaas.cli.dlq", "List, show and purge what was put aside."),
+    "replay": ("streamfaas.cli.replay", "Run records once more: of a failed batch, or a log."),
+    "skip": ("streamfaas.cli.skip", "Give up what a trigger keeps failing at, and go on."),
     "filter": ("streamfaas.cli.filter", "Try a pattern on an event: does it match, or why not?"),
     "explain": ("streamfaas.cli.explain", "Explain a problem's code, or a key."),
     "schema": ("streamfaas.cli.schema", "Print the JSON schema of a configuration, for editors."),

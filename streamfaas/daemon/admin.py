@@ -8,7 +8,9 @@ import orjson
 
 from streamfaas.api.server import Request, Response
 from streamfaas.daemon.catalogue import Catalogue
+from streamfaas.daemon.replays import Replays
 from streamfaas.engine.requests import RequestIds
+from streamfaas.flow.errors import Busy, StoreError
 from streamfaas.flow.event import EVENT_BYTES_MAX, Encoding, Event
 from streamfaas.flow.invocation import Invocation, Manner
 from streamfaas.flow.outcome import Failure, Fault
@@ -18,7 +20,9 @@ if TYPE_CHECKING:
 
 
 class Admin:
-    """Routes: `GET /status`, `POST /invoke/<function>`, `POST /stop`, and `/dlq` (see there)."""
+    """Routes: `GET /status`, `POST /stop`, `POST /invoke/<function>` (`/event`: and wait for no
+    answer), and those of what was put aside and is run again (`/dlq`, `/redrive`, `/replay`,
+    `/skip`)."""
 
     def __init__(self, daemon: Daemon) -> None:
         self._daemon = daemon
@@ -28,6 +32,10 @@ class Admin:
         match request.method, request.path.partition("?")[0].split("/")[1:]:
             case _, ["dlq", *_]:
                 return await self._catalogue().handle(request)
+            case _, ["redrive", _] | ["replay" | "skip", _, _]:
+                return await self._replays().handle(request)
+            case "POST", ["invoke", function, "event"]:
+                return await self._accept(function, request.body)
             case "GET", ["status"]:
                 return Response.json(200, self._daemon.view())
             case "POST", ["invoke", function]:
@@ -35,7 +43,7 @@ class Admin:
             case "POST", ["stop"]:
                 self._daemon.stop()
                 return Response.json(202, {"state": "draining"})
-            case _, ["status" | "stop"] | ["invoke", _]:
+            case _, ["status" | "stop"] | ["invoke", _] | ["invoke", _, "event"]:
                 return Response.json(405, {"error": f"{request.method} is not for {request.path}"})
             case _:
                 return Response.json(404, {"error": f"there is no {request.path}"})
@@ -44,9 +52,24 @@ class Admin:
         assert self._daemon.outbox is not None
         return Catalogue(self._daemon.outbox, emit=self._daemon.emit)
 
-    async def _invoke(self, function: str, body: bytes) -> Response:
-        daemon = self._daemon
-        if function not in {each.name for each in daemon.plan.functions}:
+    def _replays(self) -> Replays:
+        assert self._daemon.outbox is not None
+        return Replays(self._daemon.mappings, self._daemon.outbox, self._daemon.accept)
+
+    async def _accept(self, function: str, body: bytes) -> Response:
+        """An asynchronous invocation: nobody waits for its answer."""
+        if (wrong := self._wrong(function, body)) is not None:
+            return wrong
+        request_id = self._request_id()
+        try:
+            await self._daemon.accept(function, body, request_id)
+        except (Busy, StoreError) as error:
+            return Response.json(503, {"error": str(error)})
+        return Response.json(202, {"request_id": request_id})
+
+    def _wrong(self, function: str, body: bytes) -> Response | None:
+        """What keeps a call from being made at all."""
+        if function not in {each.name for each in self._daemon.plan.functions}:
             return Response.json(404, {"error": f"there is no function {function!r}"})
         if len(body) > EVENT_BYTES_MAX:
             return Response.json(413, {"error": f"the event is over {EVENT_BYTES_MAX} bytes"})
@@ -54,6 +77,12 @@ class Admin:
             orjson.loads(body)
         except orjson.JSONDecodeError as error:
             return Response.json(400, {"error": f"the event is not JSON: {error}"})
+        return None
+
+    async def _invoke(self, function: str, body: bytes) -> Response:
+        if (wrong := self._wrong(function, body)) is not None:
+            return wrong
+        daemon = self._daemon
         assert daemon.pool is not None
         invocation = Invocation(
             self._request_id(), function, Event(Encoding.JSON, (body,)), Manner.SYNC

@@ -116,12 +116,20 @@ class Daemon:
         request_id: str,
         *,
         hops: int = 0,
+        replays: int = 0,
         client_context: bytes = b"",
+        order_key: str = "",
     ) -> None:
         """Takes an asynchronous invocation: it is kept for good when this returns."""
         assert self._mappings is not None
         await self._mappings.accept(
-            function, event, request_id, hops=hops, client_context=client_context
+            function,
+            event,
+            request_id,
+            hops=hops,
+            replays=replays,
+            client_context=client_context,
+            order_key=order_key,
         )
 
     def emit(self, signal: Signal) -> None:

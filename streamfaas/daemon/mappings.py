@@ -54,12 +54,20 @@ class Mappings:
         request_id: str,
         *,
         hops: int = 0,
+        replays: int = 0,
         client_context: bytes = b"",
+        order_key: str = "",
     ) -> None:
         """Takes an event for a function: it is kept for good when this returns. `Busy` where the
         function has too many of them, `StoreError` where they cannot be written."""
         await self._means.backlog.accept(
-            function, event, request_id, hops=hops, client_context=client_context
+            function,
+            event,
+            request_id,
+            hops=hops,
+            replays=replays,
+            client_context=client_context,
+            order_key=order_key,
         )
         self._begin(function)
 

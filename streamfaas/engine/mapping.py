@@ -54,6 +54,11 @@ class Mapping:
         """Set once the source has been opened, or has failed to be for the first time."""
 
     @property
+    def source(self) -> Source | None:
+        """The one that is read now."""
+        return self._source
+
+    @property
     def stopping(self) -> bool:
         return self._grace_seconds is not None
 

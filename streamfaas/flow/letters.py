@@ -14,6 +14,7 @@ that a loop ends, as Lambda ends it."""
 
 HOPS_HEADER = "streamfaas-hops"
 ID_HEADER = "streamfaas-id"
+REPLAYS_HEADER = "streamfaas-replays"
 
 
 class Attribute(NamedTuple):

@@ -14,7 +14,7 @@ from streamfaas.flow.errors import StoreError, Unreachable
 from streamfaas.flow.event import Encoding, Event
 from streamfaas.flow.invocation import Manner
 from streamfaas.flow.ledger import Ledger, QueueLedger, Receipts, Settlement
-from streamfaas.flow.letters import HOPS_HEADER
+from streamfaas.flow.letters import HOPS_HEADER, REPLAYS_HEADER
 from streamfaas.flow.partial import Style
 from streamfaas.flow.record import Headers, Instant, Lane, Record, Records, run_of_records
 from streamfaas.flow.verdict import BLOCKED_AFTER, Judge, judge_async
@@ -26,7 +26,6 @@ from streamfaas.telemetry.signals import Emit, SourceChanged
 IDLE_SECONDS = 10.0
 """How long it waits at most before it looks into the store: the wall clock may jump."""
 
-REPLAYS_HEADER = "streamfaas-replays"
 CONTEXT_HEADER = "streamfaas-client-context"
 
 FAILING_MAX = 20

@@ -26,6 +26,7 @@ async def stretches(
     options: KafkaOptions,
     lanes: tuple[Lane, ...],
     wanted: Stretch,
+    *,
     clock: Callable[[], float],
 ) -> tuple[tuple[Lane, int, int], ...]:
     """Which offsets of the lanes' partitions a stretch covers today: first and last, both
@@ -56,6 +57,7 @@ async def reread(
     first: int,
     last: int,
     records_max: int,
+    *,
     clock: Callable[[], float],
 ) -> tuple[tuple[Record, ...], int]:
     """Records from `first` to `last` at most, and the position that follows what was read."""
@@ -68,9 +70,8 @@ async def reread(
         while following <= last and len(records) < records_max:
             room = records_max - len(records)
             arrived = await consumer.getmany(place, timeout_ms=_POLL_MS, max_records=room)
-            for one in arrived.get(place, ()):
-                if one.offset <= last:
-                    records.append(_record(lane, one))
+            found = arrived.get(place, ())
+            records += [_record(lane, one) for one in found if one.offset <= last]
             following = await consumer.position(place)
         return tuple(records), following
 

@@ -260,14 +260,15 @@ class Kafka:
         if unknown := sorted(set(lane_names) - known.keys()):
             raise Gone(f"there is no partition {', '.join(unknown)}; {_some(sorted(known))}")
         lanes = tuple(known[name] for name in sorted(lane_names) or sorted(known))
-        return await reread.stretches(self._options, lanes, wanted, self._clock)
+        return await reread.stretches(self._options, lanes, wanted, clock=self._clock)
 
     async def reread(
         self, lane: Lane, first: int, last: int, records_max: int
     ) -> tuple[tuple[Record, ...], int]:
         from streamfaas.sources.kafka import reread
 
-        return await reread.reread(self._options, lane, first, last, records_max, self._clock)
+        options, clock = self._options, self._clock
+        return await reread.reread(options, lane, first, last, records_max, clock=clock)
 
     def _everything(self) -> list[Lane]:
         """All partitions of the topics, whoever has them."""

@@ -1,0 +1,175 @@
+"""What was put aside, or lies in a log, run once more: by the backlog, so that it is never lost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping as Table
+from datetime import UTC, datetime
+from typing import Annotated, Any, Protocol
+from urllib.parse import unquote
+
+from pydantic import AwareDatetime, BaseModel, Field, ValidationError
+
+from streamfaas.api.server import Request, Response
+from streamfaas.engine.mapping import Mapping
+from streamfaas.engine.requests import RequestIds
+from streamfaas.flow.batch import Batch
+from streamfaas.flow.errors import StoreError, WorldError
+from streamfaas.flow.event import EVENT_BYTES_MAX
+from streamfaas.flow.record import Lane, Record, run_of_records
+from streamfaas.sources import Rereadable, Stretch
+from streamfaas.store.outbox import Outbox
+from streamfaas.wire import replay
+
+PAGE_MAX = 1_000
+"""Records that one request replays at most: who asks goes on from where the answer ends."""
+
+
+class Accept(Protocol):
+    """The backlog's door."""
+
+    async def __call__(
+        self,
+        function: str,
+        event: bytes,
+        request_id: str,
+        *,
+        replays: int,
+        client_context: bytes,
+        order_key: str,
+    ) -> None: ...
+
+
+class Replays:
+    """Routes: `POST /redrive/<id>`; `POST /replay/<function>/<trigger>`, which says what a stretch
+    holds (`plan`) or replays a page of one lane; `POST /skip/<function>/<trigger>`.
+
+    What is replayed becomes asynchronous invocations of the trigger's function, each a batch of
+    the trigger's size; those of one lane run one after the other. They are retried and put aside
+    as all such are, and move no checkpoint.
+    """
+
+    def __init__(self, mappings: Table[str, Mapping], outbox: Outbox, accept: Accept) -> None:
+        self._mappings = mappings
+        self._outbox = outbox
+        self._accept = accept
+        self._request_id = RequestIds()
+
+    async def handle(self, request: Request) -> Response:
+        try:
+            match request.method, request.path.split("/")[1:]:
+                case "POST", ["redrive", id_]:
+                    return await self._redrive(unquote(id_))
+                case "POST", ["replay", function, trigger]:
+                    asked = _Asked.model_validate_json(request.body)
+                    return await self._replay(f"{function}/{trigger}", asked)
+                case "POST", ["skip", function, trigger]:
+                    skipping = _Skipping.model_validate_json(request.body)
+                    return self._skip(f"{function}/{trigger}", skipping)
+                case _:
+                    return _no(405, f"{request.method} is not for {request.path}")
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            return _no(400, f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
+        except StoreError as error:
+            return _no(503, f"{error}; {error.remedy}".rstrip("; "))
+        except WorldError as error:
+            return _no(503, str(error))
+
+    async def _redrive(self, id_: str) -> Response:
+        found = await self._outbox.show(id_)
+        if found is None:
+            return _no(404, f"there is no entry {id_!r}")
+        if found.event is None:
+            return _no(409, f"{id_} has no event: its bytes were damaged, or it was not kept")
+        function, replays = found.mapping.partition("/")[0], found.replays + 1
+        order = f"{found.mapping} {found.lane}"
+        request_id = await self._run(function, found.event, replays, order)
+        await self._outbox.redriven(id_)
+        told = {"id": id_, "function": function, "records": found.count, "replays": replays}
+        return Response.json(202, {**told, "request_id": request_id})
+
+    async def _replay(self, name: str, asked: _Asked) -> Response:
+        mapping = self._mappings.get(name)
+        if mapping is None:
+            return _no(404, f"there is no trigger {name}")
+        source: Any = mapping.source  # whose reading again is a matter of its kind
+        if not isinstance(source, Rereadable):
+            kind = getattr(source, "kind", "")
+            return _no(409, f"a {kind} trigger keeps no log to read again; see `streamfaas dlq`")
+        if asked.plan or asked.lane is None or asked.first is None or asked.last is None:
+            names = () if asked.lane is None else (asked.lane,)
+            found = await source.stretches(names, asked.stretch())
+            lanes = [{"lane": lane.name, "first": f, "last": last} for lane, f, last in found]
+            return Response.json(200, {"lanes": lanes})
+        lane = Lane(name, asked.lane)
+        room = min(PAGE_MAX, asked.records_max)
+        records, following = await source.reread(lane, asked.first, asked.last, room)
+        events = await self._run_batches(mapping, lane, records)
+        told = {"lane": lane.name, "records": len(records), "events": events, "next": following}
+        return Response.json(202, told)
+
+    async def _run_batches(self, mapping: Mapping, lane: Lane, records: tuple[Record, ...]) -> int:
+        """How many events they became: filters hold here too, and so does the batch size."""
+        wanted, source = mapping.policy.filter, mapping.source
+        assert source is not None
+        chosen = [one for one in records if wanted is None or wanted.wants(*source.face(one))]
+        size, events = mapping.policy.batch.records_max, 0
+        for start in range(0, len(chosen), size):
+            for batch in _fitting(Batch((run_of_records(tuple(chosen[start : start + size])),))):
+                order = f"{mapping.name} {lane.name}"
+                await self._run(mapping.policy.function, source.event(batch), 1, order)
+                events += 1
+        return events
+
+    async def _run(self, function: str, event: bytes, replays: int, order_key: str) -> str:
+        request_id = self._request_id()
+        await self._accept(
+            function,
+            replay.marked(event, replays),
+            request_id,
+            replays=replays,
+            client_context=replay.context(replays),
+            order_key=order_key,
+        )
+        return request_id
+
+    def _skip(self, name: str, asked: _Skipping) -> Response:
+        mapping = self._mappings.get(name)
+        if mapping is None:
+            return _no(404, f"there is no trigger {name}")
+        skipped = mapping.skip(asked.lane, dry_run=asked.dry_run)
+        to = mapping.policy.set_aside.name
+        return Response.json(200, {"skipped": skipped, "destination": to})
+
+
+class _Asked(BaseModel, extra="forbid"):
+    lane: str | None = None
+    first: Annotated[int, Field(ge=0, lt=1 << 63)] | None = None
+    last: Annotated[int, Field(ge=0, lt=1 << 63)] | None = None
+    since: AwareDatetime | None = None
+    until: AwareDatetime | None = None
+    records_max: Annotated[int, Field(ge=1, le=PAGE_MAX)] = PAGE_MAX
+    plan: bool = False
+
+    def stretch(self) -> Stretch:
+        return Stretch(self.first, self.last, _ms(self.since), _ms(self.until))
+
+
+class _Skipping(BaseModel, extra="forbid"):
+    lane: str | None = None
+    dry_run: bool = False
+
+
+def _fitting(batch: Batch) -> list[Batch]:
+    """The batch, in halves where its event would be too large."""
+    if batch.count == 1 or batch.event_bytes <= EVENT_BYTES_MAX:
+        return [batch]
+    return [part for half in batch.split() for part in _fitting(half)]
+
+
+def _ms(moment: datetime | None) -> int | None:
+    return None if moment is None else int(moment.astimezone(UTC).timestamp() * 1000)
+
+
+def _no(status: int, error: str) -> Response:
+    return Response.json(status, {"error": error})
