@@ -23,6 +23,7 @@ pytest_plugins = ["kafka_broker"]
 
 settings.register_profile(
     "streamfaas",
+    max_examples=int(os.environ.get("STREAMFAAS_TEST_CASES", "100")),
     deadline=None,
     derandomize=parts.UNDER_CI,
     database=None,

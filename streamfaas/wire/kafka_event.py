@@ -31,17 +31,18 @@ def kafka_event(topic: str, partition: int, servers: str, records: Iterable[Reco
 
 def kafka_face(topic: str, partition: int, record: Record) -> tuple[dict[str, Any], bytes | None]:
     """What a filter sees of a record: `value` is its data, and beyond what Lambda offers it may ask
-    for the key and the headers (as text, where they are any), topic, partition and offset."""
-    metadata = {
+    for topic, partition and offset, and for the key and the headers as far as they are text."""
+    headers = {name: text for name, value in record.headers if (text := _text(value)) is not None}
+    metadata: dict[str, Any] = {
         "topic": topic,
         "partition": partition,
         "offset": record.position,
         "timestamp": record.timestamp_ms,
         "timestampType": TIMESTAMP_TYPES[record.timestamp_type],
-        "headers": {name: _text(value) for name, value in record.headers},
+        "headers": headers,
     }
-    if record.key is not None:
-        metadata["key"] = _text(record.key)
+    if (key := _text(record.key)) is not None:
+        metadata["key"] = key
     return metadata, record.value
 
 
@@ -99,8 +100,11 @@ def _record(topic: str, partition: int, record: Record) -> dict[str, Any]:
     }
 
 
-def _text(data: bytes) -> str:
-    return data.decode(errors="replace")
+def _text(data: bytes | None) -> str | None:
+    try:
+        return None if data is None else data.decode()
+    except UnicodeDecodeError:
+        return None
 
 
 def _base64(data: bytes | None) -> str | None:

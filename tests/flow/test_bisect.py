@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import dataclass, field, replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from flow_runs import batch, logs, positions
@@ -94,8 +94,6 @@ def poisoned(draw):
     return whole, frozenset(bad)
 
 
-@pytest.mark.slow
-@settings(max_examples=2_000)
 @given(poisoned(), st.integers(0, 6), st.none() | st.sampled_from(Style), st.integers(0, 3))
 def test_exactly_the_poison_is_given_up_and_every_other_record_is_delivered_once(
     case, retries, says, throttles
@@ -109,8 +107,6 @@ def test_exactly_the_poison_is_given_up_and_every_other_record_is_delivered_once
     assert sorted(lane.lost) == sorted(poison)
 
 
-@pytest.mark.slow
-@settings(max_examples=2_000)
 @given(poisoned(), st.integers(0, 6))
 def test_k_poison_records_of_n_cost_so_many_invocations_and_the_configured_retries(case, retries):
     whole, poison = case
