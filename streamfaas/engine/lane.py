@@ -108,7 +108,7 @@ class _Damage:
     position: int = -1
     times: int = 0
     tail: Run | None = None
-    reason: str = ""
+    error: CorruptBatch | None = None
     handed_on: bool = False
 
 
@@ -216,7 +216,8 @@ class LaneRunner:
         """`CorruptBatch` where the bytes are known to be damaged, or are found to be."""
         tail = self._damage.tail
         if tail is not None and batch.first == tail.first:
-            raise CorruptBatch(tail.first, self._damage.reason)
+            assert self._damage.error is not None
+            raise self._damage.error
         return self.source.shape(batch)
 
     async def settle(self, batch: Batch, strand: Strand) -> bool:
@@ -293,7 +294,7 @@ class LaneRunner:
             if damage.position > run.first:
                 run, tail = run.cut(damage.position)
                 self._look(run)
-            self._damage.tail, self._damage.reason = tail, str(damage)
+            self._damage.tail, self._damage.error = tail, damage
             self.rested()
             return
         for number, piece in sorted_out(run, records, self._place):
