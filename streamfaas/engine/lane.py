@@ -279,10 +279,12 @@ class LaneRunner:
         pieces = self.aside.spare(run)
         self.status.set_aside += run.count - sum([piece.count for piece in pieces])
         for piece in pieces:
-            if self._looks and piece.count:
-                self._look(piece)
-            else:
+            if not self._looks:
                 self.strands[0].offer(piece)
+            elif piece.count:
+                self._look(piece)
+            else:  # nobody looks into it any more: it cannot be found damaged by a strand
+                self.strands[0].offer(piece.nothing(piece.first, piece.last))
 
     def _look(self, run: Run) -> None:
         if self._damage.tail is not None:

@@ -16,7 +16,7 @@ from streamfaas.flow.errors import StoreError, Unreachable
 from streamfaas.flow.ledger import Checkpoint, Receipts
 from streamfaas.flow.outcome import Failure, Fault, Success
 from streamfaas.flow.partial import Style
-from streamfaas.flow.record import run_of, run_of_records
+from streamfaas.flow.record import Extent, Records, run_of, run_of_records
 from streamfaas.flow.verdict import Condition
 from streamfaas.store.intents import INTENDED
 from streamfaas.telemetry import signals
@@ -267,6 +267,28 @@ def test_damage_where_no_record_lies_does_not_stop_the_lane():
 
     assert [values for _, values, _ in done.calls] == [[1, 3], [11, 13]]
     assert done.checkpoint == 14
+
+
+def test_damage_where_no_record_lies_does_not_take_back_what_other_strands_have_in_hand():
+    """Found by the simulation: a record was finished with twice."""
+
+    class Damaged(Records):
+        def between(self, first, last):
+            raise lane_room.CorruptBatch(first, "bad checksum")
+
+        def extent(self, first, last):
+            return Extent(0, 0, 0, 0.0, 0.0)
+
+    async def body(s):
+        s.lane.offer(run_of(LANE, 0, 4, Damaged(())))
+        s.put(b"a", b"b", b"c", b"d", start=5)
+        await s.run_out()
+
+    done = scene(body, lambda v, a: FINE, policy={"strands": 2})
+
+    assert done.source.rewound == []
+    assert sorted(v for _, values, _ in done.calls for v in values) == [5, 6, 7, 8]
+    assert done.checkpoint == 8
 
 
 # -- strands
