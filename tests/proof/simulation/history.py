@@ -87,6 +87,7 @@ def wanted(plan: Plan) -> Wanted:
         age_max=plan.age,
         answered=plan.answers,
         kept=plan.daemons == 1 and "store-full" not in faults,
+        halved=plan.bisect,
         bisected=plan.bisect and (not plan.partial or plan.lowest),
         poison=frozenset(
             name for name in names if chance.happens(plan.poison, "poison", *name.split("/"))

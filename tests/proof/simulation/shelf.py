@@ -70,11 +70,17 @@ class Sender:
             with anyio.fail_after(SEND_SECONDS):
                 await self._process.ask("send", lambda: self._shelf.put(letters), seconds)
         except TimeoutError:
-            world.books.harm("ack-lost", "destination", start)
+            self._never_heard(start, seconds)
             raise Unreachable(f"no answer in {SEND_SECONDS:.0f} s") from None
         except asyncio.CancelledError:  # the lane is cut off, and never hears whether it is there
-            world.books.harm("ack-lost", "destination", start)
+            self._never_heard(start, seconds)
             raise
+
+    def _never_heard(self, start: float, seconds: float) -> None:
+        """It may still be on its way."""
+        world = self._process.world
+        end = max(world.now, start + seconds / 2)
+        world.books.harmed.append(ledgers.Harmed("ack-lost", "destination", start, end))
 
     async def close(self) -> None:
         """Nothing is open."""

@@ -359,10 +359,14 @@ class Stream:
             while not self._lost:
                 self._left.clear()
                 await self._left.wait()
-        if self._cut_off() and not self._lost:
-            return True
+        return await self._beat()
+
+    async def _beat(self) -> bool:
+        """Whether the generation stands, as far as is known."""
         if self._lost:
             return False
+        if self._cut_off():
+            return True
         try:
             return await self._process.ask(
                 "heartbeat", lambda: self._broker.heartbeat(self._name, self._generation)
@@ -386,8 +390,10 @@ class Stream:
             with anyio.move_on_after(max(seconds, PATIENCE_SECONDS)):
                 while going & self._leaving and not self._closing:
                     self._left.clear()
-                    await self._left.wait()
-            if not lost:
+                    with anyio.move_on_after(HEARTBEAT_SECONDS):
+                        await self._left.wait()
+                    await self._beat()
+            if not self._lost:
                 with anyio.move_on_after(COMMIT_SECONDS):
                     await self._last_commit()
             self._shares.clear()

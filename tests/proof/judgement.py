@@ -1,0 +1,74 @@
+"""What must hold, what a run must have gone through, and how it is judged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+WHAT_MUST_HOLD = {
+    "ledgers": "the ledgers are sound: no record twice, no time running backwards",
+    "effect": "enough records were produced, and enough faults took effect",
+    "I-01": "no loss: every record has succeeded, was set aside, or was not wanted",
+    "I-02": "no invention: what ran is, byte for byte, what was produced",
+    "I-03": "a commit never passes unfinished work",
+    "I-04": "a commit never goes back",
+    "I-05": "a crash runs again no more than its bound, and that once",
+    "I-06": "without a crash nothing runs twice",
+    "I-07": "a record has one ending",
+    "I-08": "a commit never passes a batch that its destination does not have yet",
+    "I-09": "a failure document tells exactly which records it is about",
+    "I-10": "bisect finds the record that fails, alone, and in few steps",
+    "I-12": "no more attempts than were asked for, and none at what is too old",
+    "I-13": "a record too large for any event is set aside alone, and only such a one",
+    "I-20": "within a partition, in order and one after the other",
+    "I-21": "of one key, in order and one after the other",
+    "I-60": "what a daemon says of itself is so",
+    "I-30": "in the end nothing is left over",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a run must have gone through to prove anything. `replay_max` is how many records one
+    crash of a kind may run again (no entry: any number); `cut` is how many executions must have
+    been cut off in their midst; `filtered` are ids that the mapping does not want. `attempts_max` is
+    how often a batch may fail (None: for ever), and `order` what is in order: a `lane`, a `key`, or
+    nothing."""
+
+    records: int = 1
+    faults: Mapping[str, int] = field(default_factory=dict)
+    cut: int = 0
+    replay_max: Mapping[str, int] = field(default_factory=dict)
+    filtered: frozenset[str] = frozenset()
+    attempts_max: int | None = None
+    order: str = "lane"
+    age_max: float | None = None
+    answered: bool = False
+    kept: bool = False
+    halved: bool = False
+    bisected: bool = False
+    poison: frozenset[str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """An invariant, and the rows that break it."""
+
+    invariant: str
+    detail: str
+
+    def __str__(self) -> str:
+        return f"{self.invariant} ({WHAT_MUST_HOLD[self.invariant]}): {self.detail}"
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The judgement. Without violations the run proves what its counts say."""
+
+    violations: tuple[Violation, ...]
+    counts: Mapping[str, int]
+
+    @property
+    def broken(self) -> frozenset[str]:
+        """The invariants that do not hold."""
+        return frozenset(violation.invariant for violation in self.violations)

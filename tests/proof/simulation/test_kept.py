@@ -1,0 +1,40 @@
+"""Histories that found a fault of ours, made small and kept. `--seed N --shrink` makes such a one."""
+
+from __future__ import annotations
+
+import pytest
+
+from proof.simulation.history import live
+from proof.simulation.plan import Fault, Plan, Trouble
+
+KEPT = {
+    "an answer that comes while the lane closes is told before it is let go": Plan(
+        seed=25, daemons=2, lanes=1, records=6, spread=0.0, keys=1, batch=1, batch_bytes=6000,
+        retries=1, backoff_max=2.0, answers=True, commit=0.0,
+    ),
+    "damage where no record lies does not stop the lane": Plan(
+        seed=194, records=22, spread=0.0, keys=1, gaps=0.6, batch=3, batch_bytes=6000, retries=3,
+        backoff_max=2.0, unwanted=0.3, commit=0.0, trouble=Trouble(damage=0.1),
+    ),
+    "damage where no record lies takes back nothing from other strands": Plan(
+        seed=1412, records=42, spread=0.0, keys=10, gaps=0.2, batch=3, batch_bytes=6000,
+        window=5.0, retries=1, backoff_max=2.0, strands=2, keyless=0.3, commit=0.0,
+        trouble=Trouble(slow=0.3, damage=0.03),
+        faults=(Fault(at=23.16, kind="stop", seconds=4.0, count=4),),
+    ),
+    "what nobody wants is no step forward of a partial answer": Plan(
+        seed=169, lanes=4, records=81, spread=5.0, keys=1, poison=0.02, batch_bytes=6000,
+        backoff_max=2.0, partial=True, lowest=True, unwanted=0.9, commit=0.0,
+        trouble=Trouble(init=0.1, garble=0.1),
+    ),
+    "a disk that is full when a letter is ticked off does not end the daemon": Plan(
+        lanes=1, records=2, spread=5.0, keys=1, poison=0.3, batch=3, batch_bytes=6000, retries=0,
+        backoff_max=2.0, commit=2.0, faults=(Fault(at=2.0, kind="store-full", seconds=1.0),),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("plan", KEPT.values(), ids=[name.replace(" ", "-") for name in KEPT])
+def test_a_history_that_once_failed(plan):
+    history = live(plan)
+    assert not history.broken, "\n".join(history.complaints)
