@@ -32,7 +32,7 @@ class Kept:
     name = "kept"
 
     def __init__(self, down=0):
-        self.documents, self.down = [], down
+        self.documents, self.letters, self.down = [], [], down
 
     async def open(self): ...
     async def close(self): ...
@@ -41,6 +41,7 @@ class Kept:
         if self.down:
             self.down -= 1
             raise Unreachable("no route")
+        self.letters += letters
         self.documents += [orjson.loads(letter.document) for letter in letters]
 
 
@@ -87,10 +88,15 @@ class Scene:
         self.lane = LaneRunner(LANE, self.source, chosen, around, lambda lane: None)
 
     async def dispatch(self, invocation):
-        values = orjson.loads(b"".join(invocation.event.parts))
+        values = self.values(orjson.loads(b"".join(invocation.event.parts)))
         self.calls.append((asyncio.get_running_loop().time(), values, invocation.attempt))
         outcome = self.answer(values, invocation.attempt)
         return await outcome if asyncio.iscoroutine(outcome) else outcome
+
+    @staticmethod
+    def values(event):
+        """What the function is told of an event: of a listed source it is the values."""
+        return event
 
     def offer(self, count, start=0):
         self.lane.offer(run_of_records(records(count, start=start)))
@@ -163,11 +169,11 @@ class MemoryOutbox:
         return [one for one in self.intents.values() if one.state in {INTENDED, DELIVERED}]
 
 
-def scene(body, *args, **kwargs):
+def scene(body, *args, make=Scene, **kwargs):
     """Simulates `body(Scene(...))`; gives back the scene."""
 
     async def main():
-        made = Scene(*args, **kwargs)
+        made = make(*args, **kwargs)
         await body(made)
         return made
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import selectors
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -15,13 +16,17 @@ class Deadlock(Exception):
 
 
 class _Leaping(selectors.BaseSelector):
-    """A selector that asks its descriptors once, and instead of waiting moves the clock on."""
+    """A selector that asks its descriptors once, and instead of waiting moves the clock on. It does
+    wait while something is `awaited`."""
 
     def __init__(self) -> None:
         self._real = selectors.DefaultSelector()
         self.now = 0.0
+        self.awaited = 0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if self.awaited and timeout != 0:
+            return self._real.select(None)
         ready = self._real.select(0)
         if ready or timeout == 0:
             return ready
@@ -44,7 +49,8 @@ class _Leaping(selectors.BaseSelector):
 
 
 class SimulatedLoop(asyncio.SelectorEventLoop):
-    """Timers fire in their order, in no time; there is no thread and no network in here."""
+    """Timers fire in their order, in no time; there is no thread and no network in here, but what
+    is waited for while time is `standing_still`."""
 
     def __init__(self) -> None:
         self._leaping = _Leaping()
@@ -52,6 +58,15 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
 
     def time(self) -> float:
         return self._leaping.now
+
+    @contextmanager
+    def standing_still(self) -> Iterator[None]:
+        """Around an await of something outside, which takes time of its own: none passes here."""
+        self._leaping.awaited += 1
+        try:
+            yield
+        finally:
+            self._leaping.awaited -= 1
 
 
 def simulate(main: Callable[[], Coroutine[Any, Any, T]]) -> tuple[T, float]:

@@ -49,7 +49,7 @@ def kafka_face(topic: str, partition: int, record: Record) -> tuple[dict[str, An
 def kafka_locate(batch: Batch, identifier: object) -> int | None:
     """Kafka's item identifiers are objects: `{"partition": "<topic>-<n>", "offset": <int>}`."""
     match identifier:
-        case {"partition": batch.lane.name, "offset": int(offset)} if offset is not True:
+        case {"partition": batch.lane.name, "offset": offset} if type(offset) is int:
             return offset if batch.holds(offset) else None
     return None
 
