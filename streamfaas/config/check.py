@@ -17,7 +17,8 @@ from streamfaas.config.document import Table
 from streamfaas.config.interpolate import interpolate
 from streamfaas.config.rules.case import Case
 from streamfaas.config.rules.connections import plain_secrets
-from streamfaas.config.spec import RUNTIME, AnyTrigger, Config, Function
+from streamfaas.config.spec import RUNTIME, Config, Function
+from streamfaas.config.triggers import AnyTrigger
 from streamfaas.flow.errors import Problem
 from streamfaas.flow.verdict import ATTEMPTS_WITH_DESTINATION
 

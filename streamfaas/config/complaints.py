@@ -84,8 +84,6 @@ def _complaint(root: Table, error: Mapping[str, Any]) -> Problem | None:
     code, message, hint = _words(error, path, kind, value)
     if error["type"] == "union_tag_invalid":
         path = (*path, "type")
-    if path and isinstance(document.find(root, path[:-1]), Scalar):
-        path = path[:-1]  # a word that stands for a whole block
     line, column = document.place(root, path, key=at_key)
     return Problem(code, document.dotted(path), line, column, message, hint)
 
@@ -105,13 +103,8 @@ def _words(
     wrong = error["type"]
     if wrong not in _OF_KEYS and error["input"] is None:
         return "SF1044", "no value is given", ""
-    useless = _useless(error["input"], kind)
-    if useless and wrong.startswith("SF"):
-        return "SF1078", useless, ""
     if wrong.startswith("SF"):
-        told = error["ctx"]
-        message = told["message"]
-        return wrong, message if told["inside"] is not None else f"{value} {message}", told["hint"]
+        return _told(error, kind, value)
     match wrong:
         case "missing":
             return _missing(path)
@@ -127,6 +120,17 @@ def _words(
             return _type(str(path[0]), error["input"], (error["ctx"]["expected"].strip("'"),))
         case _:
             return _shape(error, path, value)
+
+
+def _told(error: Mapping[str, Any], kind: str, value: str) -> tuple[str, str, str]:
+    """What a form says."""
+    told = error["ctx"]
+    if told["inside"] is not None:
+        return error["type"], told["message"], told["hint"]
+    useless = _useless(error["input"], kind)
+    if useless:
+        return "SF1078", useless, ""
+    return error["type"], f"{value} {told['message']}", told["hint"]
 
 
 def _useless(value: Any, kind: str) -> str:

@@ -9,7 +9,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import AfterValidator, Field, SecretStr
 
-from streamfaas.config import filters, forms
+from streamfaas.config import filters, forms, web
 from streamfaas.config.model import Alone, Model, Words, none
 from streamfaas.flow.pattern import PATTERNS_MAX
 
@@ -107,7 +107,7 @@ class HttpDestination(Model):
         str, forms.text("an http or https address", forms.URL_PATTERN, code="SF1057")
     ] = Field(description="The address to post to.", examples=["https://hooks.example/orders"])
     headers: Annotated[
-        Mapping[Annotated[str, forms.header()], Annotated[str, forms.header_value()]],
+        Mapping[Annotated[str, web.header()], Annotated[str, web.header_value()]],
         AfterValidator(MappingProxyType),
     ] = Field(
         default_factory=none,
@@ -118,7 +118,7 @@ class HttpDestination(Model):
     timeout: Annotated[float, forms.duration("100ms", "5m")] = Field(
         default=10.0, description="How long one answer may take."
     )
-    secret: Annotated[SecretStr | None, forms.signing_secret()] = Field(
+    secret: Annotated[SecretStr | None, web.signing_secret()] = Field(
         default=None,
         description="What each request is signed with, as Standard Webhooks has it, so that the "
         "other side knows us.",

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from base64 import b64decode
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,29 +23,11 @@ BROKER_PATTERN = r"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9]([A-Za-z0-9._-]{0,252}))(
 VARIABLE_PATTERN = "[A-Za-z][A-Za-z0-9_]+"
 URL_PATTERN = r"https?://[^\s/?#@]+(/[^\s]*)?"
 
-HEADER_PATTERN = r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"
-
-OWN_HEADERS = ("webhook-", "streamfaas-")
-"""How the names of headers begin that are ours."""
-
-HOP_HEADERS = frozenset(
-    {"accept-encoding", "connection", "content-length", "host", "te", "transfer-encoding"}
-)
-"""Headers that are between us and the next machine on the way."""
-
-SECRET_HEADERS = frozenset(
-    {"api-key", "authorization", "cookie", "proxy-authorization", "x-api-key", "x-auth-token"}
-)
-"""Headers whose text is a secret."""
-
 RESERVED = frozenset(
     {"AWS_EXECUTION_ENV", "LAMBDA_TASK_ROOT", "LAMBDA_RUNTIME_DIR", "LD_PRELOAD", "LD_AUDIT"}
 )
 """Names that a function may not set, beside all that begin with AWS_LAMBDA_: those of the runtime,
 and those by which foreign code would enter every process."""
-
-KEY_BYTES = range(24, 65)
-"""Of a key that requests are signed with, as Standard Webhooks has it."""
 
 INTERPOLATED: Mapping[str, Any] = {"type": "string", "pattern": r"\$\{"}
 """The schema of what is put in from elsewhere."""
@@ -253,7 +234,7 @@ def text(
     compiled = re.compile(pattern, re.ASCII) if pattern else None
 
     def check(value: Any, _base: Path) -> str:
-        found = _line(value, says, length_max)
+        found = line(value, says, length_max)
         if compiled is not None and not compiled.fullmatch(found):
             fail(code, f"is not {says}", hint)
         return found
@@ -291,7 +272,7 @@ def variable() -> Form:
     """The name of an environment variable that a function may set."""
 
     def check(value: Any, _base: Path) -> str:
-        found = _line(value, says)
+        found = line(value, says)
         if not matching.fullmatch(found):
             hint = "use at least two letters, digits and _, with a letter first"
             fail("SF1056", f"is not {says}", hint)
@@ -304,45 +285,11 @@ def variable() -> Form:
     return Form(says, check, {"type": "string", "pattern": f"^{VARIABLE_PATTERN}$"})
 
 
-def header() -> Form:
-    """The name of a header that may be sent with a request."""
-
-    def check(value: Any, _base: Path) -> str:
-        found = _line(value, says, 256)
-        if not matching.fullmatch(found):
-            fail("SF1077", f"is not {says}", "use letters, digits and -")
-        if found.lower() in HOP_HEADERS or found.lower().startswith(OWN_HEADERS):
-            fail("SF1077", "is a header that streamfaas sets itself", "leave it out")
-        return found
-
-    says = "a name of a header"
-    matching = re.compile(HEADER_PATTERN, re.ASCII)
-    return Form(says, check, {"type": "string", "pattern": f"^{HEADER_PATTERN}$"})
-
-
-def header_value() -> Form:
-    """What a header says."""
-
-    def check(value: Any, _base: Path) -> str:
-        found = _line(value, says)
-        if not found.isascii():
-            fail("SF1077", "has characters in it that a header cannot carry", "use ASCII only")
-        return found
-
-    says = "the text of a header"
-    return Form(says, check, {"type": "string", "minLength": 1})
-
-
-def is_secret_header(path: Sequence[str | int]) -> bool:
-    """Whether a path is that of a header whose text is a secret."""
-    return tuple(path[-2:-1]) == ("headers",) and str(path[-1]).lower() in SECRET_HEADERS
-
-
 def broker() -> Form:
     """The address of a Kafka broker."""
 
     def check(value: Any, _base: Path) -> str:
-        found = _line(value, says)
+        found = line(value, says)
         if not matching.fullmatch(found):
             hint = f'write "{found}:9092"' if matching.fullmatch(f"{found}:9092") else ""
             fail("SF1052", f"is not {says}", hint)
@@ -359,7 +306,7 @@ def regex() -> Form:
     """A regular expression, as text that compiles."""
 
     def check(value: Any, _base: Path) -> str:
-        found = _line(value, says, 255)
+        found = line(value, says, 255)
         try:
             with warnings.catch_warnings(action="error"):
                 re.compile(found)
@@ -375,7 +322,7 @@ def start() -> Form:
     """Where to begin: a word, or a time with its zone."""
 
     def check(value: Any, _base: Path) -> str | datetime:
-        found = _line(value, says)
+        found = line(value, says)
         if found in ("earliest", "latest"):
             return str(found)
         if not _TIME.fullmatch(found):
@@ -399,7 +346,7 @@ def location(says: str) -> Form:
     """A path; a relative one starts at the configuration's directory."""
 
     def check(value: Any, base: Path) -> Path:
-        found = _line(value, says)
+        found = line(value, says)
         if found.startswith("~"):
             fail("SF1044", "begins with ~, which only a shell knows", "write the whole path")
         return base / found
@@ -419,24 +366,6 @@ def secret() -> Form:
 
     schema = {"type": "string", "minLength": 1, "writeOnly": True}
     return Form("a secret; best from ${credential:name} or ${file:path}", check, schema)
-
-
-def signing_secret() -> Form:
-    """A key that requests are signed with, as a text that no output ever shows."""
-
-    def check(value: Any, base: Path) -> SecretStr:
-        found: SecretStr = plain.check(value, base)
-        try:
-            key = b64decode(found.get_secret_value().removeprefix("whsec_"), validate=True)
-        except ValueError:
-            fail("SF1084", "is not base64, with whsec_ before it", hint)
-        if len(key) not in KEY_BYTES:
-            fail("SF1084", f"holds a key of {len(key)} bytes, where 24 to 64 are wanted", hint)
-        return found
-
-    plain = secret()
-    hint = "make one: echo whsec_$(openssl rand -base64 32)"
-    return Form("whsec_ and a key in base64; best from ${credential:name}", check, plain.schema)
 
 
 def _pattern(pattern: str) -> dict[str, Any]:
@@ -465,8 +394,8 @@ def _within(found: float, low: float, high: float, value: Any, said: tuple[str, 
         fail("SF1042", f"is over the limit of {said[1]}")
 
 
-def _line(value: Any, says: str, length_max: int = _TEXT_MAX) -> str:
-    """One line of text."""
+def line(value: Any, says: str, length_max: int = _TEXT_MAX) -> str:
+    """The text, if it is one line of it."""
     if not isinstance(value, str):
         _not_text(value)
     if not value:

@@ -13,9 +13,10 @@ from typing import Any
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
-from streamfaas.config.forms import Form, is_secret_header
+from streamfaas.config.forms import Form
 from streamfaas.config.model import Words
 from streamfaas.config.spec import ROLES, Config
+from streamfaas.config.web import is_secret_header
 
 ANY = "*"
 

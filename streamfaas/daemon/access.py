@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pydantic import SecretStr
 
-from streamfaas.config import spec
+from streamfaas.config.connections import Sasl, Tls
+from streamfaas.config.connections import TokenEndpoint as Asked
 from streamfaas.wire.kafka_options import SaslOptions, TlsOptions, TokenEndpoint
 
 
-def tls_options(tls: spec.Tls | None) -> TlsOptions | None:
+def tls_options(tls: Tls | None) -> TlsOptions | None:
     """Encryption, if there is any."""
     if tls is None:
         return None
@@ -17,7 +18,7 @@ def tls_options(tls: spec.Tls | None) -> TlsOptions | None:
     )
 
 
-def sasl_options(sasl: spec.Sasl | None) -> SaslOptions | None:
+def sasl_options(sasl: Sasl | None) -> SaslOptions | None:
     """Who we say we are, if anybody asks."""
     if sasl is None:
         return None
@@ -30,7 +31,7 @@ def sasl_options(sasl: spec.Sasl | None) -> SaslOptions | None:
     )
 
 
-def _endpoint(endpoint: spec.TokenEndpoint) -> TokenEndpoint:
+def _endpoint(endpoint: Asked) -> TokenEndpoint:
     return TokenEndpoint(
         url=endpoint.url,
         client_id=endpoint.client_id,

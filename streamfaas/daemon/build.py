@@ -11,8 +11,15 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 
 from streamfaas import functions
 from streamfaas.config import filters, spec
+from streamfaas.config.connections import KafkaConnection
 from streamfaas.config.delivery import Asynchronous, LogRetries
-from streamfaas.config.spec import ASYNCHRONOUS, AnyTrigger
+from streamfaas.config.spec import ASYNCHRONOUS
+from streamfaas.config.triggers import (
+    AnyTrigger,
+    DirectoryTrigger,
+    KafkaTrigger,
+    MemoryTrigger,
+)
 from streamfaas.daemon.access import sasl_options, tls_options
 from streamfaas.daemon.deliveries import Destinations
 from streamfaas.engine.lane import Filter, LanePolicy
@@ -69,7 +76,7 @@ class Plan:
     memory_bytes: int
     grace_seconds: float
     state: Path
-    connections: Mapping[str, spec.KafkaConnection]
+    connections: Mapping[str, KafkaConnection]
 
     @property
     def socket(self) -> Path:
@@ -106,7 +113,7 @@ def plan_of(config: spec.Config, path: Path) -> Plan:
 def function_of(name: str, function: spec.Function) -> functions.Function:
     """A function as the workers know it, its directory buckets bound at `/mnt/<bucket>`."""
     isolation, concurrency = function.isolation, function.concurrency
-    buckets = [t for t in function.triggers.values() if isinstance(t, spec.DirectoryTrigger)]
+    buckets = [t for t in function.triggers.values() if isinstance(t, DirectoryTrigger)]
     return functions.Function(
         name=name,
         code=function.code,
@@ -219,8 +226,8 @@ def _source_maker(
     return source_maker
 
 
-def _is_log(trigger: AnyTrigger) -> TypeGuard[spec.KafkaTrigger | spec.MemoryTrigger]:
-    return not isinstance(trigger, spec.DirectoryTrigger)
+def _is_log(trigger: AnyTrigger) -> TypeGuard[KafkaTrigger | MemoryTrigger]:
+    return not isinstance(trigger, DirectoryTrigger)
 
 
 def _retry_policy(trigger: AnyTrigger) -> RetryPolicy:
@@ -241,7 +248,7 @@ def _filter(trigger: AnyTrigger) -> Filter | None:
 
 
 def _batch_policy(trigger: AnyTrigger) -> BatchPolicy:
-    if isinstance(trigger, spec.DirectoryTrigger):  # S3 notifications come one an event
+    if isinstance(trigger, DirectoryTrigger):  # S3 notifications come one an event
         return BatchPolicy(records_max=1)
     batch = trigger.batch
     return BatchPolicy(batch.size, batch.bytes, batch.window)
@@ -251,17 +258,17 @@ def _source_options(
     config: spec.Config, function: str, name: str, trigger: AnyTrigger
 ) -> tuple[str, Callable[[], Any]]:
     match trigger:
-        case spec.KafkaTrigger():
+        case KafkaTrigger():
             connection = config.connections[trigger.connection]
             group = trigger.group or f"streamfaas.{function}.{name}"
             return "kafka", lambda: _kafka_options(connection, trigger, group)
-        case spec.DirectoryTrigger():
+        case DirectoryTrigger():
             return "directory", lambda: _directory_options(trigger)
-        case spec.MemoryTrigger():
+        case MemoryTrigger():
             return "memory", lambda: _memory_options(trigger)
 
 
-def _kafka_options(connection: spec.KafkaConnection, trigger: spec.KafkaTrigger, group: str) -> Any:
+def _kafka_options(connection: KafkaConnection, trigger: KafkaTrigger, group: str) -> Any:
     from streamfaas.sources import kafka
 
     start = trigger.start
@@ -283,7 +290,7 @@ def _kafka_options(connection: spec.KafkaConnection, trigger: spec.KafkaTrigger,
     )
 
 
-def _directory_options(trigger: spec.DirectoryTrigger) -> Any:
+def _directory_options(trigger: DirectoryTrigger) -> Any:
     from streamfaas.sources.directory import DirectoryOptions
 
     return DirectoryOptions(
@@ -299,7 +306,7 @@ def _directory_options(trigger: spec.DirectoryTrigger) -> Any:
     )
 
 
-def _memory_options(trigger: spec.MemoryTrigger) -> Any:
+def _memory_options(trigger: MemoryTrigger) -> Any:
     from streamfaas.sources.memory import MemoryOptions
 
     return MemoryOptions(

@@ -10,6 +10,7 @@ from typing import Any, overload
 
 import anyio
 
+from streamfaas.config.connections import KafkaConnection
 from streamfaas.config.delivery import (
     AnyDestination,
     FileDestination,
@@ -17,7 +18,6 @@ from streamfaas.config.delivery import (
     HttpDestination,
     KafkaDestination,
 )
-from streamfaas.config.spec import KafkaConnection
 from streamfaas.daemon.access import revealed, sasl_options, tls_options
 from streamfaas.destinations import KINDS, Destination
 from streamfaas.destinations.function import Accept

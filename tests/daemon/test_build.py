@@ -3,8 +3,8 @@
 import pytest
 
 from config_project import KAFKA, project, valid  # noqa: F401
+from streamfaas.config.connections import KafkaConnection
 from streamfaas.config.delivery import KafkaDestination
-from streamfaas.config.spec import KafkaConnection
 from streamfaas.daemon.build import plan_of
 from streamfaas.daemon.deliveries import Destinations
 from streamfaas.telemetry.signals import DestinationUnready

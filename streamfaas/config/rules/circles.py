@@ -12,7 +12,8 @@ from typing import TypeAlias
 from streamfaas.config import document
 from streamfaas.config.delivery import FunctionDestination, KafkaDestination
 from streamfaas.config.rules.case import Case, clusters, of_kind
-from streamfaas.config.spec import Config, KafkaTrigger
+from streamfaas.config.spec import Config
+from streamfaas.config.triggers import KafkaTrigger
 from streamfaas.flow.errors import Problem
 
 MATCHES_MAX = 200_000

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from streamfaas.config import document, keys
+from streamfaas.config.connections import KafkaConnection, Sasl, Tls
 from streamfaas.config.delivery import KafkaDestination
 from streamfaas.config.document import Scalar, Table
 from streamfaas.config.rules.case import Case, is_loopback, of_kind, readable
-from streamfaas.config.spec import KafkaConnection, KafkaTrigger, Sasl, Tls
+from streamfaas.config.triggers import KafkaTrigger
 from streamfaas.flow.errors import Problem
 
 

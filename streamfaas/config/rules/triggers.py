@@ -19,7 +19,8 @@ from streamfaas.config.rules.case import (
     of_kind,
     resolved,
 )
-from streamfaas.config.spec import ASYNCHRONOUS, DirectoryTrigger, KafkaTrigger
+from streamfaas.config.spec import ASYNCHRONOUS
+from streamfaas.config.triggers import DirectoryTrigger, KafkaTrigger
 from streamfaas.flow.errors import Problem
 
 SHARERS_MAX = 100

@@ -1,0 +1,207 @@
+"""The models of triggers: what a source is asked for, and when its records make a batch."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import Field
+
+from streamfaas.config import forms
+from streamfaas.config.delivery import (
+    Batch,
+    EventFilter,
+    LogRetries,
+    LogRetriesOrLambda,
+    OnFailure,
+    OnSuccess,
+    Parallel,
+    RecordFilter,
+    Retries,
+    RetriesOrLambda,
+)
+from streamfaas.config.model import Model
+
+LATER_VIA = ("webhook", "listen", "poll", "kafka", "sqs")
+
+S3_EVENTS = (
+    "s3:ObjectCreated:*",
+    "s3:ObjectCreated:Put",
+    "s3:ObjectRemoved:*",
+    "s3:ObjectRemoved:Delete",
+)
+
+
+class KafkaTrigger(Model):
+    """Records of Kafka topics, as Lambda's self-managed Kafka event."""
+
+    type: Literal["kafka"]
+    connection: Annotated[str, forms.name("connection")] = Field(
+        description="Name of the connection."
+    )
+    topics: Annotated[
+        tuple[Annotated[str, forms.text("a topic name", forms.TOPIC_PATTERN, code="SF1053")], ...],
+        Field(max_length=1_000),
+    ] = Field(default=(), description="Topics to read.", examples=[["orders.v1"]])
+    pattern: Annotated[str | None, forms.regex()] = Field(
+        default=None,
+        description="In place of topics: a regular expression that matches whole topic names.",
+        examples=[r"orders\..*"],
+    )
+    group: Annotated[str, forms.text("a group id of 1 to 200 characters", ".{1,200}")] = Field(
+        default="", description="Consumer group. Without it: streamfaas.<function>.<trigger>."
+    )
+    start: Annotated[Literal["earliest", "latest"] | datetime, forms.start()] = Field(
+        description="Where a partition begins that the group has no position for. There is no "
+        "default: earliest may replay years, latest may skip what was just written.",
+        examples=["latest", "2026-01-01T00:00:00Z"],
+    )
+    batch: Batch = Field(default=Batch(), description="When a batch is closed.")
+    retries: LogRetriesOrLambda = Field(
+        default=LogRetries(), description="What happens when the function fails."
+    )
+    partial_failures: Annotated[bool, forms.flag()] = Field(
+        default=False,
+        description="Whether the function's answer may name the records that failed, as Lambda's "
+        "ReportBatchItemFailures; then only those are tried again.",
+    )
+    parallel: Parallel = Field(
+        default=Parallel(), description="How many batches run at the same time."
+    )
+    filter: RecordFilter = Field(
+        default=(),
+        description="Patterns of the records that are wanted, as Lambda's; one that matches is "
+        "enough. Without it: all.",
+        examples=[[{"value": {"status": ["paid"]}}]],
+    )
+    on_failure: OnFailure = Field(default=None)
+    on_success: OnSuccess = Field(default=None)
+    instance: Annotated[
+        str | None,
+        forms.text("an instance name of letters, digits, dots, - and _", "[A-Za-z0-9._-]{1,249}"),
+    ] = Field(
+        default=None,
+        description="Static membership: a restart within session_timeout moves no partition. "
+        "Must differ between daemons of one group.",
+        examples=["node-1"],
+    )
+    isolation_level: Annotated[
+        Literal["read_committed", "read_uncommitted"],
+        forms.choice("read_committed", "read_uncommitted"),
+    ] = Field(
+        default="read_committed",
+        description="Whether records of unfinished transactions are waited for or read.",
+    )
+    session_timeout: Annotated[float, forms.duration("6s", "30m")] = Field(
+        default=30.0, description="After this long without a heartbeat the broker gives up on us."
+    )
+    rebalance_timeout: Annotated[float, forms.duration("6s", "1h")] = Field(
+        default=45.0, description="How long batches in hand may take to finish in a rebalance."
+    )
+    fetch_bytes: Annotated[int, forms.size("1KB", "50MB")] = Field(
+        default=256 << 10, description="Most bytes fetched from one partition at a time."
+    )
+    stall_after: Annotated[float, forms.duration("5s", "1h")] = Field(
+        default=60.0,
+        description="A client that brings nothing for so long, though there is something to "
+        "bring, is replaced.",
+    )
+
+
+class DirectoryTrigger(Model):
+    """Files of a directory, as S3 events."""
+
+    type: Literal["object-store"]
+    via: Annotated[Literal["directory"], forms.choice("directory", later=LATER_VIA)] = Field(
+        description="How changes are noticed: directory watches a local one."
+    )
+    path: Annotated[Path, forms.location("a directory")] = Field(
+        description="The directory to watch.", examples=["/srv/inbox"]
+    )
+    bucket: Annotated[
+        str,
+        forms.text(
+            "a bucket name",
+            forms.BUCKET_PATTERN,
+            code="SF1055",
+            hint="use 3 to 63 small letters, digits, dots and -",
+        ),
+    ] = Field(description="Name of the bucket that the function sees.", examples=["inbox"])
+    prefix: Annotated[str, forms.free_text("the beginning of a key", 1_024)] = Field(
+        default="", description="Only keys that begin so.", examples=["in/"]
+    )
+    suffix: Annotated[str, forms.free_text("the end of a key", 1_024)] = Field(
+        default="", description="Only keys that end so.", examples=[".jpg"]
+    )
+    events: Annotated[
+        tuple[Annotated[str, forms.choice(*S3_EVENTS)], ...], Field(min_length=1, max_length=16)
+    ] = Field(default=("s3:ObjectCreated:*",), description="Which changes.")
+    interval: Annotated[float, forms.duration("1s", "24h")] = Field(
+        default=10.0, description="How often the directory is listed to find what was missed."
+    )
+    settle: Annotated[float, forms.duration("0s", "1h")] = Field(
+        default=1.0, description="How long a file must be unchanged before it counts as written."
+    )
+    write: Annotated[bool, forms.flag()] = Field(
+        default=False, description="Whether the function may write to the directory."
+    )
+    existing: Annotated[Literal["process", "ignore"], forms.choice("process", "ignore")] = Field(
+        default="process", description="What to do with files that are there at the first start."
+    )
+    parallel: Annotated[int, forms.whole(1, 1_000)] = Field(
+        default=10, description="Invocations at the same time."
+    )
+    retries: RetriesOrLambda = Field(
+        default=Retries(), description="What happens when the function fails."
+    )
+    filter: EventFilter = Field(
+        default=(),
+        description="Patterns of the events that are wanted, as Lambda's; one that matches is "
+        "enough. Without it: all.",
+        examples=[[{"s3": {"object": {"key": [{"suffix": ".jpg"}]}}}]],
+    )
+    on_failure: OnFailure = Field(default=None)
+    on_success: OnSuccess = Field(default=None)
+
+
+class MemoryTrigger(Model):
+    """A simulated stream, shaped like Kafka: for trying things and for tests."""
+
+    type: Literal["memory"]
+    topic: Annotated[str, forms.text("a topic name", forms.TOPIC_PATTERN, code="SF1053")] = Field(
+        description="Name of the topic.", examples=["orders"]
+    )
+    partitions: Annotated[int, forms.whole(1, 1_000)] = Field(
+        default=1, description="Partitions of the topic."
+    )
+    records: Annotated[int | None, forms.whole(0, 1_000_000_000, word="unlimited")] = Field(
+        default=None, description="Records in all. Without it, or with unlimited: for ever."
+    )
+    rate: Annotated[float, forms.number(0.01, 1_000_000)] = Field(
+        default=1.0, description="Records a second, over all partitions."
+    )
+    batch: Batch = Field(default=Batch(), description="When a batch is closed.")
+    retries: LogRetriesOrLambda = Field(
+        default=LogRetries(), description="What happens when the function fails."
+    )
+    partial_failures: Annotated[bool, forms.flag()] = Field(
+        default=False,
+        description="Whether the function's answer may name the records that failed, as Lambda's "
+        "ReportBatchItemFailures; then only those are tried again.",
+    )
+    parallel: Parallel = Field(
+        default=Parallel(), description="How many batches run at the same time."
+    )
+    filter: RecordFilter = Field(
+        default=(),
+        description="Patterns of the records that are wanted, as Lambda's; one that matches is "
+        "enough. Without it: all.",
+        examples=[[{"value": {"status": ["paid"]}}]],
+    )
+    on_failure: OnFailure = Field(default=None)
+    on_success: OnSuccess = Field(default=None)
+
+
+AnyTrigger: TypeAlias = KafkaTrigger | DirectoryTrigger | MemoryTrigger
+Trigger: TypeAlias = Annotated[AnyTrigger, Field(discriminator="type")]
