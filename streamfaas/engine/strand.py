@@ -179,7 +179,7 @@ class Strand:
         return young
 
     async def _invoke(self, batch: Batch) -> Outcome:
-        around, status, policy = self._around, self.status, self._policy
+        around, status = self._around, self.status
         self.request_id = self._source.request_id(batch) or around.request_id()
         status.in_flight, status.again_at = batch.count, None
         if not status.blocked:
@@ -198,18 +198,6 @@ class Strand:
         status.in_flight = 0
         self._lane.status.batches += 1
         self._lane.status.failures += isinstance(outcome, Failure)
-        around.emit(
-            signals.InvocationEnded(
-                self.request_id,
-                policy.function,
-                self._lane.lane,
-                batch.count,
-                batch.first,
-                batch.last,
-                batch.attempt,
-                outcome,
-            )
-        )
         return outcome
 
     def _invocation(self, batch: Batch, event: Event) -> Invocation:
@@ -225,7 +213,8 @@ class Strand:
         )
 
     def _ran(self, batch: Batch, outcome: Outcome) -> Batch:
-        """The part of the batch that took part; the rest has not run and goes next."""
+        """The part of the batch that took part, which is told; the rest has not run and goes
+        next."""
         until = outcome.until
         if until is not None and batch.first < until <= batch.last:
             head, tail = batch.cut(until)
@@ -233,6 +222,18 @@ class Strand:
             assert tail is not None
             self._pending.appendleft(replace(tail, attempt=0, splits=0, origin=0))
             batch = head
+        self._around.emit(
+            signals.InvocationEnded(
+                self.request_id,
+                self._policy.function,
+                self._lane.lane,
+                batch.count,
+                batch.first,
+                batch.last,
+                batch.attempt,
+                outcome,
+            )
+        )
         if isinstance(outcome, Failure) and outcome.fault is Fault.CORRUPT:
             batch = replace(batch, attempt=self._lane.damaged(batch))
         return batch

@@ -111,6 +111,8 @@ def test_what_a_worker_left_out_runs_next():
     done = scene(body, answer)
     ran = [values for _, values, _ in done.calls]
     assert ran == [list(range(10)), list(range(3, 10)), list(range(6, 10)), [9]]
+    told = [(each.first, each.last, each.records) for each in done.seen(signals.InvocationEnded)]
+    assert told == [(0, 2, 3), (3, 5, 3), (6, 8, 3), (9, 9, 1)]  # not what they were given
     assert done.checkpoint == 9
 
 
