@@ -11,6 +11,7 @@ import struct
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias
 
 import anyio
 import h11
@@ -20,6 +21,14 @@ from streamfaas.flow.errors import StoreError
 
 BODY_BYTES_MAX = 6 * 1024 * 1024
 CONNECTIONS_MAX = 64
+"""Connections at the same time. For one more, who has been idle longest is sent away."""
+
+WAITING_MAX = 1_024
+"""Connections that wait to be taken: one more is told to try again, and few clients do."""
+
+PLACE_SECONDS = 0.5
+"""How often an idle one is looked for while all places are taken."""
+
 IDLE_SECONDS = 30.0
 """How long a client may take for a request, and for reading its answer."""
 
@@ -47,6 +56,7 @@ class Response:
 
 
 Handle = Callable[[Request], Awaitable[Response]]
+Idle: TypeAlias = "dict[_Conversation, anyio.CancelScope]"  # who wants nothing now, longest first
 
 
 class Server:
@@ -57,6 +67,7 @@ class Server:
         self._handle = handle
         self._listener: socket.socket | None = None
         self._places = anyio.Semaphore(CONNECTIONS_MAX)
+        self._idle: Idle = {}
 
     def open(self) -> None:
         """Binds. `StoreError` where a daemon already answers there, or the place is unsafe."""
@@ -69,7 +80,7 @@ class Server:
                 listener.bind(os.fspath(self._path))
             finally:
                 os.umask(before)
-            listener.listen(CONNECTIONS_MAX)
+            listener.listen(WAITING_MAX)
         except OSError as error:
             listener.close()
             raise StoreError(
@@ -84,8 +95,12 @@ class Server:
         loop = asyncio.get_running_loop()
         async with anyio.create_task_group() as tasks:
             while True:
-                await self._places.acquire()
                 connection, _ = await loop.sock_accept(self._listener)
+                try:
+                    await self._find_place()
+                except BaseException:
+                    connection.close()
+                    raise
                 tasks.start_soon(self._converse, connection, name="api connection")
 
     def close(self) -> None:
@@ -95,12 +110,20 @@ class Server:
             with contextlib.suppress(OSError):
                 self._path.unlink()
 
+    async def _find_place(self) -> None:
+        while True:
+            if self._places.value == 0 and self._idle:
+                next(iter(self._idle.values())).cancel()
+            with anyio.move_on_after(PLACE_SECONDS):
+                await self._places.acquire()
+                return
+
     async def _converse(self, connection: socket.socket) -> None:
         try:
             connection.setblocking(False)
             if _peer_allowed(connection):
                 with contextlib.suppress(OSError, h11.RemoteProtocolError):
-                    await _Conversation(connection, self._handle).run()
+                    await _Conversation(connection, self._handle, self._idle).run()
         finally:
             connection.close()
             self._places.release()
@@ -109,20 +132,24 @@ class Server:
 class _Conversation:
     """One connection: requests one after another, until either side has enough."""
 
-    def __init__(self, connection: socket.socket, handle: Handle) -> None:
+    def __init__(self, connection: socket.socket, handle: Handle, idle: Idle) -> None:
         self._socket = connection
         self._handle = handle
+        self._idle = idle
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=16 * 1024)
         self._loop = asyncio.get_running_loop()
 
     async def run(self) -> None:
         while True:
             with anyio.move_on_after(IDLE_SECONDS) as waiting:
+                self._idle[self] = waiting
                 try:
                     request = await self._request()
                 except h11.RemoteProtocolError as error:
                     await self._refuse(400, str(error))
                     return
+                finally:
+                    self._idle.pop(self, None)
             if waiting.cancelled_caught or request is None:
                 return
             response = request if isinstance(request, Response) else await self._handle(request)

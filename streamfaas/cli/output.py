@@ -19,7 +19,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 WIDTH_WITHOUT_TERMINAL = 160
 NARROW = 110
-"""Below this width, columns that are marked by `?` are left out."""
+"""Below this width, columns that are marked by `?` are left out. Where that is not enough, others
+follow, from the last one back, but for those that are marked by `!`."""
 
 NOTE_MIN = 12
 _GAP = 2
@@ -63,27 +64,42 @@ def table(
     colours: Mapping[str, str],
 ) -> Table:
     """A table without lines. Before a head, `>` means that its column is of numbers, `?` that it
-    can be spared. The last column, of notes, is cut to the room that the others leave."""
+    can be spared, `!` that it cannot. The last column, of notes, is cut to the room that the
+    others leave."""
     from rich.table import Table
     from rich.text import Text
 
     lines = [[printable(str(cell)) for cell in row] for row in rows]
-    kept = [at for at, head in enumerate(heads) if width >= NARROW or not head.startswith("?")]
-    names = [heads[at].lstrip("?>") for at in kept]
     spans = [
-        max([len(name), *(len(line[at]) for line in lines)])
-        for name, at in zip(names, kept, strict=True)
+        max([len(head.lstrip("?!>")), *(len(line[at]) for line in lines)])
+        for at, head in enumerate(heads)
     ]
-    room = max(width - sum(spans[:-1]) - _GAP * len(names), NOTE_MIN)
+    kept = _kept(heads, spans, width)
+    names = [heads[at].lstrip("?!>") for at in kept]
+    noted = kept[-1] == len(heads) - 1
+    room = max(width - sum(spans[at] for at in kept[:-1]) - _GAP * len(names), NOTE_MIN)
     made = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
     for name, at in zip(names, kept, strict=True):
-        number = heads[at].lstrip("?").startswith(">")
+        number = heads[at].lstrip("?!").startswith(">")
         made.add_column(name, justify="right" if number else "left", no_wrap=True)
     for line in lines:
-        cells = [line[at] for at in kept[:-1]]
-        note = line[-1] if len(line[-1]) <= room else f"{line[-1][: room - 1]}…"
-        made.add_row(*(Text(cell, style=colours.get(cell, "")) for cell in (*cells, note)))
+        cells = [line[at] for at in kept]
+        if noted and len(cells[-1]) > room:
+            cells[-1] = f"{cells[-1][: room - 1]}…"
+        made.add_row(*(Text(cell, style=colours.get(cell, "")) for cell in cells))
     return made
+
+
+def _kept(heads: Sequence[str], spans: Sequence[int], width: int) -> list[int]:
+    """The columns that there is room for."""
+    kept = [at for at, head in enumerate(heads) if width >= NARROW or not head.startswith("?")]
+    least = [*spans[:-1], min(spans[-1], NOTE_MIN)]
+    for at in reversed(kept.copy()):
+        if sum(least[each] + _GAP for each in kept) <= width:
+            break
+        if not heads[at].startswith("!"):
+            kept.remove(at)
+    return kept
 
 
 def count(number: int | None) -> str:

@@ -71,7 +71,7 @@ def _show(view: Mapping[str, Any]) -> None:
 
 
 def _functions(functions: Mapping[str, Any], *, width: int) -> Table:
-    heads = ("FUNCTION", "ISOLATION", "WORKERS", ">WAITING", ">INVOKED", ">ERRORS", "NOTE")
+    heads = ("!FUNCTION", "ISOLATION", "!WORKERS", ">WAITING", ">INVOKED", "!>ERRORS", "NOTE")
     rows = []
     for name, each in sorted(functions.items()):
         workers = each.get("workers", {})
@@ -95,7 +95,7 @@ def _functions(functions: Mapping[str, Any], *, width: int) -> Table:
 
 def _triggers(triggers: Mapping[str, Any], *, width: int) -> Table:
     heads = (
-        "TRIGGER", "?KIND", "STATE", "?>LANES", ">LAG", ">RECORDS", "?>BATCHES", ">FAILURES",
+        "!TRIGGER", "?KIND", "!STATE", "?>LANES", "!>LAG", ">RECORDS", "?>BATCHES", ">FAILURES",
         ">SET ASIDE", "NOTE",
     )  # fmt: skip
     rows = []
@@ -121,7 +121,8 @@ def _triggers(triggers: Mapping[str, Any], *, width: int) -> Table:
 
 def _lanes(triggers: Mapping[str, Any], *, width: int) -> Table:
     heads = (
-        "LANE", "STATE", ">POSITION", ">LAG", "?>HELD", "?>IN FLIGHT", ">ATTEMPT", "NEXT", "NOTE",
+        "!LANE", "!STATE", ">POSITION", "!>LAG", "?>HELD", "?>IN FLIGHT", ">ATTEMPT", "NEXT",
+        "NOTE",
     )  # fmt: skip
     lanes = [(name, lane) for name, each in triggers.items() for lane in each.get("lanes", ())]
     lanes.sort(key=lambda item: _badness(item[1]))

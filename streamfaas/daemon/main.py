@@ -250,6 +250,8 @@ class Daemon:
         async with anyio.create_task_group() as stopping:
             for mapping in self._mappings.stop() if self._mappings is not None else ():
                 stopping.start_soon(mapping.stop, grace)
+            if self.pool is not None:
+                self.pool.drain()
 
     # -- for people
 

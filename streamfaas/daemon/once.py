@@ -29,7 +29,7 @@ async def _invoke(function: Function, event: bytes, emit: Emit) -> tuple[str, Ou
     pool = WorkerPool(
         [alone],
         concurrency=1,
-        memory_bytes=2 * function.share.memory_bytes,
+        memory_bytes=function.share.memory_bytes,  # no room for a spare, which would be of no use
         emit=emit,
         clock=lambda: Instant(loop.time()),
     )

@@ -221,9 +221,12 @@ class Roster:
         """How many workers of the function are in which state, for people to look at."""
         crew = self._crews[function]
         mine = [worker.state for worker in self._workers.values() if worker.crew is crew]
+        beyond = crew.alive - (self._most(crew) - self._spare)  # what may run at the same time
+        spare = max(0, min(len(crew.idle), beyond))
         return {
             "starting": crew.starting,
-            "idle": len(crew.idle),
+            "idle": len(crew.idle) - spare,
+            "spare": spare,
             "busy": mine.count(_BUSY),
             "draining": mine.count(_DRAINING),
             "waiting": len(crew.waiting),

@@ -35,6 +35,8 @@ from streamfaas.sandbox.nursery import PACKET_BYTES_MAX, Guest, Nursery  # noqa:
 from streamfaas.sandbox.spec import Spec, read_spec  # noqa: E402
 
 EXIT_REFUSED = 3
+SIGNALLED = 128
+"""Above it, as in a shell: the signal that ended the process within."""
 
 _KEPT_BLOCK_BYTES = 16 * 1024 * 1024
 
@@ -60,8 +62,8 @@ def main() -> NoReturn:
         control.send(json.dumps(refused.packet()).encode())
         os._exit(EXIT_REFUSED)
     control.close()
-    status = os.waitpid(inner, 0)[1]
-    os._exit(abs(os.waitstatus_to_exitcode(status)))
+    status = os.waitstatus_to_exitcode(os.waitpid(inner, 0)[1])
+    os._exit(status if status >= 0 else SIGNALLED - status)
 
 
 def _begin(control: int) -> socket.socket:

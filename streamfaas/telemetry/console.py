@@ -95,10 +95,10 @@ class Console:
                 lacks = f", without {', '.join(missing)}" if missing else ""
                 colour = DIM if level == "full" else YELLOW
                 return self._stamped(f"isolation {function}: {level}{lacks}", colour)
-            case signals.LogWritten(_, worker, _, line, platform):
+            case signals.LogWritten(function, worker, _, line, platform):
                 if self._quiet:
                     return ""
-                text = f"{worker} | {line}"
+                text = f"{worker or function} | {line}"
                 return self._painted(text, DIM) if platform else text
             case signals.WorkerEnded(_, worker, reason):
                 if reason in {"idle", "drained"}:
@@ -119,7 +119,7 @@ class Console:
         init = "" if report.init_seconds is None else f" (init {_ms(report.init_seconds)})"
         text = (
             f"{'✗' if failed else '✓'} {place}{span}  {_records(signal.records)}  "
-            f"{_ms(report.duration_seconds)}{init}  {report.worker}"
+            f"{_ms(report.duration_seconds)}{init}  {report.worker}".rstrip()
         )
         if isinstance(signal.outcome, Failure):
             text += f"  {printable(signal.outcome.type)}: {printable(signal.outcome.message)}"

@@ -25,6 +25,7 @@ READY_SECONDS = 30.0
 SPAWN_SECONDS = 10.0
 END_SECONDS = 1.0
 
+_SIGNALLED = 128  # as in a shell, above it: the signal that ended the process within
 _TAIL_BYTES = 4096
 
 
@@ -112,7 +113,8 @@ class Launcher:
     @property
     def room(self) -> bool:
         """Whether one more worker may be asked for now."""
-        return self._ready and len(self._asked) < SPAWNS_MAX and not self._reason
+        there = self._ready and not self._reason and self._control.fileno() >= 0
+        return there and len(self._asked) < SPAWNS_MAX
 
     def spawn(self, worker: int, log_stream: str, ends: tuple[int, int, int]) -> None:
         """Asks for a worker at these ends of its channel (where it is told, and where it answers)
@@ -146,6 +148,8 @@ class Launcher:
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", descriptors))]
         try:
             self._control.sendmsg([packet], rights if descriptors else [])
+        except (BrokenPipeError, ConnectionResetError):
+            self._lost()
         except OSError as error:
             self.kill(f"cannot be told anything: {error.strerror}")
 
@@ -170,10 +174,7 @@ class Launcher:
         for _, _, data in said:
             descriptors.frombytes(data[: len(data) - len(data) % descriptors.itemsize])
         if not size:
-            # it ends, and its exit status and last words are about to say why
-            self._hang_up()
-            self._patience.cancel()
-            self._patience = self._loop.call_later(END_SECONDS, self.kill, "hung up")
+            self._lost()
             return False
         message = _message(bytes(self._buffer[:size]), descriptors)
         if message is None:
@@ -184,6 +185,12 @@ class Launcher:
         self._note(message)
         self._tell(self, message)
         return True
+
+    def _lost(self) -> None:
+        """It ends, and its exit status and last words are about to say why."""
+        self._hang_up()
+        self._patience.cancel()
+        self._patience = self._loop.call_later(END_SECONDS, self.kill, "hung up")
 
     def _note(self, message: Message) -> None:
         match message:
@@ -231,7 +238,10 @@ class Launcher:
         self._tell(self, Ended(self._reason or self._last_words(status)))
 
     def _last_words(self, status: int) -> str:
-        how = f"signal {-status}" if status < 0 else f"exit status {status}"
+        number = -status if status < 0 else status - _SIGNALLED
+        how = f"signal {number}" if number > 0 else f"exit status {status}"
+        if number > 0 and (name := signal.strsignal(number)):
+            how = f"{how} ({name.lower()})"
         lines = self._tail.splitlines()
         return f"ended with {how}" + (f": {printable(lines[-1])}" if lines else "")
 

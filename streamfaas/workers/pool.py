@@ -134,6 +134,7 @@ class WorkerPool:
         self._planned: asyncio.Handle | None = None
         self._wake: asyncio.TimerHandle | None = None
         self._sweeping: asyncio.TimerHandle | None = None
+        self._draining = False  # no worker is started any more, and nobody waits for one
         self._closing = False
         self._changed = asyncio.Event()  # while closing: a worker or launcher is gone
         self._keeper = Keeper(
@@ -184,6 +185,13 @@ class WorkerPool:
             self._abandon(call)
             raise
 
+    def drain(self) -> None:
+        """Calls in hand go on, and workers that stand idle take more. No worker is started any
+        more, so that who waits for one is told at once: it may be long in coming."""
+        self._draining = True
+        for team in self._teams.values():
+            self._fail_waiting(team, endings.aborted(_CLOSING))
+
     async def close(self, grace_seconds: float) -> None:
         """Lets calls in hand end within the grace, then ends every process it started."""
         self._closing = True
@@ -229,7 +237,7 @@ class WorkerPool:
 
     def _enqueue(self, call: Call) -> None:
         team = self._teams[call.invocation.function]
-        if self._closing:
+        if self._draining or self._closing:
             self._fail(team, call, endings.aborted(_CLOSING))
         elif len(team.waiting) >= WAITING_MAX:
             team.throttled += 1
@@ -363,7 +371,7 @@ class WorkerPool:
 
     def _plan(self) -> None:
         self._planned = None
-        if self._closing:
+        if self._draining or self._closing:
             return
         self._stale = False
         now = self._clock()

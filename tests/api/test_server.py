@@ -188,26 +188,41 @@ def test_any_bytes_end_in_an_answer_or_a_closed_connection(chunks):
         assert serving(path, client) == 200
 
 
-def test_more_connections_than_places_wait_their_turn(tmp_path):
+def test_who_is_idle_makes_room_for_one_more_than_there_are_places(tmp_path):
     path = tmp_path / "s.sock"
 
     def client():
-        idle = [socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) for _ in range(64)]
+        idle = [socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) for _ in range(3 * 64)]
         for each in idle:
             each.connect(str(path))
-        answers = []
-
-        def late():
-            connection = UnixConnection(path)
-            connection.request("GET", "/late")
-            answers.append(connection.getresponse().status)
-            connection.close()
-
-        thread = threading.Thread(target=late)
-        thread.start()
-        for each in idle:
+        connection = UnixConnection(path)
+        connection.request("GET", "/late")
+        status = connection.getresponse().status
+        for each in (*idle, connection):
             each.close()
-        thread.join(10)
-        return answers
+        return status
 
-    assert serving(path, client) == [200]
+    assert serving(path, client) == 200
+
+
+def test_more_requests_than_places_wait_their_turn(tmp_path):
+    path = tmp_path / "s.sock"
+    answered = []
+
+    def ask(barrier):
+        connection = UnixConnection(path)
+        connection.request("GET", "/late")
+        barrier.wait(10)
+        answered.append(connection.getresponse().status)
+        connection.close()
+
+    def client():
+        barrier = threading.Barrier(80)
+        threads = [threading.Thread(target=ask, args=(barrier,)) for _ in range(80)]
+        for each in threads:
+            each.start()
+        for each in threads:
+            each.join(10)
+
+    serving(path, client)
+    assert answered == [200] * 80

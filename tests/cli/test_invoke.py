@@ -128,6 +128,7 @@ def test_without_a_daemon_one_worker_runs_the_function(file, event, status):
     assert answer == {"got": {"id": 7}} if status == 0 else answer["errorType"] == "KeyError"
     assert "seen" in done.stderr
     assert "REPORT RequestId:" in done.stderr
+    assert "ended:" not in done.stderr  # there is no other worker
 
 
 @pytest.mark.slow

@@ -135,11 +135,25 @@ def test_missing_isolation_and_the_last_error_are_notes(tmp_path):
     assert "without landlock; boom" in status(tmp_path, view).output
 
 
-@pytest.mark.parametrize("width", [60, 80, 100, 160])
+@pytest.mark.parametrize("width", [40, 60, 80, 100, 160])
 def test_tables_fit_the_width(tmp_path, width):
     result = status(tmp_path, blocked("a long reason " * 20, 30), env={"COLUMNS": str(width)})
     tables = result.output.split("\n\n")[1:-1]
     assert all(len(line) <= width for table in tables for line in table.splitlines())
+
+
+def test_on_a_narrow_terminal_what_matters_most_is_left_whole(tmp_path):
+    told = lines(status(tmp_path, VIEW, env={"COLUMNS": "40"}))
+    assert told[-8:] == [
+        "FUNCTION  WORKERS         ERRORS",
+        "enrich    1 idle, 2 busy       7",
+        "",
+        "TRIGGER        STATE    LAG    RECORDS",
+        "enrich/orders  running    7  1,234,567",
+        "",
+        "LANE                       STATE    LAG",
+        "enrich/orders orders.v1-0  running    7",
+    ]
 
 
 def test_what_a_function_says_cannot_move_the_cursor_or_forge_a_line(tmp_path):

@@ -145,9 +145,12 @@ class Pool:
             ceiling = self.limit if share.maximum is None else share.maximum
             assert busy[name] <= ceiling
             assert len(self.alive(name)) <= max(share.warm, ceiling + self.spare)
-            assert self.roster.states(name) == {
+            told, idle = self.roster.states(name), len(self.of(name, "idle"))
+            spare = max(0, min(idle, len(self.alive(name)) - min(ceiling, self.limit)))
+            assert told == {
                 "starting": len(self.of(name, "starting")),
-                "idle": len(self.of(name, "idle")),
+                "idle": idle - spare,
+                "spare": spare,
                 "busy": busy[name],
                 "draining": len(self.of(name, "draining")),
                 "waiting": len(self.waiting[name]),

@@ -32,6 +32,16 @@ def test_an_invocation_tells_source_batch_worker_and_duration():
     )
 
 
+def test_what_no_worker_said_is_told_of_the_function():
+    failed = ended(Failure(Fault.INIT, "RuntimeError", "no table"))
+    (line,) = lines(failed)
+    assert (
+        line[9:] == "✗ orders/orders orders-0 @0..99  100 records  0.0 ms  RuntimeError: no table"
+    )
+    (line,) = lines(signals.LogWritten("orders", "", "id", "END RequestId: id", platform=True))
+    assert line == "orders | END RequestId: id"
+
+
 def test_a_blocked_lane_says_what_helps():
     (line,) = lines(signals.LaneRetrying(LANE, 0, 99, 5, 16.0, True, "KeyError: 'total'"))
     assert "BLOCKED orders/orders orders-0 @0..99" in line

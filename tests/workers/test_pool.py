@@ -258,3 +258,44 @@ def test_a_bucket_is_seen_and_written_only_where_it_may_be(tmp_path):
         function(tmp_path, "g", mounts=(Mount(shared, "/mnt/shared"),)),
     )
     assert (shared / "calls").read_bytes() == b"x"
+
+
+def test_once_it_is_drained_who_waits_is_told_and_who_runs_goes_on(tmp_path):
+    async def body(scene):
+        async with asyncio.TaskGroup() as tasks:
+            runs = tasks.create_task(scene.call("sleep", seconds=0.5))
+            while not scene.pool.view()["f"]["workers"]["busy"]:  # noqa: ASYNC110 - nobody tells
+                await anyio.sleep(0.01)
+            waits = tasks.create_task(scene.call("echo"))
+            await asyncio.sleep(0)
+            scene.pool.drain()
+            assert (await scene.call("echo")).fault is Fault.ABORTED
+        assert isinstance(runs.result(), Success)
+        assert waits.result().fault is Fault.ABORTED
+        assert isinstance(await scene.call("echo"), Success)  # by the worker that is there
+
+    pool(tmp_path, body, function(tmp_path, share=Share(maximum=1)))
+
+
+def test_once_it_is_drained_no_worker_is_started(tmp_path):
+    async def body(scene):
+        scene.pool.drain()
+        assert (await scene.call("echo")).fault is Fault.ABORTED
+        assert scene.pool.view()["f"]["workers"]["starting"] == 0
+
+    pool(tmp_path, body)
+
+
+def test_a_launcher_that_is_killed_is_said_to_have_been(tmp_path):
+    async def body(scene):
+        for _ in range(3):
+            assert isinstance(await scene.call("echo"), Success)
+            launcher = scene.pool._teams["f"].launcher
+            inner = descendants(launcher._process.pid)[0]
+            os.kill(inner, signal.SIGKILL)
+            calls = [asyncio.ensure_future(scene.call("echo")) for _ in range(4)]
+            told = [each.message for each in await asyncio.gather(*calls) if type(each) is Failure]
+            assert all("launcher ended with signal 9 (killed)" in each for each in told), told
+            assert told or "signal 9 (killed)" in scene.pool.view()["f"]["last_error"]
+
+    pool(tmp_path, body)
