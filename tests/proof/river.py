@@ -67,8 +67,8 @@ functions:
         group: {group}
         start: earliest
         instance: river
-        batch: {{size: {batch}}}
-        retries: {{max: 5, backoff: 10ms..100ms}}
+        batch: {{size: {batch}, window: {window}s}}
+        retries: {{max: {retries}, backoff: 10ms..100ms}}
         on_failure: {{type: file, path: set-aside.jsonl}}
       # nothing ever comes of it: it is how the function is given a directory to write to
       ledger: {{type: object-store, via: directory, path: ledger, bucket: ledger, prefix: none/,
@@ -95,6 +95,9 @@ class Course:
     hold_seconds: float = 0.08
     failure_rate: float = 0.01
     replay_max: int = 10_000
+    retries: int = 5
+    window: float = 0.0
+    ahead: int = 0  # 1: all is produced before the daemon is started
     seed: int = 0
 
     def wanted(self) -> Wanted:
@@ -128,6 +131,7 @@ class River:
     _sent: int = 0
     _over: bool = False
     _daemon: subprocess.Popen[bytes] | None = None
+    _born: float = 0.0
 
     async def run(self) -> Report:
         """Produces and harms, waits for the rest, stops the daemon, and judges."""
@@ -148,11 +152,14 @@ class River:
             await producer.start()
             stack.push_async_callback(producer.stop)
             stack.callback(self._end_daemon)
+            if self.course.ahead:
+                await self._produce(producer, produced)
             self._start_daemon()
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._sample, admin, committed, set_aside)
                 async with anyio.create_task_group() as course:
-                    course.start_soon(self._produce, producer, produced)
+                    if not self.course.ahead:
+                        course.start_soon(self._produce, producer, produced)
                     course.start_soon(self._harm, harmed)
                 await self._drained()
                 await self._stop_daemon(harmed)
@@ -193,7 +200,8 @@ class River:
         poisoned = set(chance.sample(range(course.records), course.poison))
         started = time.monotonic()
         for number in range(course.records):
-            ahead = number / course.records * course.seconds - (time.monotonic() - started)
+            pace = 0.0 if course.ahead else course.seconds
+            ahead = number / course.records * pace - (time.monotonic() - started)
             if ahead > 0.01:
                 await asyncio.sleep(ahead)
             await self._send(producer, ledger, number, chance, poisoned)
@@ -341,7 +349,9 @@ class River:
         try:
             status = await asyncio.to_thread(self._daemon.wait, END_SECONDS)
             end = time.monotonic()
-            if status != 0:
+            # before it has set up its handlers, the signal ends it as it ends anybody
+            young = start - self._born < 2.0 and status == -signal.SIGTERM
+            if status != 0 and not young:
                 self.problems.append(f"I-33: the daemon, told to stop, ended with {status}")
         except subprocess.TimeoutExpired:
             self.problems.append(f"I-33: the daemon did not stop in {END_SECONDS} s")
@@ -361,6 +371,7 @@ class River:
     # -- the daemon
 
     def _start_daemon(self) -> None:
+        self._born = time.monotonic()
         with self._log.open("ab") as log:
             self._daemon = subprocess.Popen(
                 [sys.executable, *self.command, "streamfaas.yaml"],
