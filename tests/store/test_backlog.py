@@ -248,6 +248,24 @@ def test_a_backlog_that_is_full_refuses_and_takes_nobody_else_down(path):
     asyncio.run(main())
 
 
+def test_bytes_are_bounded_too_and_free_again_when_an_event_is_over_with(path):
+    async def main():
+        store = await Store.open(path)
+        made = Backlog(store, bytes_max=2 * (ROW_BYTES + 100))
+        first = await made.accept("mail", bytes(100), "1")
+        with pytest.raises(Busy):
+            await made.accept("mail", bytes(101), "2")
+        await made.accept("mail", bytes(90), "3", client_context=bytes(7), order_key="key")
+        with pytest.raises(Busy):
+            await made.accept("mail", b"", "4")
+        await made.accept("resize", bytes(300), "5")
+        await made.finish("mail", first)
+        await made.accept("mail", bytes(100), "6")
+        await store.close()
+
+    asyncio.run(main())
+
+
 def test_who_listens_hears_of_what_comes(path):
     heard = []
 

@@ -362,6 +362,24 @@ def test_the_catalogue_keeps_its_bounds_and_tells_what_it_drops(path, monkeypatc
     assert told[0].detail.startswith("6 entries of function/trigger are forgotten")
 
 
+def test_what_is_too_old_goes_even_where_less_would_make_room_enough(path, monkeypatch):
+    monkeypatch.setattr(outbox, "SETTLED_BYTES_MAX", 3 * intent(1).size_bytes)
+    now = 10.0
+
+    async def main():
+        nonlocal now
+        store = await Store.open(path)
+        box = Outbox(store, emit=silent, wall_clock=lambda: now)
+        await box.trim()
+        await settled(box, 1, 2, 3, 4)
+        now = outbox.SETTLED_DAYS_MAX * 24 * 3600 + 0.0035
+        assert await box.trim() == 2
+        assert [one.id for one in await box.list()] == ["id-4", "id-3"]
+        await store.close()
+
+    asyncio.run(main())
+
+
 def test_a_catalogue_that_grows_fast_is_trimmed_at_once(path, monkeypatch):
     monkeypatch.setattr(outbox, "SETTLED_BYTES_MAX", 10 * intent(10).size_bytes)
     monkeypatch.setattr(outbox, "TRIM_BYTES", 2 * intent(10).size_bytes)
