@@ -31,7 +31,7 @@ from streamfaas.flow.ledger import QueueLedger, Receipts
 from streamfaas.flow.record import Instant, Lane
 from streamfaas.flow.verdict import judge_queue
 from streamfaas.sources import Arrived
-from streamfaas.sources.directory import Directory, DirectoryOptions, inventory, queue, tree
+from streamfaas.sources.directory import Directory, DirectoryOptions, inventory, queue, tree, watch
 from streamfaas.store import Store
 from streamfaas.store.objects import Change, Objects
 from streamfaas.store.rows import Pending
@@ -314,6 +314,48 @@ def test_a_directory_that_was_made_anew_is_watched_anew(tmp_path):
     uvloop.run(main())
 
 
+def test_links_and_odd_names_do_not_end_the_watching(tmp_path):
+    async def main():
+        async with place(tmp_path) as p:
+            (p.inbox / "up").symlink_to("..")
+            Path(os.fsdecode(os.fsencode(p.inbox) + b"/\xff\xfe.dat")).touch()
+            p.put("seen")
+            # only the kernel can tell
+            source = p.source(interval_seconds=3600, suffix="n")
+            async with driven(source) as driver:
+                await until(driver, 1)
+                p.put("sub/n")
+                await until(driver, 2)
+                Path(os.fsdecode(os.fsencode(p.inbox) + b"/\xff")).touch()
+                p.put("sub/sub/n")
+                await until(driver, 3)
+            assert source.view().details["watch"] == "on"
+            assert {signal.state for signal in p.signals} == {"running"}
+
+    uvloop.run(main())
+
+
+def test_where_the_kernel_tells_nothing_the_state_says_so_until_it_does(tmp_path, monkeypatch):
+    async def main():
+        async with place(tmp_path) as p:
+            source = p.source()
+            with monkeypatch.context() as patched:
+                patched.setattr(watch, "_WANTED", 0)  # nothing to be told of: refused
+                async with driven(source) as driver:
+                    while source.view().state != "degraded":
+                        await driver.quiet()
+                    assert source.view().reason == (
+                        "changes are found every 0.05 s and not at once: Invalid argument"
+                    )
+                    p.put("a")
+                    await until(driver, 1)
+                    patched.undo()
+                    while source.view().state != "running":
+                        await driver.quiet()
+
+    uvloop.run(main())
+
+
 def test_what_is_left_out_is_told_once(tmp_path):
     async def main():
         async with place(tmp_path) as p:
@@ -546,7 +588,7 @@ def test_a_reader_that_is_killed_again_and_again_misses_nothing(tmp_path):
                 child.kill()
     told = lines()
     assert last_of(told) == final
-    assert len(told) > 50
+    assert len(told) > 20
     firsts = list(dict.fromkeys(told))
     for key in {key for key, _, _ in told}:
         numbers = [number for one, _, number in firsts if one == key]

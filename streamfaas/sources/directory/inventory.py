@@ -93,12 +93,16 @@ class Inventory:
         clock: Callable[[], Instant],
         wall_clock: Callable[[], float],
         recorded: Callable[[int], None],
+        shown: tree.Show | None = None,
     ) -> None:
+        """`recorded` is told how many events were written down; each directory is `shown` before
+        it is listed, in a thread."""
         self._rules = rules
         self._objects = objects
         self._clock = clock
         self._wall_clock = wall_clock
         self._recorded = recorded
+        self._shown = shown
         self._thread = CapacityLimiter(1)  # a look that hangs holds one thread, not all of them
         self._waiting: dict[bytes, _Waiting] = {}
         self._bucket: Bucket | None = None
@@ -129,7 +133,7 @@ class Inventory:
         """Looks at everything below a prefix (empty, or ending in a slash)."""
         root = await self._open_root()
         findings = Findings([], [])
-        walker, after = tree.walk(root, prefix), prefix
+        walker, after = tree.walk(root, prefix, shown=self._shown), prefix
         while looks := await self._step(tree.take, walker, PAGE):
             seen = [look for look in looks if isinstance(look, Seen)]
             findings.hidden.extend(look for look in looks if isinstance(look, Hidden))

@@ -6,13 +6,10 @@ import asyncio
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
-
-import anyio
-from watchfiles import awatch
 
 from streamfaas.flow.batch import Batch
 from streamfaas.flow.errors import StoreError, Unreachable, WorldError
@@ -26,20 +23,15 @@ from streamfaas.sources import Arrival, Arrived, LaneView, Opened, SourceView, S
 from streamfaas.sources.directory import inventory
 from streamfaas.sources.directory.inventory import SKIPPED_MAX, Findings, Inventory, Rules
 from streamfaas.sources.directory.queue import KEYS_MAX, EventQueue
+from streamfaas.sources.directory.watch import Watch
 from streamfaas.store import Store
 from streamfaas.store.objects import Objects
 from streamfaas.store.rows import Pending
 from streamfaas.telemetry.signals import Emit, SourceChanged
 from streamfaas.wire.s3_event import S3Change, encoded_key, matches, s3_event, s3_record
 
-WATCH_QUIET_MS = 50
-"""Changes are looked at once there was none for so long, …"""
-
-WATCH_DEBOUNCE_MS = 400
-"""… or after so long at the latest."""
-
-WATCH_AGAIN_SECONDS = 10.0
-"""When watching has failed, it is tried again so much later."""
+HINTS_SECONDS = 0.05
+"""Changes are looked at so long after the first of them, all at once."""
 
 IDLE_SECONDS = 60.0
 NAMED_MAX = 20
@@ -116,8 +108,14 @@ class Directory:
             existing=options.existing or bool(store.lost),
             wanted=self._wanted,
         )
+        self._watch = Watch(self._hint, self._look_now)
         self._inventory = Inventory(
-            rules, objects, clock=clock, wall_clock=wall_clock, recorded=self._recorded
+            rules,
+            objects,
+            clock=clock,
+            wall_clock=wall_clock,
+            recorded=self._recorded,
+            shown=self._watch.show,
         )
         lanes = [Lane(name, f"slot-{number}") for number in range(options.parallel)]
         self._unopened = deque(lanes)
@@ -129,8 +127,6 @@ class Directory:
         self._sweep_at = Instant(0)
         self._troubled = False
         self._elsewhere = 0
-        self._unwatch = anyio.Event()
-        self._unwatched = ""
         self._remarks: set[bytes] = set()
         self._closing = False
         self._state, self._reason = "connecting", ""
@@ -191,7 +187,6 @@ class Directory:
         self._sweep_at = self._clock()
         self._tell("running", "")
         spawn(self._keep_up, "scan")
-        spawn(self._watch, "watch")
 
     async def next(self, ready: Collection[Lane]) -> Arrival:
         while True:
@@ -245,7 +240,6 @@ class Directory:
     async def close(self) -> None:
         """Every settlement is durable already."""
         self._closing = True
-        self._unwatch.set()
         self._hinted.set()
 
     def view(self) -> SourceView:
@@ -274,7 +268,7 @@ class Directory:
             {
                 "pending": self._queue.count,
                 "blocked": len(failing),
-                "watch": self._unwatched or "on",
+                "watch": self._watch.trouble or "on",
                 "remembered_from_elsewhere": self._elsewhere,
             },
         )
@@ -314,14 +308,14 @@ class Directory:
 
     async def _keep_up(self) -> None:
         """The sweep is the truth. What the kernel tells of only says where to look sooner."""
+        self._watch.open()
         try:
             while not self._closing:
                 self._hinted.clear()
                 await self._look()
-                if not self._hints:
-                    await _wait(self._hinted, self._seconds_until(self._look_at()))
+                await _wait(self._hinted, self._seconds_until(self._look_at()))
         finally:
-            self._unwatch.set()  # so that the thread that watches lets go at once
+            self._watch.close()
 
     def _look_at(self) -> Instant:
         due = None if self._troubled else self._inventory.due
@@ -332,6 +326,8 @@ class Directory:
         sweeping = self._clock() >= self._sweep_at or len(hints) > inventory.PAGE
         if sweeping:
             self._sweep_at = Instant(self._clock() + self._options.interval_seconds)
+            if self._watch.trouble:
+                self._watch.open()
         before = self._inventory.identity
         try:
             if sweeping:
@@ -342,8 +338,9 @@ class Directory:
             self._trouble(str(error))
         except StoreError as error:
             self._trouble(f"{error}; {error.remedy}")
-        if self._troubled or self._inventory.identity != before:
-            self._unwatch.set()  # what is watched may be another directory by now
+        if self._inventory.identity != before:
+            self._watch.open()  # what is watched is another directory by now
+            self._look_now()
 
     def _trouble(self, reason: str) -> None:
         """Nothing is lost: the next sweep finds what this look did not."""
@@ -370,41 +367,22 @@ class Directory:
             )
         elif self._queue.full:
             self._tell("degraded", f"{KEYS_MAX} keys fail at the same time: others have to wait")
+        elif trouble := self._watch.trouble:
+            every = f"every {self._options.interval_seconds:g} s"
+            self._tell("degraded", f"changes are found {every} and not at once: {trouble}")
         else:
             self._tell("running", "")
 
-    async def _watch(self) -> None:
-        while not self._closing:
-            self._unwatch = anyio.Event()
-            try:
-                async for changes in awatch(
-                    self._options.path,
-                    watch_filter=None,
-                    debounce=WATCH_DEBOUNCE_MS,
-                    step=WATCH_QUIET_MS,
-                    stop_event=self._unwatch,
-                    rust_timeout=5_000,
-                    ignore_permission_denied=True,
-                ):
-                    self._unwatched = ""
-                    self._hint(path for _, path in changes)
-            # it is not there, too much is to be watched, or a name in it is no UTF-8
-            except* (OSError, RuntimeError) as group:
-                self._unwatched = f"off for now: {_first(group)}"
-                self._sweep_at = self._clock()  # what was not told is found
-                self._hinted.set()
-            with anyio.move_on_after(WATCH_AGAIN_SECONDS):
-                await self._unwatch.wait()
-
-    def _hint(self, paths: Iterable[str]) -> None:
-        for path in paths:
-            key = os.path.relpath(os.fsencode(path), os.fsencode(self._options.path))
-            if not any(name.startswith(b".") for name in key.split(b"/")):
+    def _hint(self, key: bytes) -> None:
+        if not any(name.startswith(b".") for name in key.split(b"/")):
+            if not self._hints:
+                asyncio.get_running_loop().call_later(HINTS_SECONDS, self._hinted.set)
+            if len(self._hints) <= inventory.PAGE:  # beyond that all is looked at
                 self._hints.add(key)
-            if len(self._hints) > inventory.PAGE:  # so many that all is to be looked at
-                break
-        if self._hints:
-            self._hinted.set()
+
+    def _look_now(self) -> None:
+        self._sweep_at = self._clock()
+        self._hinted.set()
 
     # -- small
 
@@ -424,12 +402,6 @@ async def _wait(event: asyncio.Event, seconds: float) -> None:
         await event.wait()
     finally:
         timer.cancel()
-
-
-def _first(error: BaseException) -> BaseException:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
 
 
 def _described(findings: Findings) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from hashlib import md5
 from itertools import islice
 from pathlib import Path
@@ -72,6 +72,10 @@ class Folder:
         os.close(self.descriptor)
 
 
+Show: TypeAlias = Callable[[Folder, bytes], None]
+"""Is given a directory, and the prefix of the keys in it."""
+
+
 def open_root(path: Path) -> Folder:
     """The directory itself may be named by a symbolic link: the operator said so."""
     return Folder(os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
@@ -94,13 +98,16 @@ def is_still(path: Path, root: Folder) -> bool:
     return then.st_nlink > 0 and (now.st_dev, now.st_ino) == (then.st_dev, then.st_ino)
 
 
-def walk(root: Folder, prefix: bytes = b"") -> Iterator[Look]:
+def walk(root: Folder, prefix: bytes = b"", *, shown: Show | None = None) -> Iterator[Look]:
     """All files below a prefix (empty, or ending in a slash). Files and what is hidden come in
-    rising order; what was skipped in between. Names that begin with a dot do not exist for us."""
+    rising order; what was skipped in between. Names that begin with a dot do not exist for us.
+    Each directory is `shown` before it is listed."""
     stack: list[_Level] = []
     opened, below = _descend(root, prefix), prefix
     while True:
         if isinstance(opened, Folder):
+            if shown is not None:
+                shown(opened, below)
             names, remarks = _listing(opened, below)
             stack.append((opened, below, iter(names)))
             yield from remarks
