@@ -40,7 +40,7 @@ def test_examples_in_a_help_stand_on_lines_of_their_own(name):
     assert "\\b" not in output
     examples = [line for line in output.splitlines() if line.startswith("    streamfaas ")]
     assert all(line.count("streamfaas ") == 1 for line in examples)
-    assert len(examples) == {"main": 3, "explain": 4, "schema": 1, "test": 2}.get(
+    assert len(examples) == {"main": 3, "explain": 4, "schema": 1, "test": 2, "replay": 3}.get(
         name[-1] if name else "main", 0
     )
 
