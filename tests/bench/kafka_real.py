@@ -1,4 +1,4 @@
-"""The same contest on a real Apache Kafka, every id accounted for, and the idle latency.
+"""The same contest on a real Apache Kafka, and the idle latency.
 
     python tests/bench/kafka_real.py [--rounds 3] [--records 2000000] [--sizes 200,1024]
 
