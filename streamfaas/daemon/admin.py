@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from streamfaas.daemon.main import Daemon
 
 
+ASYNC_BYTES_MAX = 1024 * 1024
+"""The largest event of an asynchronous invocation that somebody makes, as on Lambda."""
+
+
 class Admin:
     """Routes: `GET /status`, `POST /stop`, `POST /invoke/<function>` (`/event`: and wait for no
     answer), and those of what was put aside and is run again (`/dlq`, `/redrive`, `/replay`,
@@ -58,21 +62,25 @@ class Admin:
 
     async def _accept(self, function: str, body: bytes) -> Response:
         """An asynchronous invocation: nobody waits for its answer."""
-        if (wrong := self._wrong(function, body)) is not None:
+        if (wrong := self._wrong(function, body, ASYNC_BYTES_MAX)) is not None:
             return wrong
         request_id = self._request_id()
         try:
             await self._daemon.accept(function, body, request_id)
-        except (Busy, StoreError) as error:
+        except Busy as error:
+            return Response.json(429, {"error": str(error)})
+        except StoreError as error:
             return Response.json(503, {"error": str(error)})
         return Response.json(202, {"request_id": request_id})
 
-    def _wrong(self, function: str, body: bytes) -> Response | None:
+    def _wrong(
+        self, function: str, body: bytes, bytes_max: int = EVENT_BYTES_MAX
+    ) -> Response | None:
         """What keeps a call from being made at all."""
         if function not in {each.name for each in self._daemon.plan.functions}:
             return Response.json(404, {"error": f"there is no function {function!r}"})
-        if len(body) > EVENT_BYTES_MAX:
-            return Response.json(413, {"error": f"the event is over {EVENT_BYTES_MAX} bytes"})
+        if len(body) > bytes_max:
+            return Response.json(413, {"error": f"the event is over {bytes_max} bytes"})
         try:
             orjson.loads(body)
         except orjson.JSONDecodeError as error:
