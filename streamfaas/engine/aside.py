@@ -71,13 +71,16 @@ class Aside:
     async def resume(self, batch: Batch, strand: Strand) -> bool:
         """Sends the letters about a batch that an earlier life has not. False: closed first."""
         for guard in [guard for guard in self.guards if _about(guard, batch)]:
-            to = self._destination(guard)
-            sent = guard.state != intents.INTENDED
-            if not sent and not await self._send(guard, guard.letters, to, strand):
-                return False
-            if guard.ranges[-1][1] <= batch.last:
-                self.guards.remove(guard)
-                self._delivered.append(guard)
+            known = guard
+            if guard.state == intents.INTENDED:
+                to = self._destination(guard)
+                if not await self._send(guard, guard.letters, to, strand):
+                    return False
+                known = replace(guard, state=intents.DELIVERED)
+                self.guards[self.guards.index(guard)] = known
+            if known.ranges[-1][1] <= batch.last:
+                self.guards.remove(known)
+                self._delivered.append(known)
         return True
 
     async def settled(self, batch: Batch) -> None:
@@ -323,7 +326,12 @@ def _goes_round(parcel: _Parcel) -> bool:
 
 
 def _about(intent: Intent, batch: Batch) -> bool:
-    return any(first <= batch.last and batch.first <= last for first, last in intent.ranges)
+    """Whether it speaks of anything that the batch accounts for (another strand may have more)."""
+    return any(
+        first <= run.last and run.first <= last
+        for run in batch.runs
+        for first, last in intent.ranges
+    )
 
 
 def _ranges(batch: Batch) -> tuple[tuple[int, int], ...]:

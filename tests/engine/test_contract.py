@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from zlib import crc32
+
 import anyio
 import orjson
 import pytest
@@ -14,11 +16,12 @@ from listed import records as made
 from streamfaas.engine import lane as lane_room
 from streamfaas.flow.errors import StoreError, Unreachable
 from streamfaas.flow.ledger import Checkpoint, Receipts
+from streamfaas.flow.letters import Letter
 from streamfaas.flow.outcome import Failure, Fault, Success
 from streamfaas.flow.partial import Style
 from streamfaas.flow.record import Extent, Records, run_of, run_of_records
 from streamfaas.flow.verdict import Condition
-from streamfaas.store.intents import INTENDED
+from streamfaas.store.intents import INTENDED, Intent
 from streamfaas.telemetry import signals
 
 FINE = Success(b"null")
@@ -509,6 +512,57 @@ def test_after_a_crash_a_letter_is_sent_on_and_the_function_does_not_run_again(k
     assert len(about_the_first) == kept_before + 1
     assert len({d["streamfaas"]["id"] for d in about_the_first}) == 1
     assert outbox.open() == []
+
+
+def letter_about(*ranges):
+    """An outbox in which a letter about these positions has not been sent yet."""
+    outbox = MemoryOutbox()
+    outbox.intents["x"] = Intent(
+        id="x", mapping=LANE.source, lane=LANE.name, ranges=ranges, destination="kept",
+        kind="failure", condition=Condition.EXHAUSTED, count=2,
+        letters=(Letter("x", b"{}"),), event=None, made_ms=0,
+    )  # fmt: skip
+    return outbox
+
+
+class Slow(Kept):
+    async def send(self, letters):
+        await anyio.sleep(1)
+        await super().send(letters)
+
+
+def test_a_letter_of_before_the_crash_is_sent_by_one_strand():
+    """Found by the simulation: two sent it at once, and the daemon ended."""
+
+    async def body(s):
+        keys = [key for key in (b"k%d" % n for n in range(50)) if crc32(key) % 2]
+        await s.lane.open()
+        s.put(*keys[:5])  # all of the second strand, but for what the letter is about
+        await s.run_out()
+
+    outbox = letter_about((1, 1), (3, 3))
+    done = scene(body, lambda v, a: FINE, outbox=outbox, kept=Slow(), policy={"strands": 2})
+
+    assert done.kept.documents == [{}]
+    assert [values for _, values, _ in done.calls] == [[0, 2, 4]]
+    assert done.checkpoint == 4
+
+
+def test_a_letter_about_several_batches_is_sent_once():
+    async def apart(s):
+        async with anyio.create_task_group() as tasks:
+            await s.lane.open()
+            tasks.start_soon(s.lane.run)
+            for start in (0, 2):
+                s.offer(2, start=start)
+                await anyio.sleep(5)
+            tasks.cancel_scope.cancel()
+
+    done = scene(apart, lambda v, a: FINE, outbox=letter_about((0, 3)))
+
+    assert done.kept.documents == [{}]
+    assert done.calls == []
+    assert done.checkpoint == 3
 
 
 def test_a_letter_that_was_delivered_before_the_crash_is_not_sent_twice():
