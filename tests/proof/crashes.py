@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from math import inf
@@ -25,22 +25,31 @@ class Crashes:
     def between(
         self, since: float, until: float, one: Executed | None = None, two: Executed | None = None
     ) -> Harmed | None:
-        """The crash that is the reason why what happened at `since` happened again at `until`: it
-        began before the one and was not over at the other. That of the very worker first; that of
-        some worker only where no larger part had crashed, since it excuses less."""
-        best: tuple[int, Harmed | None] = 0, None
-        for index in range(bisect_right(self._starts, until) - 1, -1, -1):
-            harmed = self._rows[index]
-            if harmed.start < since - _CRASH_SECONDS_MAX:
-                break
-            if harmed.end is not None and harmed.end >= since:
-                best = max(best, (_reason(harmed, until, one, two), harmed), key=lambda b: b[0])
-        return best[1]
+        """The crash that is the best reason why what happened at `since` happened again at
+        `until`: it began before the one and was not over at the other. That of the very worker
+        first; that of some worker only where no larger part had crashed, since it excuses less."""
+        found = [(_reason(row, until, one, two), row) for row in self._rows_of(since, until)]
+        best = max(found, key=lambda each: each[0], default=(0, None))
+        return best[1] if best[0] else None
 
     def parted(self, one: Executed, two: Executed) -> bool:
         """Whether the two were asked for by different owners, one of whom had been put out."""
-        crash = self.between(one.start, two.start, one, two) if one.owner != two.owner else None
-        return crash is not None and crash.kind in {"seat-lost", "daemon-kill"}
+        return one.owner != two.owner and any(
+            row.kind in _OF_OWNERS and _reason(row, two.start, one, two)
+            for row in self._rows_of(one.start, two.start)
+        )
+
+    def _rows_of(self, since: float, until: float) -> Iterator[Harmed]:
+        """The last that began comes first."""
+        for index in range(bisect_right(self._starts, until) - 1, -1, -1):
+            row = self._rows[index]
+            if row.start < since - _CRASH_SECONDS_MAX:
+                return
+            if row.end is not None and row.end >= since:
+                yield row
+
+
+_OF_OWNERS = frozenset({"seat-lost", "daemon-kill"})
 
 
 def _reason(harmed: Harmed, until: float, one: Executed | None, two: Executed | None) -> int:
@@ -49,7 +58,7 @@ def _reason(harmed: Harmed, until: float, one: Executed | None, two: Executed | 
         return 5 if one is not None and one.execution == harmed.execution else 0
     if harmed.kind == "worker-kill":
         return 1
-    if harmed.kind not in {"seat-lost", "daemon-kill"} or one is None or two is None:
+    if harmed.kind not in _OF_OWNERS or one is None or two is None:
         return 3
     if not one.owner or _is(harmed.component, one):
         return 4

@@ -126,7 +126,6 @@ class Broker:
     def _seat(self, name: str, generation: int) -> Seat:
         if name not in self._seats or generation != self.generation:
             self._world.story.tell("broker", "{} of generation {} is refused", name, generation)
-            self.noticed(name)
             raise Fenced
         return self._seats[name]
 

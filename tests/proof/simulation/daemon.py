@@ -142,6 +142,16 @@ class Daemon:
             )
         )
 
+    def kill_on(self, step: str) -> None:
+        """When it next takes such a step."""
+        self.process.dies_on = step
+
+    def skip(self) -> None:
+        """A person gives up what waits to be tried again."""
+        if self.process.alive and self.mapping is not None:
+            for skipped in self.mapping.skip(None, dry_run=False):
+                self._world.story.tell(self.process.name, "is told to skip {}", skipped)
+
     def stir(self) -> None:
         """Something has happened to its connection."""
         if self.process.alive and self.source is not None:

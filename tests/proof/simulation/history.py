@@ -133,6 +133,9 @@ async def _history(world: World, parts: Parts) -> None:
         tasks.cancel_scope.cancel()
 
 
+STEPS = ("send", "send, done", "commit", "commit, done", "store, done", "answer", "settle, done")
+"""Steps at which a daemon may be killed on purpose: those where something is half done."""
+
 DESTINATION_AWAY = ("destination-down", "destination-refuses", "destination-slow")
 
 
@@ -141,6 +144,10 @@ def _strike(fault: Fault, world: World, daemons: list[Daemon], tasks: TaskGroup)
     match fault.kind:
         case "kill":
             daemon.kill(fault.count)
+        case "kill-on":
+            daemon.kill_on(STEPS[fault.count % len(STEPS)])
+        case "skip":
+            daemon.skip()
         case "stop":
             tasks.start_soon(daemon.stop)
         case "guest":
@@ -156,8 +163,9 @@ def _strike(fault: Fault, world: World, daemons: list[Daemon], tasks: TaskGroup)
                 one.stir()
         case _:
             world.spoil(fault.kind, fault.seconds, fault.where)
-            if world.plan.answers and fault.kind in {"store-full", *DESTINATION_AWAY}:
-                # an answer that cannot be told is not known to anybody else
+            full = fault.kind == "store-full"
+            if full or (world.plan.answers and fault.kind in DESTINATION_AWAY):
+                # what cannot be told or ticked off is not known to anybody else
                 until = world.now + fault.seconds + world.plan.backoff_max
                 world.books.harmed.append(Harmed("ack-lost", fault.kind, world.now, until))
             world.story.tell("world", "{} for {} s ({})", fault.kind, fault.seconds, fault.where)

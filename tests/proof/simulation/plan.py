@@ -121,6 +121,9 @@ HALVED: dict[str, Any] = {
 """Batches in which one record fails, and nothing else goes wrong."""
 
 OF_ALL = (
+    "kill-on",
+    "kill-on",
+    "skip",
     "store-full",
     "kill",
     "kill",
@@ -132,7 +135,7 @@ OF_ALL = (
     "destination-deaf",
     "wall",
 )
-OF_LOGS = ("guest", "guest", "cut-off")
+OF_LOGS = ("guest", "guest", "cut-off", "cut-off")
 OF_QUEUES = ("queue-deaf",)
 
 
@@ -140,7 +143,7 @@ def draw(seed: int) -> Plan:
     """The plan of a seed."""
     of = random.Random(f"a plan of {seed}")
     queue = of.random() < 0.3
-    daemons = 1 if queue or of.random() < 0.65 else 2
+    daemons = 1 if queue or of.random() < 0.55 else 2
     plan = Plan(
         seed=seed,
         queue=queue,

@@ -298,8 +298,7 @@ class Stream:
             await self._commit()
         except Fenced:
             if generation == self._generation:  # and not an answer about a seat of before
-                self._lost = True
-                self._left.set()
+                self._lose()
 
     async def _commit(self) -> None:
         async with self._committing:  # else two that are on their way could pass each other
@@ -372,8 +371,14 @@ class Stream:
                 "heartbeat", lambda: self._broker.heartbeat(self._name, self._generation)
             )
         except Fenced:
-            self._lost = True
+            self._lose()
             return False
+
+    def _lose(self) -> None:
+        """It is known now that the seat is gone."""
+        self._lost = True
+        self._left.set()
+        self._broker.noticed(self._name)
 
     async def _give_away(self) -> None:
         lost, grace = self._lost, self._world.plan.grace

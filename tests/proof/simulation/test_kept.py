@@ -31,6 +31,14 @@ KEPT = {
         lanes=1, records=2, spread=5.0, keys=1, poison=0.3, batch=3, batch_bytes=6000, retries=0,
         backoff_max=2.0, commit=2.0, faults=(Fault(at=2.0, kind="store-full", seconds=1.0),),
     ),
+    "a letter of an earlier life is sent by one strand": Plan(
+        seed=2113, lanes=1, records=98, spread=0.0, keys=3, poison=0.02, batch=25,
+        batch_bytes=2000, retries=3, backoff_max=2.0, strands=4, grace=1.0,
+        faults=(
+            Fault(at=15.95, kind="destination-slow", seconds=25.0, count=22),
+            Fault(at=17.67, kind="guest", seconds=25.0, count=6),
+        ),
+    ),
 }  # fmt: skip
 
 

@@ -14,7 +14,8 @@ import pytest
 from proof.simulation.history import live
 from proof.simulation.parts import Parts
 from proof.simulation.plan import Fault, Plan, Trouble, draw, smaller
-from proof.simulation.planted import SEEDS, TABLE, CommitsOneTooEarly, find
+from proof.simulation.planted import SEEDS, TABLE, find
+from proof.simulation.planted_sources import CommitsOneTooEarly
 from proof.simulation.shrink import shrink
 
 TESTS = Path(__file__).parents[2]
@@ -58,7 +59,14 @@ MET = (
     *("fault destination-down", "fault destination-slow", "fault destination-deaf"),
     *("fault destination-refuses", "fault queue-deaf", "executions: cut off"),
     *("executions: timeout", "executions: crash", "executions: init", "executions: failure"),
-    *("executions: partial", "executions: garbage", "fault store-full", "answered"),
+    *(
+        "executions: partial",
+        "executions: garbage",
+        "fault store-full",
+        "fault kill-on",
+        "fault skip",
+        "answered",
+    ),
     *("set aside: RetryAttemptsExhausted", "set aside: MaximumPayloadSizeExceeded"),
     *("set aside: RecordAgeExceeded", "bisect", "lowest", "strands", "unwanted", "singly", "quiet"),
 )

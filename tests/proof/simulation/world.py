@@ -48,6 +48,7 @@ class Process:
     killed: bool = False
     steps: int = 0
     dies_at: int | None = None
+    dies_on: str = ""
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     received: int = 0
     again: int = 0
@@ -67,7 +68,7 @@ class Process:
     def cross(self, what: str) -> None:
         """A step that can be the last."""
         self.steps += 1
-        if self.dies_at is not None and self.steps >= self.dies_at:
+        if what == self.dies_on or (self.dies_at is not None and self.steps >= self.dies_at):
             self.die(what)
         if not self.alive:
             raise Dead
