@@ -16,7 +16,7 @@ from streamfaas.config.delivery import AnyDestination, LogRetries, Retries
 from streamfaas.config.document import Table
 from streamfaas.config.interpolate import interpolate
 from streamfaas.config.rules.case import Case
-from streamfaas.config.rules.connections import plain_secrets
+from streamfaas.config.rules.connections import plain_secrets, suspects
 from streamfaas.config.spec import RUNTIME, Config, Function
 from streamfaas.config.triggers import AnyTrigger
 from streamfaas.flow.errors import Problem
@@ -71,7 +71,8 @@ def redacted(text: str) -> str:
         root, _ = document.parse(text)
     except document.Unreadable:
         return _by_eye(text)
-    return document.blotted(text, [scalar for _, scalar in plain_secrets(root)])
+    found = (*plain_secrets(root), *suspects(root))
+    return document.blotted(text, [scalar for _, scalar in found])
 
 
 def _by_eye(text: str) -> str:
@@ -111,8 +112,10 @@ def _left_out(data: dict[str, Any], path: document.Path) -> document.Path:
         case ("functions", str() as function, "triggers", str() as trigger, *_):
             _table(data, "functions", function, "triggers").pop(trigger, None)
             return path[:4]
-        case ("functions", str() as function, "asynchronous", *_):
-            _table(data, "functions", function).pop("asynchronous", None)
+        case ("functions", str() as function, str() as key, *_) if key in _table(
+            data, "functions", function
+        ) and key not in ("code", "handler"):
+            del _table(data, "functions", function)[key]  # it could be left out, or is not known
             return path[:3]
         case ("functions" | "connections" as section, str() as name, *_):
             _table(data, section).pop(name, None)

@@ -172,6 +172,9 @@ def _unknown(path: document.Path, kind: str) -> tuple[str, str, str]:
     useless = keys.NO_USE.get((kind, key))
     if useless:
         return "SF1078", useless, "leave the key out"
+    meant = keys.elsewhere(path)
+    if meant:
+        return "SF1040", f"there is no key {shown(key)}", f"here it is {meant}, of a trigger"
     known = keys.siblings(path, kind)
     near = keys.below(path, kind) or keys.nearest(key, known)
     hint = f"did you mean {near}?" if near else f"known here: {', '.join(known)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,6 +34,8 @@ LATER: Mapping[tuple[str, ...], str] = {
     ("defaults", "runtime"): "a default runtime",
     ("defaults", "log_format"): "log formats",
     ("functions", ANY, "layers"): "layers",
+    ("functions", ANY, "url"): "an address of the function",
+    ("functions", ANY, "schedule"): "schedules",
     ("functions", ANY, "snapstart"): "SnapStart",
     ("functions", ANY, "log_format"): "log formats",
     ("functions", ANY, "role"): "roles",
@@ -41,6 +44,7 @@ LATER: Mapping[tuple[str, ...], str] = {
     ("functions", ANY, "isolation", "profile"): "isolation profiles",
     ("functions", ANY, "logging", "format"): "log formats",
     ("functions", ANY, "logging", "level"): "log levels",
+    ("functions", ANY, "triggers", ANY, "schedule"): "schedules",
     ("functions", ANY, "triggers", ANY, "tumbling_window"): "tumbling windows",
     ("functions", ANY, "triggers", ANY, "reconcile"): "reconcile",
     ("functions", ANY, "triggers", ANY, "schema_registry"): "schema registries",
@@ -48,6 +52,21 @@ LATER: Mapping[tuple[str, ...], str] = {
     ("functions", ANY, "triggers", ANY, "parallel", "per_shard"): "shards",
 }
 """Keys that have a meaning, but not in this version: refused by their own words."""
+
+ELSEWHERE: Mapping[str, str] = {
+    "filters": "filter",
+    "filter_criteria": "filter",
+    "destinations": "on_failure and on_success",
+    "destination_config": "on_failure",
+    "parallelization": "parallel: {per_partition: …}",
+    "parallelization_factor": "parallel: {per_partition: …}",
+    "report_batch_item_failures": "partial_failures",
+    "function_response_types": "partial_failures",
+    "batch_size": "batch: {size: …}",
+    "starting_position": "start",
+    "maximum_retry_attempts": "retries: {max: …}",
+}
+"""Keys as Lambda has them, of triggers, and what they are called here."""
 
 LATER_TYPES: Mapping[str, Mapping[str, str]] = {
     "triggers": {
@@ -184,6 +203,12 @@ def below(path: Sequence[str | int], kind: str = "") -> str:
         ):
             return ".".join(key.path[-2:])
     return ""
+
+
+def elsewhere(path: Sequence[str | int]) -> str:
+    """What is meant by a word of Lambda's, somewhere in a function; or nothing."""
+    word = re.sub("(?<=[a-z])(?=[A-Z])", "_", str(path[-1])).lower()
+    return ELSEWHERE.get(word, "") if path[0] == "functions" else ""
 
 
 def only(path: Sequence[str | int]) -> str:

@@ -19,11 +19,16 @@ def secure(folder: Path) -> None:
     his own into it, or lead us elsewhere."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        info = folder.lstat()
+        info, around = folder.lstat(), folder.parent.stat()
     except OSError as error:
         raise StoreError(
             f"the state directory {folder} cannot be made: {error.strerror or error}", _CHOOSE
         ) from error
+    if around.st_mode & stat.S_IWOTH and not around.st_mode & stat.S_ISVTX:
+        raise StoreError(
+            f"the state directory {folder} lies where everybody may put another in its place",
+            f"chmod o-w {folder.parent}",
+        )
     if stat.S_ISLNK(info.st_mode):
         raise StoreError(
             f"the state directory {folder} is a symbolic link",

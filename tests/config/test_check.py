@@ -24,6 +24,7 @@ ELSEWHERE = {
     "SF1059",
     "SF1079",
     "SF1092",
+    "SF1097",
 }
 """Codes whose tests need more than a few lines of text: below, and in test_load.py."""
 
@@ -248,3 +249,30 @@ def test_plain_secrets_are_blotted_out_and_nothing_moves():
     assert "hunter2" not in broken
     assert "x y" not in broken
     assert len(broken) == len('a: {password: hunter2, "client_secret":"x y"\n')
+
+
+def test_what_looks_like_a_secret_is_blotted_out_too():
+    text = "functions: {f: {env: {API_KEY: hunter2, DB: 'postgres://u:pw@h', A: shown}}}\n"
+    assert redacted(text) == text.replace("hunter2", "*******").replace(
+        "'postgres://u:pw@h'", "*" * 19
+    )
+
+
+def test_code_that_others_could_change_is_told(project):  # noqa: F811
+    (project / "code").chmod(0o777)
+    assert found(HEAD, project) == [
+        "w 4:11 SF1097 functions.f.code: BASE/code may be written by everybody, who decides what is run | chmod o-w"
+    ]
+
+
+def test_state_in_a_place_that_everybody_may_write_to_is_refused(project):  # noqa: F811
+    (project / "open").mkdir()
+    (project / "open").chmod(0o777)
+    for path in ("open/state", "open/a/state"):
+        (one,) = found(f"{HEAD}state: {{path: {path}}}\n", project)
+        assert one.partition(" SF1022 ")[2] == (
+            f"state.path: BASE/{path} lies in BASE/open, which may be written by everybody "
+            "| chmod o-w BASE/open"
+        )
+    (project / "open").chmod(0o1777)  # as /tmp is
+    assert found(f"{HEAD}state: {{path: open/state}}\n", project) == []

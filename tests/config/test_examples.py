@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from certificates import make_certificate
 from streamfaas.config.check import check
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -16,6 +17,8 @@ SIGNING = "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz\n"
 def test_an_example_is_valid(path, tmp_path):
     for name in NAMES:
         (tmp_path / name).write_text(SIGNING if name == "hook-secret" else "x\n")
+    make_certificate(tmp_path, "client")
+    (tmp_path / "ca.pem").write_bytes((tmp_path / "client.pem").read_bytes())
     environ = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
     config, problems = check(path.read_text(), name=path.name, base_dir=CONFIGS, environ=environ)
     assert config is not None, problems

@@ -80,7 +80,8 @@ def test_a_file_that_everybody_may_write_is_refused(file):
 def test_a_directory_that_everybody_may_write_is_refused(file):
     file.parent.chmod(0o777)
     assert told(file) == [
-        "0:0 SF1020: the file's directory may be written by everybody | chmod o-w"
+        "0:0 SF1020: the file's directory may be written by everybody | chmod o-w",
+        "1:1 SF1022 state.path: BASE/state lies in BASE, which may be written by everybody | chmod o-w BASE",
     ]
     file.parent.chmod(0o1777)  # as /tmp: nobody can replace another's file
     assert told(file) == []

@@ -5,9 +5,10 @@ import json
 import pydantic
 import pytest
 
+from certificates import make_certificate
 from config_project import HEAD, KAFKA, project, valid  # noqa: F401
 
-SASL = ("brokers:", "tls: {password: p1, key: key.pem, certificate: key.pem}, sasl: {mechanism: PLAIN, username: u, password: hunter2}, brokers:")  # fmt: skip
+SASL = ("brokers:", "tls: {password: p1, key: client.key, certificate: client.pem}, sasl: {mechanism: PLAIN, username: u, password: hunter2}, brokers:")  # fmt: skip
 
 
 def test_nothing_of_a_configuration_can_be_changed(project):  # noqa: F811
@@ -31,6 +32,7 @@ def test_the_same_text_gives_equal_values_and_another_does_not(project):  # noqa
 
 
 def test_secrets_are_in_no_output(project):  # noqa: F811
+    make_certificate(project, "client")
     config = valid(KAFKA.replace(*SASL) + "}", project)
     sasl = config.connections["main"].sasl
     assert sasl.password.get_secret_value() == "hunter2"

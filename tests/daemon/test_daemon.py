@@ -263,7 +263,9 @@ def test_with_json_every_line_is_json_and_the_last_one_sums_up(tmp_path):
 
 def test_workers_that_do_not_start_do_not_hold_up_the_end(tmp_path):
     text = (STREAM % (100, 2000, "")).replace("grace: 5s", "grace: 200s")
-    config = write_project(tmp_path, text, orders="raise RuntimeError('no table')\n")
+    config = write_project(
+        tmp_path, text, orders="raise RuntimeError('no table')\ndef main(): ...\n"
+    )
     with DaemonProcess(config) as daemon:
         daemon.wait_for(lambda status: status["triggers"]["orders/stream"]["failures"] >= 3)
         assert daemon.stop() == 0

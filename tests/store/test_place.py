@@ -46,6 +46,15 @@ def test_a_directory_that_others_may_write_to_is_refused(tmp_path, mode):
     assert list(folder.iterdir()) == []
 
 
+def test_a_place_where_everybody_could_put_another_is_refused(tmp_path):
+    tmp_path.chmod(0o777)
+    error = refusal(tmp_path / "state" / "streamfaas.db")
+    assert "lies where everybody may put another in its place" in str(error)
+    assert error.remedy == f"chmod o-w {tmp_path}"
+    tmp_path.chmod(0o1777)  # as /tmp is
+    place.secure(tmp_path / "state")
+
+
 @pytest.mark.root
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
 def test_a_directory_of_another_user_is_refused(tmp_path):

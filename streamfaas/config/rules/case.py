@@ -11,10 +11,13 @@ from typing import LiteralString, TypeVar
 
 from streamfaas.config import document, keys
 from streamfaas.config.document import Scalar, Table
+from streamfaas.config.rules import certificates
 from streamfaas.config.spec import Config
 from streamfaas.flow.errors import Problem
 
 T = TypeVar("T")
+
+CLOSED = "may not be read"
 
 NEAREST_MAX = 20
 """Names that the nearest is looked for: it is slow, and after a few nobody wants to know."""
@@ -123,13 +126,24 @@ def not_a_file(path: Path) -> str:
 
 def readable(case: Case, path: document.Path, file: Path | None) -> Iterator[Problem]:
     """Why a certificate, key or token file cannot be read, if there is one."""
-    if file is None:
+    wrong = unreadable(file) if file is not None else ""
+    if wrong:
+        hint = f"chmod or chown {file}" if wrong == CLOSED else ""
+        yield case.tell("SF1075", path, f"{file} {wrong}", hint)
+
+
+def unreadable(file: Path) -> str:
+    """Why a file cannot be read, or nothing."""
+    return not_a_file(file) or ("" if os.access(file, os.R_OK) else CLOSED)
+
+
+def authority(case: Case, path: document.Path, file: Path | None) -> Iterator[Problem]:
+    """Why a file, which can be read, says of no server that it is to be trusted."""
+    if file is None or unreadable(file):
         return
-    wrong = not_a_file(file)
+    wrong = certificates.no_authority(file)
     if wrong:
         yield case.tell("SF1075", path, f"{file} {wrong}")
-    elif not os.access(file, os.R_OK):
-        yield case.tell("SF1075", path, f"{file} may not be read", f"chmod or chown {file}")
 
 
 def _not(path: Path, is_kind: Callable[[int], bool], otherwise: str) -> str:

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from streamfaas.config import document, keys
 from streamfaas.config.connections import KafkaConnection, Sasl, Tls
 from streamfaas.config.delivery import KafkaDestination
 from streamfaas.config.document import Scalar, Table
-from streamfaas.config.rules.case import Case, is_loopback, of_kind, readable
+from streamfaas.config.rules import certificates
+from streamfaas.config.rules.case import (
+    Case,
+    authority,
+    is_loopback,
+    of_kind,
+    readable,
+    unreadable,
+)
 from streamfaas.config.triggers import KafkaTrigger
 from streamfaas.flow.errors import Problem
 
@@ -36,6 +45,12 @@ def _connections(case: Case) -> Iterator[Problem]:
 def _tls(case: Case, path: document.Path, tls: Tls) -> Iterator[Problem]:
     for name in ("ca", "certificate", "key"):
         yield from readable(case, (*path, name), getattr(tls, name))
+    yield from authority(case, (*path, "ca"), tls.ca)
+    if tls.key and tls.certificate and not (unreadable(tls.key) or unreadable(tls.certificate)):
+        password = tls.password.get_secret_value() if tls.password is not None else ""
+        wrong = certificates.misfit(tls.certificate, tls.key, password)
+        if wrong:
+            yield case.tell("SF1075", (*path, "key"), f"{tls.key}: {wrong}")
     if (tls.key is None) != (tls.certificate is None):
         there, missing = ("key", "certificate") if tls.key else ("certificate", "key")
         yield case.tell("SF1075", (*path, there), f"there is a {there} but no {missing}")
@@ -84,6 +99,10 @@ def _secrets(case: Case) -> Iterator[Problem]:
             key=scalar.value is None,
             warning=True,
         )
+    for path, _ in suspects(case.root):
+        message = "this looks like a secret in plain text"
+        hint = f"write ${{credential:{_slug(path)}}} or ${{file:…}}"
+        yield case.tell("SF1096", path, message, hint, warning=True)
 
 
 def plain_secrets(root: Table) -> Iterator[tuple[document.Path, Scalar]]:
@@ -91,6 +110,21 @@ def plain_secrets(root: Table) -> Iterator[tuple[document.Path, Scalar]]:
     for path, scalar in document.scalars(root):
         if keys.is_secret(path) and not scalar.origin and scalar.value is not None:
             yield path, scalar
+
+
+def suspects(root: Table) -> Iterator[tuple[document.Path, Scalar]]:
+    """The variables of functions that look like secrets, and are written out in the file."""
+    for path, scalar in document.scalars(root):
+        match path:
+            case ("functions", _, "env", str() as name) if not scalar.origin and scalar.value:
+                if _SECRET_NAME.search(name) or _LOGIN.match(str(scalar.value)):
+                    yield path, scalar
+
+
+_SECRET_NAME = re.compile(
+    "(PASSWORD|PASSWD|PASSPHRASE|SECRET|TOKEN|API_?KEY|ACCESS_KEY|PRIVATE_KEY)$", re.IGNORECASE
+)
+_LOGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s:@]*:[^/\s@]+@", re.IGNORECASE)
 
 
 def _slug(path: document.Path) -> str:

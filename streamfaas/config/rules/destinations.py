@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from streamfaas.config.delivery import FunctionDestination, HttpDestination, KafkaDestination
-from streamfaas.config.rules.case import Case, is_loopback, missing, readable
+from streamfaas.config.rules.case import Case, authority, is_loopback, missing, readable
 from streamfaas.flow.errors import Problem
 
 
@@ -25,6 +25,7 @@ def _addresses(case: Case) -> Iterator[Problem]:
         if not isinstance(destination, HttpDestination):
             continue
         yield from readable(case, (*path, "ca"), destination.ca)
+        yield from authority(case, (*path, "ca"), destination.ca)
         first: dict[str, str] = {}
         for name in destination.headers:
             known = first.setdefault(name.lower(), name)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
 from streamfaas.config import keys, units
-from streamfaas.config.rules.case import Case, not_a_directory, not_a_file
+from streamfaas.config.rules import handlers
+from streamfaas.config.rules.case import CLOSED, Case, not_a_directory, not_a_file
+from streamfaas.config.rules.state import unsafe
 from streamfaas.config.spec import RUNTIME, Function
 from streamfaas.flow.errors import Problem
 
@@ -18,19 +22,28 @@ def _code(case: Case) -> Iterator[Problem]:
     for name, function in case.config.functions.items():
         path = ("functions", name)
         wrong = not_a_directory(function.code)
+        if not wrong and not os.access(function.code, os.R_OK | os.X_OK):
+            wrong = CLOSED
         if wrong:
             yield case.tell("SF1063", (*path, "code"), f"{function.code} {wrong}")
             continue
-        module, _, _ = function.handler.rpartition(".")
-        file = Path(*module.split("."))
-        looked = (file.with_suffix(".py"), file / "__init__.py")
-        if all(not_a_file(function.code / each) for each in looked):
-            yield case.tell(
-                "SF1064",
-                (*path, "handler"),
-                f"there is no {looked[0]} in {function.code}",
-                _handler_hint(function),
-            )
+        suspect, mend = unsafe(function.code.stat())
+        if suspect:
+            message = f"{function.code} {suspect}, who decides what is run"
+            yield case.tell("SF1097", (*path, "code"), message, mend, warning=True)
+        wrong, mend = _no_handler(function)
+        if wrong:
+            yield case.tell("SF1064", (*path, "handler"), wrong, mend)
+
+
+def _no_handler(function: Function) -> tuple[str, str]:
+    module, _, name = function.handler.rpartition(".")
+    file = Path(*module.split("."))
+    for each in (file / "__init__.py", file.with_suffix(".py")):  # as Python looks for it
+        if not not_a_file(function.code / each):
+            wrong, near = handlers.misses(function.code / each, name, function.code)
+            return wrong, f"did you mean {module}.{near}?" if near else ""
+    return f"there is no {file.with_suffix('.py')} in {function.code}", _handler_hint(function)
 
 
 def _handler_hint(function: Function) -> str:
@@ -74,7 +87,7 @@ def _venv(case: Case) -> Iterator[Problem]:
                 "SF1065",
                 path,
                 f"{function.venv} is not a virtual environment",
-                f"make one: {RUNTIME} -m venv {function.venv.name}",
+                f"make one: {RUNTIME} -m venv {shlex.quote(str(function.venv))}",
             )
         elif not_a_directory(function.venv / "lib" / RUNTIME / "site-packages"):
             found = sorted(each.name for each in (function.venv / "lib").glob("python3*"))

@@ -37,12 +37,25 @@ def _unsafe_directory(path: Path, environ: Mapping[str, str]) -> tuple[str, str]
         given = str(path) in environ.get("STATE_DIRECTORY", "").split(":")
         found = path.stat() if given else path.lstat()
     except OSError:
-        return "", ""
+        return _exposed(path)
     if stat.S_ISLNK(found.st_mode):
         return "is a symbolic link", "give the directory itself"
     if not stat.S_ISDIR(found.st_mode):
         return "is not a directory", "give a directory, or a path where none is yet"
-    return unsafe(found)
+    wrong, mend = unsafe(found)
+    return (wrong, mend) if wrong else _exposed(path)
+
+
+def _exposed(path: Path) -> tuple[str, str]:
+    """Why another user could put something else in the place of a directory, and the mend."""
+    try:
+        parent = next(each for each in path.parents if os.path.lexists(each))
+        mode = parent.stat().st_mode
+    except (OSError, StopIteration):
+        return "", ""
+    if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+        return f"lies in {parent}, which may be written by everybody", f"chmod o-w {parent}"
+    return "", ""
 
 
 def unsafe(found: os.stat_result) -> tuple[str, str]:
