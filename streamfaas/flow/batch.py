@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from streamfaas.flow.event import EVENT_BYTES_MAX
-from streamfaas.flow.record import Instant, Lane, Run
+from streamfaas.flow.record import Instant, Lane, Record, Records, Run
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +171,15 @@ class Batch:
 
 
 _UNBOUNDED = 1 << 62
+
+
+def looked_at(batch: Batch) -> tuple[Record, ...]:
+    """The records of a batch whose source hands over nothing that has to be decoded."""
+    found: list[Record] = []
+    for run in batch.runs:
+        assert isinstance(run.payload, Records)
+        found += run.payload.between(run.first, run.last)
+    return tuple(found)
 
 
 class Batcher:

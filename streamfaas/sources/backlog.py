@@ -9,14 +9,14 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from streamfaas.flow.batch import Batch
+from streamfaas.flow.batch import Batch, looked_at
 from streamfaas.flow.errors import StoreError, Unreachable
 from streamfaas.flow.event import Encoding, Event
 from streamfaas.flow.invocation import Manner
 from streamfaas.flow.ledger import Ledger, QueueLedger, Receipts, Settlement
 from streamfaas.flow.letters import HOPS_HEADER, REPLAYS_HEADER
 from streamfaas.flow.partial import Style
-from streamfaas.flow.record import Headers, Instant, Lane, Record, Records, run_of_records
+from streamfaas.flow.record import Headers, Instant, Lane, Record, run_of_records
 from streamfaas.flow.verdict import BLOCKED_AFTER, Judge, judge_async
 from streamfaas.sources import Arrival, Arrived, LaneView, Opened, SourceView, Spawn
 from streamfaas.store.backlog import Backlog
@@ -97,11 +97,7 @@ class AsyncInvocations:
         return record.value or b""
 
     def records(self, batch: Batch) -> tuple[Record, ...]:
-        found: list[Record] = []
-        for run in batch.runs:
-            assert isinstance(run.payload, Records)
-            found += run.payload.between(run.first, run.last)
-        return tuple(found)
+        return looked_at(batch)
 
     def face(self, record: Record) -> tuple[Mapping[str, object], bytes | None]:
         """The event is the data."""

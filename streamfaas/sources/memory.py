@@ -12,13 +12,13 @@ from typing import Any, ClassVar
 
 import orjson
 
-from streamfaas.flow.batch import Batch
+from streamfaas.flow.batch import Batch, looked_at
 from streamfaas.flow.errors import Busy
 from streamfaas.flow.event import Encoding, Event
 from streamfaas.flow.invocation import Manner
 from streamfaas.flow.ledger import Checkpoint, Ledger, LogLedger, Settlement
 from streamfaas.flow.partial import Style
-from streamfaas.flow.record import Headers, Instant, Lane, Record, Records, run_of_records
+from streamfaas.flow.record import Headers, Instant, Lane, Record, run_of_records
 from streamfaas.flow.verdict import Judge, judge_log
 from streamfaas.sources import Arrival, Arrived, Closing, LaneView, Opened, SourceView, Spawn
 from streamfaas.telemetry.signals import Emit
@@ -143,11 +143,7 @@ class Memory:
         return kafka_event(self._options.topic, partition, SERVERS, self.records(batch))
 
     def records(self, batch: Batch) -> tuple[Record, ...]:
-        found: list[Record] = []
-        for run in batch.runs:
-            assert isinstance(run.payload, Records)
-            found += run.payload.between(run.first, run.last)
-        return tuple(found)
+        return looked_at(batch)
 
     def face(self, record: Record) -> tuple[Mapping[str, object], bytes | None]:
         return kafka_face(self._options.topic, self._numbers[record.lane], record)

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from streamfaas.flow.batch import Batch
+from streamfaas.flow.batch import Batch, looked_at
 from streamfaas.flow.errors import StoreError, Unreachable, WorldError
 from streamfaas.flow.event import Encoding, Event
 from streamfaas.flow.invocation import Manner
 from streamfaas.flow.ledger import Ledger, QueueLedger, Receipts, Settlement
 from streamfaas.flow.partial import Style
-from streamfaas.flow.record import Instant, Lane, Record, Records, run_of_records
+from streamfaas.flow.record import Instant, Lane, Record, run_of_records
 from streamfaas.flow.verdict import BLOCKED_AFTER, Judge, judge_queue
 from streamfaas.sources import Arrival, Arrived, LaneView, Opened, SourceView, Spawn
 from streamfaas.sources.directory import inventory
@@ -143,11 +143,7 @@ class Directory:
         return s3_event(record.value or b"" for record in self.records(batch))
 
     def records(self, batch: Batch) -> tuple[Record, ...]:
-        found: list[Record] = []
-        for run in batch.runs:
-            assert isinstance(run.payload, Records)
-            found += run.payload.between(run.first, run.last)
-        return tuple(found)
+        return looked_at(batch)
 
     def face(self, record: Record) -> tuple[Mapping[str, object], bytes | None]:
         """The notification is the data: patterns speak of its fields."""

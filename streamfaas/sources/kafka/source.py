@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import anyio
-import orjson
 from aiokafka import TopicPartition
 from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.errors import KafkaError
@@ -16,11 +15,11 @@ from aiokafka.structs import OffsetAndMetadata
 
 from streamfaas.flow.batch import Batch
 from streamfaas.flow.errors import CorruptBatch, Gone, Refused, Unreachable, WorldError
-from streamfaas.flow.event import Encoding, Event
+from streamfaas.flow.event import Event
 from streamfaas.flow.invocation import Manner
 from streamfaas.flow.ledger import Checkpoint, Ledger, LogLedger, Settlement
 from streamfaas.flow.partial import Style
-from streamfaas.flow.record import Lane, Payload, Record, Records, Run, run_of
+from streamfaas.flow.record import Lane, Record, Run, run_of
 from streamfaas.flow.verdict import Judge, judge_log
 from streamfaas.sources import (
     Arrival,
@@ -36,7 +35,7 @@ from streamfaas.sources.kafka.beginnings import begins_late, birth_note
 from streamfaas.sources.kafka.fetch import Partition
 from streamfaas.sources.kafka.member import Member, Seat, SeatLostError
 from streamfaas.sources.kafka.options import KafkaOptions
-from streamfaas.sources.kafka.records import RawBatches, look
+from streamfaas.sources.kafka.shape import event, place_of, records, shape
 from streamfaas.sources.kafka.watch import Watch
 from streamfaas.telemetry.signals import Emit, SourceChanged
 from streamfaas.wire.kafka import (
@@ -49,7 +48,6 @@ from streamfaas.wire.kafka import (
 )
 from streamfaas.wire.kafka_event import (
     kafka_batch_info,
-    kafka_event,
     kafka_face,
     kafka_locate,
 )
@@ -119,33 +117,13 @@ class Kafka:
         return LogLedger(lane)
 
     def shape(self, batch: Batch) -> Event:
-        """Raw where the batch is as it came: the worker looks into it. What somebody has looked
-        into already, or picked records from, is JSON."""
-        if not batch.unbroken or any(isinstance(run.payload, Records) for run in batch.runs):
-            return Event(Encoding.JSON, (self.event(batch),))
-        place = place_of(batch.lane)
-        describe = {
-            "topic": place.topic,
-            "partition": place.partition,
-            "first": batch.first,
-            "last": batch.last,
-            "servers": self._servers,
-            "checked": False,
-        }
-        return Event(Encoding.KAFKA, tuple(raw_parts(batch)), orjson.dumps(describe))
+        return shape(batch, self._servers)
 
     def event(self, batch: Batch) -> bytes:
-        place = place_of(batch.lane)
-        return kafka_event(place.topic, place.partition, self._servers, self.records(batch))
+        return event(batch, self._servers)
 
     def records(self, batch: Batch) -> tuple[Record, ...]:
-        found: list[Record] = []
-        for payload, first, last in _stretches(batch.runs):
-            if isinstance(payload, Records):
-                found += payload.between(first, last)
-            else:
-                found += look(batch.lane, payload, first, last)
-        return tuple(found)
+        return records(batch)
 
     def face(self, record: Record) -> tuple[Mapping[str, object], bytes | None]:
         place = place_of(record.lane)
@@ -162,10 +140,10 @@ class Kafka:
 
     def batch_info(self, batch: Batch) -> Mapping[str, Any]:
         try:
-            records = self.records(batch)
+            known = records(batch)
         except CorruptBatch:
-            records = ()
-        return kafka_batch_info(batch, self._servers, records)
+            known = ()
+        return kafka_batch_info(batch, self._servers, known)
 
     # -- life
 
@@ -507,34 +485,3 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc] # the client a
 def _some(names: Sequence[str]) -> str:
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""
     return f"there are {', '.join(names[:5])}{more}" if names else "there is none"
-
-
-def place_of(lane: Lane) -> TopicPartition:
-    """The topic and partition that a lane is named after."""
-    topic, _, partition = lane.name.rpartition("-")
-    return TopicPartition(topic, int(partition))
-
-
-def raw_parts(batch: Batch) -> Iterator[memoryview]:
-    """The record batches that a worker needs, each once, though a cut may lie within one."""
-    for payload, first, last in _stretches(batch.runs):
-        assert isinstance(payload, RawBatches)
-        yield from payload.raw(first, last)
-
-
-def _stretches(runs: Iterable[Run]) -> Iterator[tuple[RawBatches | Records, int, int]]:
-    """Payloads with the positions wanted of them; neighbouring pieces of one payload are put
-    together again."""
-    wanted: list[Run] = []
-    for run in runs:
-        if wanted and (run.payload is not wanted[0].payload or run.first != wanted[-1].last + 1):
-            yield _known(wanted[0].payload), wanted[0].first, wanted[-1].last
-            wanted = []
-        wanted.append(run)
-    if wanted:
-        yield _known(wanted[0].payload), wanted[0].first, wanted[-1].last
-
-
-def _known(payload: Payload) -> RawBatches | Records:
-    assert isinstance(payload, RawBatches | Records)
-    return payload
