@@ -5,11 +5,12 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from streamfaas.flow.event import EVENT_BYTES_MAX
 from streamfaas.flow.record import Instant, Lane, Record, Records, Run
+from streamfaas.flow.value import value
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,7 @@ class BatchPolicy:
         assert 0 <= self.window_seconds <= 300
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Batch:
     """What one invocation is given: one run or more of one lane, in rising positions.
 
@@ -41,9 +42,13 @@ class Batch:
     attempt: int = 0
     splits: int = 0
     origin: int = 0
+    count: int = field(init=False, compare=False)
+    """Its records."""
 
     def __post_init__(self) -> None:
         assert self.runs
+        count = sum([run.count for run in self.runs])  # asked for several times an invocation
+        object.__setattr__(self, "count", count)
         if len(self.runs) > 1:
             lane = self.runs[0].lane
             assert all(run.lane == lane for run in self.runs)
@@ -60,10 +65,6 @@ class Batch:
     @property
     def last(self) -> int:
         return self.runs[-1].last
-
-    @property
-    def count(self) -> int:
-        return sum(run.count for run in self.runs)
 
     @property
     def size_bytes(self) -> int:

@@ -8,9 +8,10 @@ from typing import ClassVar, Protocol, TypeAlias
 
 from streamfaas.flow.batch import Batch
 from streamfaas.flow.record import Instant, Lane, Run
+from streamfaas.flow.value import value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Checkpoint:
     """Everything in `lane` at or before `position` is finished with."""
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import NewType, Protocol
 
+from streamfaas.flow.value import value
+
 Instant = NewType("Instant", float)
 """Seconds on the caller's monotonic clock. Nothing in `flow` reads a clock."""
 
@@ -24,7 +26,7 @@ class Lane:
     name: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Record:
     """One record, looked at. Made only where somebody must look into a run."""
 
@@ -54,7 +56,7 @@ def event_bytes(record: Record) -> int:
     return RECORD_OVERHEAD_BYTES + len(record.lane.name) + 4 * (data // 3 + 2) + headers
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Extent:
     """How much lies in a stretch of positions. `oldest`/`newest` are epoch seconds of the records'
     own timestamps (0 where they have none); `event_bytes` is an estimate of the JSON."""
@@ -116,7 +118,7 @@ def _position(record: Record) -> int:
     return record.position
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Run:
     """A contiguous stretch of one lane: positions `first`..`last` are accounted for by it.
 

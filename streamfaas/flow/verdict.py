@@ -10,6 +10,7 @@ from streamfaas.flow.batch import Batch
 from streamfaas.flow.outcome import Failure, Fault, Outcome, Success
 from streamfaas.flow.partial import Partial, Style
 from streamfaas.flow.record import Instant
+from streamfaas.flow.value import value
 
 BLOCKED_AFTER = 5
 """From this failure on, a batch that can only be tried again is shown as blocked."""
@@ -44,7 +45,7 @@ class RetryPolicy:
         return min(whole, self.backoff_seconds_max) * (1 - jitter / 4)
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Moment:
     """When a verdict is given, and what else it may go by, since `flow` has none of it: the wall
     clock (epoch seconds), randomness, and how many parts of a bisected batch have failed in a row
@@ -69,7 +70,7 @@ class Condition:
     ASYNC_TOO_OLD = "EventAgeExceeded"
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Done:
     """The batch is finished with."""
 

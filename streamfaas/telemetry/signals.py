@@ -8,9 +8,10 @@ from typing import TypeAlias
 
 from streamfaas.flow.outcome import Outcome
 from streamfaas.flow.record import Lane
+from streamfaas.flow.value import value
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class InvocationEnded:
     """One attempt at one batch (or one direct call, `lane` None) has ended."""
 
