@@ -7,7 +7,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from math import inf
 
 from proof.judgement import Wanted
 from proof.lanes import Lane
@@ -100,7 +99,7 @@ class Handovers:
         for at in self._times.get(lane.name, ()):
             if since < at <= until:
                 commits = self._commits[lane.name]
-                place = bisect_right(commits, (at, inf)) - 1
+                place = bisect_left(commits, (at, -1)) - 1  # one at this very time may be its first
                 first = bisect_left(lane.offsets, commits[place][1] if place >= 0 else 0)
                 if any(self._holds(lane, lower, owner, at) for lower in range(first, index)):
                     return True
@@ -115,11 +114,12 @@ class Handovers:
 
 def replays_of(lanes: Iterable[Lane], crashes: Crashes, handovers: Handovers) -> list[Replay]:
     return [
-        Replay(f"{lane.name} {lane.offsets[index]}", crash)
+        Replay(
+            f"{lane.name} {lane.offsets[index]}", crashes.between(one.start, two.start, one, two)
+        )
         for lane in lanes
         for index, successes in enumerate(lane.successes)
         if len(successes) > 1
         for one, two in pairwise(sorted(successes, key=lambda e: e.start))
-        if (crash := crashes.between(one.start, two.start, one, two)) is not None
-        or not handovers.overtook(lane, index, one.start, two.start, one.owner)
+        if not handovers.overtook(lane, index, one.start, two.start, one.owner)
     ]
