@@ -88,7 +88,8 @@ class Isolation(Model):
     data: Annotated[int | None, forms.size("16MB", "1024GB")] = Field(
         default=None,
         description="Most memory that one process of a worker may allocate, as a hard limit of "
-        "the kernel (RLIMIT_DATA). Without it: only `memory` is watched.",
+        "the kernel (RLIMIT_DATA). Without it: `memory` (at least 512MB) and 512MB more. What is "
+        "asked for counts, not what is used: each thread counts 8MB for its stack.",
         examples=["1GB"],
     )
 

@@ -117,7 +117,9 @@ class DirectoryTrigger(Model):
         description="How changes are noticed: directory watches a local one."
     )
     path: Annotated[Path, forms.location("a directory")] = Field(
-        description="The directory to watch.", examples=["/srv/inbox"]
+        description="The directory to watch. Names in it that begin with a dot do not exist, "
+        "and symbolic links are not followed.",
+        examples=["/srv/inbox"],
     )
     bucket: Annotated[
         str,

@@ -10,6 +10,10 @@ from streamfaas.flow.admission import Share
 
 MIB = 1024 * 1024
 
+DATA_MIB = 512
+"""What a process may allocate beyond the function's memory. The kernel counts what is asked for,
+not what is used: the stack of a thread alone counts 8 MB."""
+
 
 @dataclass(frozen=True, slots=True)
 class Mount:
@@ -30,7 +34,7 @@ class Isolation:
     tmp_bytes: int = 512 * MIB
     files_max: int = 1024
     processes_max: int = 256
-    data_bytes: int | None = None  # RLIMIT_DATA; None: no limit of ours
+    data_bytes: int | None = None  # RLIMIT_DATA; None: by the function's memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,12 @@ class Function:
     log_bytes_max: int = MIB  # output kept of one invocation
     region: str = "us-east-1"
     account: str = "000000000000"
+
+    @property
+    def data_bytes(self) -> int:
+        """Most that one process of a worker may allocate."""
+        asked = self.isolation.data_bytes
+        return asked or (max(self.memory_mb, DATA_MIB) + DATA_MIB) * MIB
 
     @property
     def arn(self) -> str:

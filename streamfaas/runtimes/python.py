@@ -140,7 +140,7 @@ def _spec(function: Function) -> dict[str, object]:
         "tmp_bytes": isolation.tmp_bytes,
         "files_max": isolation.files_max,
         "processes_max": isolation.processes_max,
-        "data_bytes": isolation.data_bytes,
+        "data_bytes": function.data_bytes,
         "uid": uid(function.name),
         "entry": str(_PACKAGE / "guest" / "python" / "bootstrap.py"),
         "libraries": libraries(),

@@ -65,12 +65,13 @@ def settle(spec: Spec, trees: list[Tree], controls: Controls) -> None:
 
 
 def _other_user(spec: Spec) -> int | None:
-    """The host's user that workers are to be, where the service is root and they cannot be it."""
+    """The host's user that workers are to be, where the service is root and they cannot be it.
+    Root of a user namespace that knows nobody else is an ordinary user, as seen from the host."""
     if os.getuid() != 0:
         return None
     if not spec.uid:
         raise Refused("user", "the service is root and names no other user to run workers as")
-    return spec.uid
+    return identity.mapped(spec.uid)
 
 
 def _enter_user_namespace(uid: int | None) -> None:

@@ -10,6 +10,27 @@ from streamfaas.sandbox import kernel
 
 HANDLER_UID = 993  # what a handler sees as its own user, as on Lambda one that is not root
 
+_USERS_MIN = 1024  # a range of fewer is no range to take a user from
+
+
+def mapped(uid: int) -> int | None:
+    """The user `uid`; where we are root of a user namespace that does not know it (a container),
+    another that it knows and nobody is likely to be; None where it knows but few."""
+    ranges = _ranges("uid_map")
+    if any(first <= uid < first + count for first, count in ranges):
+        return uid
+    first, count = max(ranges, key=lambda each: each[1])
+    if count < _USERS_MIN:
+        return None
+    return first + count - count // 8 + uid % (count // 16)
+
+
+def _ranges(name: str) -> list[tuple[int, int]]:
+    """First user and count of each range that this user namespace knows."""
+    with open(f"/proc/self/{name}", encoding="ascii") as file:
+        lines = [line.split() for line in file]
+    return [(int(first), int(count)) for first, _, count in lines]
+
 
 def trial(act: Callable[[], None]) -> None:
     """Performs `act` in a throw-away child; raises its `OSError` here."""

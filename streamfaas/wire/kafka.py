@@ -128,12 +128,17 @@ async def part(connections: Iterable[AIOKafkaConnection]) -> None:
         await asyncio.wait(gone, timeout=GOODBYE_SECONDS)
 
 
-def translated(error: BaseException, where: str) -> WorldError:
-    """An error of the client as one of ours, in one plain line, with its cause."""
+def translated(error: BaseException, where: str, *, known: bool = False) -> WorldError:
+    """An error of the client as one of ours, in one plain line, with its cause. What is `known`
+    has let us in before: that it closes a connection is then no question of how we ask."""
     error = _innermost(error)
     if isinstance(error, WorldError):
         return error
-    made = _from_kafka(error, where) if isinstance(error, KafkaError) else _from_os(error, where)
+    made = (
+        _from_kafka(error, where, known=known)
+        if isinstance(error, KafkaError)
+        else _from_os(error, where, known=known)
+    )
     made.__cause__ = error
     return made
 
@@ -297,7 +302,7 @@ def _innermost(error: BaseException) -> BaseException:
     return error
 
 
-def _from_kafka(error: KafkaError, where: str) -> WorldError:
+def _from_kafka(error: KafkaError, where: str, *, known: bool) -> WorldError:
     kind = type(error)
     told = _line(error)
     if kind in _REFUSALS:
@@ -314,11 +319,11 @@ def _from_kafka(error: KafkaError, where: str) -> WorldError:
         # in TLS 1.3 our certificate is looked at once the handshake is over, for us
         if (why := getattr(error.__cause__, "reason", None)) and _NOT_OURS.search(str(why)):
             return Refused(f"{where}: it does not accept our certificate ({why})")
-        return Unreachable(f"cannot reach {where} ({_cause(error)})")
+        return Unreachable(f"cannot reach {where} ({_cause(error, known=known)})")
     return Unreachable(f"{where}: {told}")
 
 
-def _from_os(error: BaseException, where: str) -> WorldError:
+def _from_os(error: BaseException, where: str, *, known: bool) -> WorldError:
     if isinstance(error, ssl.SSLCertVerificationError):
         why = getattr(error, "verify_message", "") or _line(error)
         return Refused(f"{where}: its certificate is not trusted ({why})")
@@ -327,18 +332,19 @@ def _from_os(error: BaseException, where: str) -> WorldError:
     if isinstance(error, (ValueError, AssertionError, LookupError)):  # what its SCRAM code raises
         return Refused(f"{where}: authentication failed ({_line(error)})")
     if isinstance(error, (OSError, EOFError)):
-        return Unreachable(f"cannot reach {where} ({_cause(error)})")
+        return Unreachable(f"cannot reach {where} ({_cause(error, known=known)})")
     return Unreachable(f"{where}: {type(error).__name__} ({_line(error)})")
 
 
-def _cause(error: BaseException) -> str:
+def _cause(error: BaseException, *, known: bool) -> str:
     while isinstance(error, KafkaError) and error.__cause__ is not None:
         error = error.__cause__
     match error:
         case ConnectionRefusedError():
             return "connection refused"
         case ConnectionResetError() | asyncio.IncompleteReadError() | ssl.SSLEOFError():
-            return "it closed the connection: do tls and sasl fit this listener?"
+            question = "" if known else ": do tls and sasl fit this listener?"
+            return f"it closed the connection{question}"
         case TimeoutError():
             return "no answer"
         case socket.gaierror():

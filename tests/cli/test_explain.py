@@ -78,6 +78,12 @@ def test_a_word_that_nobody_knows_is_answered_with_the_nearest():
 def test_the_words_that_a_blocked_lane_names_are_there():
     assert "blocked" in topics()
     assert "on_failure" in topics()["blocked"]
+    assert "retention" in topics()["blocked"]
+    assert "streamfaas skip" in topics()["blocked"]
+
+
+def test_why_nothing_is_assigned_yet_is_there():
+    assert "instance" in topics()["connecting"]
 
 
 def test_schema_prints_the_schema():

@@ -388,3 +388,39 @@ def _namespace(pid: int) -> str:
         return str(Path(f"/proc/{pid}/ns/pid").readlink())
     except OSError:
         return ""
+
+
+IN_A_CONTAINER = """
+import ctypes, os, sys
+asked, ask = os.pipe()
+told, tell = os.pipe()
+inner = os.getpid()
+if os.fork() == 0:
+    os.read(asked, 1)
+    for name in ("uid_map", "gid_map"):
+        with open(f"/proc/{inner}/{name}", "w") as file:
+            file.write(f"0 0 {sys.argv[1]}")
+    os.write(tell, b"x")
+    os._exit(0)
+assert ctypes.CDLL(None).unshare(0x10020000) == 0  # users, and mounts
+os.write(ask, b"x")
+os.read(told, 1)
+os.wait()
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(("users", "whom"), [(65536, range(57_344, 61_440)), (1, [0])])
+def test_root_of_a_container_runs_workers_as_whom_it_may(users, whom):
+    """Of many users one that is nobody else; where it knows itself only, an ordinary user."""
+    before = (os.path.realpath(sys.executable), "-c", IN_A_CONTAINER, str(users))
+    uid = {"uid": 2_000_000_123}
+    with code(0) as folder, Zygote(folder, 0, options=uid, before=before) as zygote:
+        assert zygote.said["type"] == "ready", zygote.said
+        assert zygote.said["level"] == "full", zygote.said
+        worker = zygote.spawn()
+        assert worker.run("import os; result = os.getuid()") == 993
+        told = Path(f"/proc/self/fdinfo/{worker.pidfd}").read_text().split("Pid:")[1].split()[0]
+        assert Path(f"/proc/{told}").stat().st_uid in whom
+        zygote.end(worker)

@@ -621,6 +621,18 @@ def test_what_a_cluster_says_while_it_wakes_up_is_taken_quietly(api: Api, code: 
     run(scenario)
 
 
+def test_a_group_that_assigns_nothing_yet_is_named_with_what_helps() -> None:
+    async def scenario(replay: ReplayBroker) -> None:
+        replay.create("orders")
+        replay.fail(Api.JOIN_GROUP, Code.COORDINATOR_NOT_AVAILABLE, times=1000)
+        async with consuming(Lanes(options(replay.bootstrap, "orders"))) as lanes:
+            await lanes.until(lambda: "waiting for group g to" in lanes.view()["reason"])
+            assert lanes.view()["state"] == "connecting"
+            assert "`instance` helps" in lanes.view()["reason"]
+
+    run(scenario)
+
+
 @pytest.mark.parametrize("drop", [Drop.UNANSWERED, Drop.HALFWAY])
 @pytest.mark.parametrize("start", ["latest", "earliest"])
 def test_offsets_that_are_still_being_loaded_are_not_taken_for_none(start: str, drop: Drop) -> None:

@@ -74,6 +74,8 @@ def test_a_cause_is_found_under_the_wrappings_of_the_client():
     assert str(told) == (
         "cannot reach k:1 (it closed the connection: do tls and sasl fit this listener?)"
     )
+    told = translated(outer, "k:1", known=True)
+    assert str(told) == "cannot reach k:1 (it closed the connection)"
 
 
 def test_secrets_do_not_show():

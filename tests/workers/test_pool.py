@@ -23,7 +23,7 @@ from streamfaas.workers.pool import WorkerPool
 pytestmark = pytest.mark.slow
 
 SOURCE = """
-import ctypes, json, os, subprocess, sys, time
+import ctypes, json, os, subprocess, sys, threading, time
 
 def main(event, context):
     match event["do"]:
@@ -38,6 +38,12 @@ def main(event, context):
         case "print": print(event["text"])
         case "flood":
             for _ in range(event["lines"]): print("y" * 1000)
+        case "allocate": return len(bytearray(event["megabytes"] << 20))
+        case "threads":
+            stop = threading.Event()
+            for _ in range(event["count"]): threading.Thread(target=stop.wait).start()
+            stop.set()
+            return threading.active_count()
         case "shut": os.closerange(3, 4096)
         case "garbage":
             for fd in range(3, 4096):
@@ -135,6 +141,22 @@ def test_whatever_a_handler_does_only_its_own_call_fails(tmp_path, do, more, fau
         assert isinstance(after, Success)
 
     pool(tmp_path, body, function(tmp_path, timeout_seconds=1.0))
+
+
+def test_a_process_that_asks_for_far_more_than_its_memory_gets_none(tmp_path):
+    async def body(s):
+        outcome = await s.call("allocate", megabytes=1500)
+        assert isinstance(outcome, Failure)
+        assert (outcome.fault, outcome.type) == (Fault.FUNCTION, "MemoryError")
+        assert isinstance(await s.call("allocate", megabytes=300), Success)
+        assert isinstance(await s.call("threads", count=60), Success)
+        outcome = await s.call("allocate", function="large", megabytes=1500)
+        assert isinstance(outcome, Success)
+        outcome = await s.call("allocate", function="told", megabytes=300)
+        assert isinstance(outcome, Failure)
+
+    told = function(tmp_path, "told", isolation=Isolation(enforce=False, data_bytes=256 << 20))
+    pool(tmp_path, body, function(tmp_path), function(tmp_path, "large", memory_mb=1600), told)
 
 
 def test_a_timeout_says_so_in_lambda_s_words_and_takes_the_whole_tree(tmp_path):

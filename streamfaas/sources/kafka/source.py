@@ -300,7 +300,7 @@ class Kafka:
         except SeatLostError:
             return None
         except KafkaError as error:
-            return translated(error, self._servers)
+            return translated(error, self._servers, known=True)
         return None
 
     # -- membership: called by the client, which sends no heartbeat while partitions are assigned,
@@ -317,7 +317,7 @@ class Kafka:
             late = f"{self._servers}: the offsets of the group were not had in {seconds:.0f} s"
             self._fail(Unreachable(late))
         except KafkaError as error:
-            self._fail(translated(error, self._servers))
+            self._fail(translated(error, self._servers, known=True))
         except Exception as bug:  # noqa: BLE001 - the client would swallow it; the reader must not
             self._fail(bug)
 
@@ -428,7 +428,7 @@ class Kafka:
             except WorldError as error:
                 self._fail(error)
             except KafkaError as error:
-                self._fail(translated(error, self._servers))
+                self._fail(translated(error, self._servers, known=True))
 
     async def _commit_in_time(self, watch: Watch) -> None:
         if self._revoking or not self._seat.taken:
@@ -439,7 +439,8 @@ class Kafka:
         except SeatLostError:
             return  # the partitions are about to be revoked
         except (KafkaError, TimeoutError) as error:
-            told = translated(error, f"the coordinator of group {self._options.group}")
+            where = f"the coordinator of group {self._options.group}"
+            told = translated(error, where, known=True)
             if isinstance(told, Refused):
                 raise told from error
             watch.committed(told)

@@ -37,7 +37,7 @@ class Watch:
         clock: Callable[[], float],
         emit: Emit,
     ) -> None:
-        self.state, self.reason = "connecting", ""
+        self.state, self.reason = "connecting", _waiting(options)
         self._name = name
         self._options = options
         self._servers = ",".join(options.brokers)
@@ -140,7 +140,7 @@ class Watch:
         leaders = {member.leader(one.place) for one in partitions}
         for node, (since, error) in member.fetcher.troubles.items():
             if node in leaders and now - since > PATIENCE_SECONDS:
-                return str(translated(error, member.address(node)))
+                return str(translated(error, member.address(node), known=True))
         if self._uncommitted is not None and now - self._uncommitted[0] > PATIENCE_SECONDS:
             return self._uncommitted[1]
         for topic in self._options.topics:
@@ -156,3 +156,12 @@ class Watch:
         # that it has connected the engine tells by itself
         if before != (state, reason) and (before[0], state) != ("connecting", "running"):
             self._emit(SourceChanged(self._name, state, reason))
+
+
+def _waiting(options: KafkaOptions) -> str:
+    """Why nothing is assigned yet, and what would help."""
+    text = f"waiting for group {options.group} to assign partitions"
+    if options.instance_id is None:
+        seconds = f"{options.session_timeout_seconds:g} s"
+        text += f"; after a crash it waits up to {seconds} for the one before (`instance` helps)"
+    return text
