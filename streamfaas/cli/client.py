@@ -65,7 +65,8 @@ def socket_of(config: Path | None, given: Path | None) -> Path:
 def found(
     path: Path, method: str, target: str, asked: object = None, *, timeout: float = 10.0
 ) -> dict[str, Any]:
-    """What the daemon answers when all is well; else the end of the command, with its words."""
+    """What the daemon answers when all is well; else the end of the command, with its words. What
+    is asked is made JSON, unless it is bytes."""
     status, value = told(path, method, target, asked, timeout=timeout)
     if status not in {200, 202}:
         wrong = exits.USAGE if status in {400, 404} else exits.FAILED
@@ -80,8 +81,8 @@ def told(
     import json
 
     try:
-        body = None if asked is None else json.dumps(asked).encode()
-        answer = ask(path, method, target, body, timeout=timeout)
+        raw = asked if isinstance(asked, bytes | None) else json.dumps(asked).encode()
+        answer = ask(path, method, target, raw, timeout=timeout)
         value = json.loads(answer.body)
     except Absent as cause:
         exits.end(exits.UNREACHABLE, f"{cause}; start one: streamfaas run")

@@ -105,10 +105,7 @@ def _daemon_runs(socket: Path) -> bool:
 
 
 def _hand_over(socket: Path, function: str, event: bytes) -> None:
-    import orjson
-
-    target = f"/invoke/{function}/event"
-    found = client.found(socket, "POST", target, orjson.loads(event))
+    found = client.found(socket, "POST", f"/invoke/{function}/event", event)
     click.echo(found["request_id"])
 
 

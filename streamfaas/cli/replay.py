@@ -89,9 +89,10 @@ def command(
 
 
 def redrive(place: Path, ids: list[str], *, rate: float | None, dry_run: bool) -> None:
-    """Runs entries of the catalogue once more."""
+    """Runs entries of the catalogue once more, each once. Where one is not there, none."""
+    ids = list(dict.fromkeys(ids))
+    found = [client.found(place, "GET", f"/dlq/{quote(id_, safe='')}") for id_ in ids]
     if dry_run:
-        found = [client.found(place, "GET", f"/dlq/{quote(id_, safe='')}") for id_ in ids]
         for each in found:
             records = f"{each['records']} records of {each['mapping']}"
             click.echo(exits.printable(f"would run {each['id']}: {records}"))

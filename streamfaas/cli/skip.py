@@ -27,7 +27,8 @@ def command(
     """Give up the batches that a trigger waits to try again, and let its lanes go on.
 
     They go first where given-up batches go (on_failure, or a file below the state directory), with
-    their records, and only then does the lane move on. They can be run again: `streamfaas dlq`.
+    their records, and only then does the lane move on. What waits for a destination that is down
+    goes to the file instead. All can be run again: `streamfaas dlq`.
     Exits with 1 where nothing is failing.
     """
     function, _, name = trigger.partition("/")
@@ -46,6 +47,6 @@ def command(
         verb = "would go" if dry_run else "goes"
         text = (
             f"{span}: {each['records']} records, failed {each['attempt']} times, "
-            f"{verb} to {found['destination']}"
+            f"{verb} to {each['destination']}"
         )
         click.echo(exits.printable(text))

@@ -137,9 +137,7 @@ class Replays:
         mapping = self._mappings.get(name)
         if mapping is None:
             return _no(404, f"there is no trigger {name}")
-        skipped = mapping.skip(asked.lane, dry_run=asked.dry_run)
-        to = mapping.policy.set_aside.name
-        return Response.json(200, {"skipped": skipped, "destination": to})
+        return Response.json(200, {"skipped": mapping.skip(asked.lane, dry_run=asked.dry_run)})
 
 
 class _Asked(BaseModel, extra="forbid"):

@@ -65,8 +65,19 @@ class Aside:
                 raise Unreachable(str(error)) from error
 
     def spare(self, run: Run) -> list[Run]:
-        """A run in pieces: of what a letter speaks of nothing is left to be run."""
-        return spared(run, sorted(each for guard in self.guards for each in guard.ranges))
+        """A run in pieces: of what a letter speaks of nothing is left to be run. What has become of
+        those records is known, and counted."""
+        pieces, status = spared(run, self._ranges()), self._lane.status
+        done = run.count - sum([piece.count for piece in pieces])
+        given_up = spared(run, self._ranges(intents.FAILURE))
+        set_aside = run.count - sum([piece.count for piece in given_up])
+        status.set_aside += set_aside
+        status.records += done - set_aside
+        return pieces
+
+    def _ranges(self, kind: intents.Kind | None = None) -> list[tuple[int, int]]:
+        chosen = (guard for guard in self.guards if kind in {None, guard.kind})
+        return sorted({each for guard in chosen for each in guard.ranges})
 
     async def resume(self, batch: Batch, strand: Strand) -> bool:
         """Sends the letters about a batch that an earlier life has not. False: closed first."""
@@ -252,11 +263,16 @@ class Aside:
         self, intent: Intent, letters: Sequence[Letter], to: Destination, strand: Strand
     ) -> bool:
         outbox = self._outbox
-        if not await self._until(lambda: to.send(letters), strand, to.name):
+        if not await self._until(lambda: self._way(to, strand).send(letters), strand, to.name):
             return False
+        strand.diverted = False
         return outbox is None or await self._until(
             lambda: outbox.delivered(intent.id), strand, _STORE
         )
+
+    def _way(self, to: Destination, strand: Strand) -> Destination:
+        """Where letters go: elsewhere, once a person does not want to wait for a destination."""
+        return self._lane.policy.last_resort if strand.diverted else to
 
     async def _until(
         self,
@@ -274,8 +290,7 @@ class Aside:
                 failures += 1
                 pause = self._lane.policy.retry.delay(failures, around.jitter())
                 around.emit(signals.DestinationFailed(self._lane.lane, name, str(error), pause))
-                strand.held_up(f"destination: {error}")
-                await strand.wait_until(Instant(around.clock() + pause))
+                await strand.hold_up(f"destination: {error}", Instant(around.clock() + pause))
             else:
                 return True
         return False

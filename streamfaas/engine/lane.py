@@ -197,14 +197,14 @@ class LaneRunner:
                 tasks.start_soon(strand.run, name=f"{self.lane.name}: strand {strand.number}")
         return None
 
-    def skip(self, *, dry_run: bool = False) -> list[Batch]:
-        """Gives up what waits to be tried again: it goes where given-up batches go."""
-        waiting = [(strand, strand.waiting) for strand in self.strands]
-        if not dry_run:
-            for strand, batch in waiting:
-                if batch is not None:
-                    strand.skip()
-        return [batch for _, batch in waiting if batch is not None]
+    def skip(self, *, dry_run: bool = False) -> list[tuple[Batch, str]]:
+        """Gives up what waits to be tried again: it goes where given-up batches go, and if that is
+        what it waits for, to the last resort. What that is, and where it goes."""
+        waiting = [strand for strand in self.strands if strand.waiting is not None]
+        found = [(s.waiting, s.skips_to) for s in waiting if s.waiting is not None]
+        for strand in () if dry_run else waiting:
+            strand.skip()
+        return found
 
     def view(self) -> StrandStatus:
         """How its strands stand, as one: as the one that is worst off."""
@@ -276,9 +276,7 @@ class LaneRunner:
     # -- what arrives where somebody must look
 
     def _sort(self, run: Run) -> None:
-        pieces = self.aside.spare(run)
-        self.status.set_aside += run.count - sum([piece.count for piece in pieces])
-        for piece in pieces:
+        for piece in self.aside.spare(run):
             if not self._looks:
                 self.strands[0].offer(piece)
             elif piece.count:

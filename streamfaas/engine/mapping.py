@@ -232,9 +232,10 @@ class Mapping:
                 "last": batch.last,
                 "records": batch.count,
                 "attempt": batch.attempt,
+                "destination": to,
             }
             for runner in chosen
-            for batch in runner.skip(dry_run=dry_run)
+            for batch, to in runner.skip(dry_run=dry_run)
         ]
 
     # -- which lanes want more

@@ -55,7 +55,9 @@ class Strand:
         self.batcher = Batcher(lane.policy.batch)
         self.request_id = ""
         self.waiting: Batch | None = None
-        """What failed and waits to be tried again."""
+        """What failed and waits to be tried again, or for its destination."""
+        self.diverted = False
+        """Its letters are not to wait for their destination any more."""
         self._lane = lane
         self._policy = lane.policy
         self._around = lane.around
@@ -63,6 +65,8 @@ class Strand:
         self._pending: deque[Batch] = deque()  # what of the batch in hand has yet to run
         self._busy = False
         self._streak = 0  # failures in a row of parts of the batch in hand
+        self._in_hand: Batch | None = None
+        self._held_up = False
         self._skipping: Batch | None = None  # what a person wants to be given up
         self._wakened: asyncio.Future[None] | None = None
 
@@ -90,9 +94,17 @@ class Strand:
         self.batcher.drop()
         return dropped
 
+    @property
+    def skips_to(self) -> str:
+        """Where what waits goes if it is skipped."""
+        return (self._policy.last_resort if self._held_up else self._policy.set_aside).name
+
     def skip(self) -> None:
         """Gives up the batch that waits."""
-        self._skipping = self.waiting
+        if self._held_up:
+            self.diverted = True
+        else:
+            self._skipping = self.waiting
         self.wake()
 
     async def run(self) -> None:
@@ -105,6 +117,7 @@ class Strand:
             self._lane.rested()
 
     async def _step(self, batch: Batch) -> None:
+        self._in_hand = batch
         if batch.count == 0:  # nothing to run, but the checkpoint moves
             await self._settle(batch)
             return None
@@ -324,16 +337,15 @@ class Strand:
             )
         )
 
-    def held_up(self, reason: str) -> None:
-        """A destination does not take what is to be sent."""
+    async def hold_up(self, reason: str, until: Instant) -> None:
+        """A destination does not take what is to be sent: until it is tried again."""
         self.status.state, self.status.reason, self.status.blocked = "blocked", reason, True
+        self._held_up, self.waiting = True, self._in_hand
+        while not (self._lane.closing or self.diverted) and self._around.clock() < until:
+            await self._wait(until)
+        self._held_up, self.waiting = False, None
 
     # -- waiting
-
-    async def wait_until(self, at: Instant) -> None:
-        """Until then, or until the lane closes."""
-        while not self._lane.closing and self._around.clock() < at:
-            await self._wait(at)
 
     async def _wait(self, until: Instant | None) -> None:
         """Until somebody wakes the strand, or the time has come."""

@@ -69,8 +69,11 @@ def test_a_failed_batch_runs_again_marked_and_its_entry_counts_the_replays(tmp_p
         assert (entry["records"], entry["condition"]) == (10, "RetryAttemptsExhausted")
         told = asked(daemon, "dlq", "redrive", entry["id"], "--dry-run")
         assert told == f"would run {entry['id']}: 10 records of orders/stream\n"
+        assert "no entry 'nobody'" in asked(
+            daemon, "dlq", "redrive", entry["id"], "nobody", code=2
+        ), "nothing is run where a name is wrong"
         for count in (1, 2):
-            asked(daemon, "replay", entry["id"])
+            asked(daemon, "dlq", "redrive", entry["id"], entry["id"])
             daemon.wait_for(lambda status, count=count: len(replayed(daemon)) == 10 * count)
         (entry,) = json.loads(asked(daemon, "dlq", "list", "-o", "json"))["entries"]
         assert entry["replays"] == 2
@@ -116,12 +119,13 @@ def test_a_lane_that_is_blocked_is_skipped_into_a_file_and_goes_on(tmp_path):
 
 def test_an_event_that_nobody_waits_for_is_kept_and_run(tmp_path):
     source = "def main(event, context):\n    print('got', event, context.aws_request_id)\n"
+    number = "1" * 40  # as it was written, and not as some JSON library reads it
     config = write_project(tmp_path, STREAM % "", orders=source)
-    (tmp_path / "e.json").write_text('{"a": 1}')
+    (tmp_path / "e.json").write_text(f'{{"a": {number}}}')
     with DaemonProcess(config) as daemon:
         daemon.wait_ready()
         request_id = asked(daemon, "invoke", "orders", "-e", str(tmp_path / "e.json"), "--async")
-        daemon.wait_for(lambda status: f"got {{'a': 1}} {request_id.strip()}" in daemon.text)
+        daemon.wait_for(lambda status: f"got {{'a': {number}}} {request_id.strip()}" in daemon.text)
         assert "no function" in asked(
             daemon, "invoke", "other", "-e", str(tmp_path / "e.json"), "--async", code=2
         )

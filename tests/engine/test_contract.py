@@ -508,6 +508,8 @@ def test_after_a_crash_a_letter_is_sent_on_and_the_function_does_not_run_again(k
     second = scene(again, only_new, retries=0, policy=way, outbox=outbox)
 
     assert second.checkpoint == 11
+    assert second.lane.status.set_aside == (10 if kind == "failure" else 0)
+    assert second.lane.status.records == (2 if kind == "failure" else 12)
     about_the_first = [d for d in kept.documents if d["streamfaas"]["first"] == 0]
     assert len(about_the_first) == kept_before + 1
     assert len({d["streamfaas"]["id"] for d in about_the_first}) == 1
@@ -600,7 +602,8 @@ def test_a_batch_that_a_person_skips_goes_to_the_destination_and_the_lane_goes_o
             s.offer(20)
             while not s.lane.view().blocked:  # noqa: ASYNC110 - simulated time costs nothing
                 await anyio.sleep(0.5)
-            (skipped,) = s.lane.skip()
+            ((skipped, to),) = s.lane.skip()
+            assert to == "kept"
             assert (skipped.first, skipped.last) == (0, 9)
             while s.lane.unfinished:  # noqa: ASYNC110 - as above
                 await anyio.sleep(0.5)
@@ -613,6 +616,36 @@ def test_a_batch_that_a_person_skips_goes_to_the_destination_and_the_lane_goes_o
     assert document["payload"] == list(range(10))
     assert done.seen(signals.LaneHealed)
     assert done.checkpoint == 19
+    assert balanced(done)
+
+
+def test_what_waits_for_a_destination_that_is_down_can_be_sent_elsewhere():
+    outbox, elsewhere = MemoryOutbox(), Kept()
+    elsewhere.name = "elsewhere"
+
+    async def skipping(s):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(s.lane.run)
+            s.offer(20)
+            while not s.lane.view().blocked:  # noqa: ASYNC110 - simulated time costs nothing
+                await anyio.sleep(0.5)
+            ((skipped, to),) = s.lane.skip(dry_run=True)
+            assert ((skipped.first, skipped.last), to) == ((0, 9), "elsewhere")
+            await anyio.sleep(100)
+            assert s.lane.skip() == [(skipped, to)]
+            while s.lane.unfinished:  # noqa: ASYNC110 - as above
+                await anyio.sleep(0.5)
+            tasks.cancel_scope.cancel()
+
+    down = Kept(down=12)
+    policy = {"last_resort": elsewhere}
+    done = scene(skipping, failing_at(3, 13), retries=0, kept=down, policy=policy, outbox=outbox)
+
+    (document,) = elsewhere.documents
+    assert document["payload"] == list(range(10))
+    assert [d["payload"] for d in down.documents] == [list(range(10, 20))]
+    assert done.checkpoint == 19
+    assert outbox.open() == []
     assert balanced(done)
 
 
