@@ -162,11 +162,13 @@ def _alone(config: Config, function: str, event: bytes) -> NoReturn:
 
 
 def _finish(request_id: str, outcome: Outcome) -> NoReturn:
-    from streamfaas.daemon.admin import error_payload
+    import orjson
+
     from streamfaas.flow.outcome import Failure
+    from streamfaas.wire.documents import error_payload
 
     if isinstance(outcome, Failure):
-        _print(error_payload(outcome, request_id))
+        _print(orjson.dumps(error_payload(outcome, request_id)))
         sys.exit(exits.FAILED)
     _print(outcome.answer)
     sys.exit(0)

@@ -14,6 +14,7 @@ from streamfaas.flow.errors import Busy, StoreError
 from streamfaas.flow.event import EVENT_BYTES_MAX, Encoding, Event
 from streamfaas.flow.invocation import Invocation, Manner
 from streamfaas.flow.outcome import Failure, Fault
+from streamfaas.wire.documents import error_payload
 
 if TYPE_CHECKING:
     from streamfaas.daemon.main import Daemon
@@ -108,13 +109,5 @@ class Admin:
             if outcome.fault in {Fault.THROTTLED, Fault.ABORTED}:
                 return Response.json(503, {"error": outcome.message})
             headers["x-amz-function-error"] = "Unhandled"
-            return Response(200, error_payload(outcome, invocation.id), headers)
+            return Response(200, orjson.dumps(error_payload(outcome, invocation.id)), headers)
         return Response(200, outcome.answer, headers)
-
-
-def error_payload(failure: Failure, request_id: str) -> bytes:
-    """The JSON that a Lambda caller gets for a function that failed."""
-    body: dict[str, object] = {"errorType": failure.type, "errorMessage": failure.message}
-    if failure.stack:
-        body |= {"requestId": request_id, "stackTrace": list(failure.stack)}
-    return orjson.dumps(body)

@@ -12,7 +12,7 @@ import orjson
 
 from streamfaas.flow.batch import Batch
 from streamfaas.flow.letters import Attribute, Letter, hops_of
-from streamfaas.flow.outcome import Failure, Outcome, Success
+from streamfaas.flow.outcome import Failure, Fault, Outcome, Success
 from streamfaas.flow.record import Record
 from streamfaas.flow.verdict import Condition
 from streamfaas.wire.kafka_event import kafka_info_of_one
@@ -83,7 +83,7 @@ def failure_letters(
     """
     envelope = {
         "requestContext": _request_context(ending, ending.function_arn),
-        **_response(ending.condition, ending.outcome, ending.function_error),
+        **_response(ending.condition, ending, ending.function_error),
         "version": "1.0",
         "timestamp": _timestamp(ending.at),
     }
@@ -103,7 +103,7 @@ def success_letters(
         "version": "1.0",
         "timestamp": _timestamp(ending.at),
         "requestContext": _request_context(ending, ending.function_arn),
-        **_response(SUCCESS, ending.outcome, None),
+        **_response(SUCCESS, ending, None),
     }
     return tuple(
         _letter(ending, "success", part, envelope, "requestPayload" if payload else None)
@@ -118,7 +118,7 @@ def async_letters(ending: AsyncEnding, *, payload: bool = True) -> tuple[Letter,
         "timestamp": _timestamp(ending.at),
         "requestContext": _request_context(ending, f"{ending.function_arn}:$LATEST"),
         **({"requestPayload": _json(ending.event)} if payload else {}),
-        **_response(ending.condition, ending.outcome, UNHANDLED),
+        **_response(ending.condition, ending, UNHANDLED),
     }
     return (Letter(_async_id(ending), orjson.dumps(document), hops=ending.hops + 1),)
 
@@ -139,6 +139,20 @@ def dead_letter(ending: AsyncEnding) -> Letter:
     )
 
 
+def error_payload(failure: Failure, request_id: str) -> dict[str, Any]:
+    """What a caller gets instead of an answer. What the function's own runtime tells has a stack
+    and a request id (an empty one where it could not be loaded); what is told of it has neither."""
+    told: dict[str, Any] = {"errorMessage": failure.message, "errorType": failure.type}
+    if not failure.type.startswith(_TOLD_OF_IT):
+        told["requestId"] = "" if failure.fault is Fault.INIT else request_id
+        told["stackTrace"] = list(failure.stack)
+    return told
+
+
+_TOLD_OF_IT = ("Sandbox.", "Function.", "Event.", "Runtime.ExitError")
+"""Types of errors that no runtime has sent: it was ended, or had ended, or was not asked."""
+
+
 # -- what documents have in common
 
 
@@ -152,9 +166,10 @@ def _request_context(ending: StreamEnding | AsyncEnding, function_arn: str) -> d
 
 
 def _response(
-    condition: str, outcome: Outcome | None, function_error: str | None
+    condition: str, ending: StreamEnding | AsyncEnding, function_error: str | None
 ) -> dict[str, Any]:
     """The keys that tell of an answer, as many as there are under this condition."""
+    outcome = ending.outcome
     told: dict[str, Any] = {}
     context: dict[str, Any] = {"statusCode": 200, "executedVersion": "$LATEST"}
     if condition != SUCCESS:
@@ -167,11 +182,7 @@ def _response(
         case Success(answer):
             told["responsePayload"] = _json(answer)
         case Failure():
-            told["responsePayload"] = {
-                "errorType": outcome.type,
-                "errorMessage": outcome.message,
-                "stackTrace": list(outcome.stack),
-            }
+            told["responsePayload"] = error_payload(outcome, ending.request_id)
     return told
 
 

@@ -181,8 +181,9 @@ def test_the_document_of_a_batch_is_lambdas_with_the_payload_and_the_error_besid
     document = only(failure_letters(ending))
     assert document.pop("payload") == orjson.loads(ending.payload)
     assert document.pop("responsePayload") == {
-        "errorType": "KeyError",
         "errorMessage": "'total'",
+        "errorType": "KeyError",
+        "requestId": ending.request_id,
         "stackTrace": ["line 1", "line 2"],
     }
     ours = document.pop("streamfaas")
@@ -365,8 +366,9 @@ def test_an_asynchronous_failure_is_lambdas_record():
             "functionError": "Unhandled",
         },
         "responsePayload": {
-            "errorType": "KeyError",
             "errorMessage": "'total'",
+            "errorType": "KeyError",
+            "requestId": "e4b46cbf-b738-4b64-8880-a18cdf61200e",
             "stackTrace": ["line 1", "line 2"],
         },
     }
