@@ -6,6 +6,8 @@ from __future__ import annotations
 import os
 import re
 import signal
+from contextlib import suppress
+from pathlib import Path
 
 import anyio
 import orjson
@@ -24,6 +26,7 @@ from streamfaas.flow.record import Lane, run_of
 from streamfaas.functions import Isolation
 from streamfaas.sources.kafka import Kafka, KafkaOptions
 from streamfaas.sources.kafka.records import scan
+from streamfaas.telemetry.signals import WorkerEnded
 from streamfaas.wire.documents import error_payload
 from streamfaas.workers import pool as workers
 
@@ -49,13 +52,17 @@ def main(event, context):
         case "leave": os._exit(event["status"])
         case "allocate": bytearray(1 << 30)
         case "crash": ctypes.string_at(0)
-        case "hang": time.sleep(60)
+        case "hang":
+            with open("/proc/self/comm", "w") as name: name.write("hanging")
+            time.sleep(60)
         case "large": return "x" * (event["bytes"] - 2)
         case "set": return {1, 2}
         case "nothing": return None
         case "return": return event["value"]
-        case "keep": open("/tmp/kept", "w").write("x")
-        case "kept": return os.path.exists("/tmp/kept")
+        case "keep":
+            found = sorted(int(name[5:]) for name in os.listdir("/tmp") if name.startswith("call-"))
+            with open(f"/tmp/call-{calls}", "w"): pass
+            return [calls, found]
         case "count":
             (records,) = event["records"].values()
             return len(records)
@@ -65,21 +72,26 @@ def main(event, context):
     return calls
 """
 
-TIMEOUT_SECONDS = 1.0
+TIMEOUT_SECONDS = 20.0
 
 
 def calling(tmp_path, *calls, **options):
-    """What becomes of calls, one after the other; and of one more that only says its number."""
-    outcomes = []
+    """What becomes of calls, one after the other."""
+    return ended(tmp_path, *calls, **options)[0]
+
+
+def ended(tmp_path, *calls, **options):
+    """What becomes of calls, one after the other; and the workers that have ended by then."""
+    outcomes, gone = [], set()
 
     async def body(s):
         for call in calls:
             outcomes.append(await s.call(**call))
-        outcomes.append(await s.call("number"))
+        gone.update(each.worker for each in s.signals if isinstance(each, WorkerEnded))
 
     options = {"timeout_seconds": TIMEOUT_SECONDS, **options}
     pool(tmp_path, body, function(tmp_path, source=HANDLER, **options))
-    return outcomes
+    return outcomes, gone
 
 
 def told(failure, call):
@@ -88,11 +100,12 @@ def told(failure, call):
 
 
 def failed(tmp_path, call, *, globals_gone, **options):
-    """The payload that the caller gets. The next call is served, by a worker that has its globals
-    from before or not."""
-    before, failure, after = calling(tmp_path, {"do": "number"}, call, **options)
-    assert isinstance(before, Success)
-    assert after.answer == (b"1" if globals_gone else b"3")
+    """The payload that the caller gets. The next call is served; the process that failed, and its
+    globals with it, is gone or not."""
+    (failure, after), gone = ended(tmp_path, call, {"do": "number"}, **options)
+    assert isinstance(after, Success)
+    assert failure.report.worker
+    assert (failure.report.worker in gone) is globals_gone
     return told(failure, call)
 
 
@@ -152,7 +165,7 @@ def test_3_02_an_answer_that_is_no_json_is_a_marshal_error(tmp_path):
 
 
 def test_9_09_a_timeout_is_told_in_lambda_s_words_and_the_next_invoke_works(tmp_path):
-    payload = failed(tmp_path, {"do": "hang"}, globals_gone=True)
+    payload = failed(tmp_path, {"do": "hang"}, globals_gone=True, timeout_seconds=1.0)
 
     assert payload == {
         "errorType": "Sandbox.Timedout",
@@ -184,11 +197,19 @@ def test_9_09_a_crash_is_told_at_once_and_not_after_the_timeout(tmp_path):
     assert "Runtime exited with error: signal: segmentation fault" in payload["errorMessage"]
 
 
+def named(name):
+    """The process below this one that calls itself so."""
+    for pid in descendants(os.getpid()):
+        with suppress(OSError):
+            if Path(f"/proc/{pid}/comm").read_text().strip() == name:
+                return pid
+    return None
+
+
 def test_9_09_what_the_kernel_kills_for_want_of_memory_is_told_as_killed(tmp_path):
     outcomes = []
 
     async def body(s):
-        others = set(descendants(os.getpid()))
         assert await s.call("number")
 
         async def hang():
@@ -196,11 +217,10 @@ def test_9_09_what_the_kernel_kills_for_want_of_memory_is_told_as_killed(tmp_pat
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(hang)
-            await anyio.sleep(0.3)
-            below = [pid for pid in descendants(os.getpid()) if pid not in others]
-            # as the kernel does it, and nobody else sends that signal; one may wait to be used
-            for worker in [pid for pid in below if not descendants(pid)]:
-                os.kill(worker, signal.SIGKILL)
+            while not (worker := named("hanging")):  # noqa: ASYNC110 - it is a process
+                await anyio.sleep(0.01)
+            # as the kernel does it, and nobody else sends that signal
+            os.kill(worker, signal.SIGKILL)
         outcomes.append(await s.call("number"))
 
     one = Share(maximum=1)
@@ -211,7 +231,8 @@ def test_9_09_what_the_kernel_kills_for_want_of_memory_is_told_as_killed(tmp_pat
     payload = told(failure, {"do": "hang"})
     assert payload["errorType"] == "Runtime.ExitError"
     assert payload["errorMessage"].endswith("Error: Runtime exited with error: signal: killed")
-    assert after.answer == b"1"
+    assert isinstance(after, Success)
+    assert after.report.worker != failure.report.worker
 
 
 def test_9_09_what_the_limit_of_a_worker_s_memory_refuses_is_an_error_of_the_function(tmp_path):
@@ -222,8 +243,16 @@ def test_9_09_what_the_limit_of_a_worker_s_memory_refuses_is_an_error_of_the_fun
     assert payload["errorType"] == "MemoryError"
 
 
-def test_9_09_tmp_is_kept_from_one_invoke_to_the_next_of_the_same_worker(tmp_path):
-    assert calling(tmp_path, {"do": "keep"}, {"do": "kept"})[1].answer == b"true"
+def test_9_09_tmp_and_globals_are_kept_from_one_invoke_to_the_next_of_the_same_worker(tmp_path):
+    outcomes = calling(tmp_path, *[{"do": "keep"}] * 6)
+
+    seen = {}
+    for outcome in outcomes:
+        calls, found = orjson.loads(outcome.answer)
+        before = seen.setdefault(outcome.report.worker, [])
+        assert (calls, found) == (len(before) + 1, list(range(1, calls)))
+        before.append(calls)
+    assert len(seen) < 6
 
 
 # -- sizes
@@ -232,7 +261,7 @@ def test_9_09_tmp_is_kept_from_one_invoke_to_the_next_of_the_same_worker(tmp_pat
 def test_9_09_an_answer_over_6_mb_and_100_bytes_is_told_in_lambda_s_words(tmp_path):
     call = {"do": "large", "bytes": ANSWER_BYTES_MAX + 1}
 
-    payload = failed(tmp_path, call, globals_gone=False, timeout_seconds=20.0)
+    payload = failed(tmp_path, call, globals_gone=False)
 
     assert payload == {
         "errorType": "Function.ResponseSizeTooLarge",
@@ -244,7 +273,7 @@ def test_9_09_an_answer_over_6_mb_and_100_bytes_is_told_in_lambda_s_words(tmp_pa
 def test_10_11_an_answer_of_6_mb_and_100_bytes_is_taken(tmp_path):
     call = {"do": "large", "bytes": ANSWER_BYTES_MAX}
 
-    answer = calling(tmp_path, call, timeout_seconds=20.0)[0]
+    answer = calling(tmp_path, call)[0]
 
     assert isinstance(answer, Success)
     assert len(answer.answer) == ANSWER_BYTES_MAX == 6 * 1024 * 1024 + 100
@@ -259,7 +288,7 @@ def test_1_8_what_a_python_function_returns_for_nothing_failed_is_read_as_succes
     whole = Batch((run_of(lane, 0, 0, scan(_raw([b"v"]), 0, lane.name).batches),))
     nothing = [{"batchItemFailures": []}, {"batchItemFailures": None}, {}, None, "", []]
 
-    outcomes = calling(tmp_path, *[{"do": "return", "value": each} for each in nothing])[:-1]
+    outcomes = calling(tmp_path, *[{"do": "return", "value": each} for each in nothing])
 
     assert len(outcomes) == 6
     for outcome in outcomes:
