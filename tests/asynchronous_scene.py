@@ -128,7 +128,7 @@ class Invocations:
 def _policy(folder, asked):
     """What the daemon makes of the configuration."""
     (folder / "code").mkdir(exist_ok=True)
-    (folder / "code" / "app.py").touch()
+    (folder / "code" / "app.py").write_text("def main(event, context): pass\n")
     config = valid(f"version: 1\n{FUNCTION}    asynchronous: {asked}\n", folder)
     plan = plan_of(config, folder / "streamfaas.yaml")
     return plan.asynchronous["f"].policy_maker(Destinations({}, None, [].append))
