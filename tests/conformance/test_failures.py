@@ -23,7 +23,6 @@ from streamfaas.flow.invocation import Invocation
 from streamfaas.flow.outcome import Failure, Fault, Success
 from streamfaas.flow.partial import Style, read
 from streamfaas.flow.record import Lane, run_of
-from streamfaas.functions import Isolation
 from streamfaas.sources.kafka import Kafka, KafkaOptions
 from streamfaas.sources.kafka.records import scan
 from streamfaas.telemetry.signals import WorkerEnded
@@ -236,9 +235,7 @@ def test_9_09_what_the_kernel_kills_for_want_of_memory_is_told_as_killed(tmp_pat
 
 
 def test_9_09_what_the_limit_of_a_worker_s_memory_refuses_is_an_error_of_the_function(tmp_path):
-    limited = Isolation(enforce=False, data_bytes=256 << 20)
-
-    payload = failed(tmp_path, {"do": "allocate"}, globals_gone=False, isolation=limited)
+    payload = failed(tmp_path, {"do": "allocate"}, globals_gone=False)
 
     assert payload["errorType"] == "MemoryError"
 
