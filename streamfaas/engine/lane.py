@@ -235,10 +235,12 @@ class LaneRunner:
             await self.aside.settled(batch)
         return True
 
-    async def release(self, batch: Batch, at: Instant | None, *, counted: bool) -> None:
+    async def release(
+        self, batch: Batch, at: Instant | None, *, counted: bool, reason: str
+    ) -> None:
         """The batch goes back to its queue."""
         self.status.given_back += batch.count
-        settlement = self._ledger.release(batch, at, counted=counted)
+        settlement = self._ledger.release(batch, at, counted=counted, reason=reason)
         if settlement is not None:
             await self.source.settle(settlement)
 

@@ -12,7 +12,7 @@ from streamfaas.engine.lane import LanePolicy, LaneRunner, Surroundings
 from streamfaas.flow.errors import Refused, WorldError
 from streamfaas.flow.record import Instant, Lane
 from streamfaas.flow.verdict import RetryPolicy
-from streamfaas.sources import Arrived, Closing, Opened, Source
+from streamfaas.sources import Arrived, Closing, Held, Opened, Source
 from streamfaas.telemetry import signals
 
 RECONNECT = RetryPolicy(backoff_seconds=1.0, backoff_seconds_max=30.0)
@@ -297,7 +297,13 @@ class Mapping:
                 }
             )
         # a queue holds what failed itself: by key, not by lane
-        lanes += [_held(lane, why) for lane, why in blocked.items() if lane not in self._lanes]
+        held = {} if source is None else source.held
+        lanes += [_held(lane, each, lane in blocked, now) for lane, each in held.items()]
+        lanes += [
+            _held(lane, Held(0, why, None), True, now)
+            for lane, why in blocked.items()
+            if lane not in self._lanes and lane not in held
+        ]
         state, reason = self._state, self._reason
         if state == "running" and source is not None and source.state != "running":
             state, reason = source.state, source.reason
@@ -335,18 +341,18 @@ _COUNTED = (
 """Of a lane's status, what is added up over the lanes that there were."""
 
 
-def _held(lane: Lane, reason: str) -> dict[str, Any]:
+def _held(lane: Lane, held: Held, blocked: bool, now: Instant) -> dict[str, Any]:
     return {
         "name": lane.name,
-        "state": "blocked",
+        "state": "blocked" if blocked else "retrying",
         "position": None,
         "lag": None,
         "held_records": 0,
         "held_bytes": 0,
         "in_flight": 0,
-        "attempt": 0,
-        "reason": reason,
-        "next_in_seconds": None,
+        "attempt": held.attempt,
+        "reason": held.reason,
+        "next_in_seconds": None if held.at is None else max(0.0, held.at - now),
     }
 
 

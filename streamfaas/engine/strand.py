@@ -292,7 +292,8 @@ class Strand:
         if at is not None:
             tried = replace(back, attempt=deliveries(back) + verdict.counted)
             self._tell(tried, told, at, blocked=verdict.blocked)
-        await self._lane.release(back, at, counted=verdict.counted)
+        reason = self.status.reason if at is not None else ""
+        await self._lane.release(back, at, counted=verdict.counted, reason=reason)
         # the lane goes on with others: it is the source that holds what failed
         self.status.blocked = False
         self.status.state, self.status.reason, self.status.attempt = "running", "", 0

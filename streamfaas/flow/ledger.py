@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Protocol, TypeAlias
 
 from streamfaas.flow.batch import Batch
@@ -24,13 +24,14 @@ class Receipts:
     """Exactly these ranges of positions are finished with, or go back (a queue: no order).
 
     What goes back may be handed out again from `at` on (None: at once), and has been delivered
-    once more if `counted` (not so where the call was aborted or throttled)."""
+    once more if `counted` (not so where the call was aborted or throttled); `reason` says why."""
 
     lane: Lane
     finished: tuple[tuple[int, int], ...] = ()
     released: tuple[tuple[int, int], ...] = ()
     at: Instant | None = None
     counted: bool = True
+    reason: str = field(default="", compare=False)  # for people
 
 
 Settlement: TypeAlias = Checkpoint | Receipts
@@ -45,7 +46,9 @@ class Ledger(Protocol):
 
     def take(self, run: Run) -> None: ...
     def finish(self, batch: Batch) -> Settlement | None: ...
-    def release(self, batch: Batch, at: Instant | None, *, counted: bool) -> Settlement | None: ...
+    def release(
+        self, batch: Batch, at: Instant | None, *, counted: bool, reason: str = ""
+    ) -> Settlement | None: ...
     def rewind(self, position: int) -> None: ...
     @property
     def unfinished(self) -> int: ...
@@ -99,7 +102,7 @@ class LogLedger:
         self._given = risen
         return Checkpoint(self._lane, risen)
 
-    def release(self, batch: Batch, at: Instant | None, *, counted: bool) -> None:
+    def release(self, batch: Batch, at: Instant | None, *, counted: bool, reason: str = "") -> None:
         """A log cannot take a record back: it stays open and holds the checkpoint."""
 
     def rewind(self, position: int) -> None:
@@ -136,8 +139,11 @@ class QueueLedger:
     def finish(self, batch: Batch) -> Receipts:
         return Receipts(self._lane, finished=self._close(batch))
 
-    def release(self, batch: Batch, at: Instant | None, *, counted: bool) -> Receipts:
-        return Receipts(self._lane, released=self._close(batch), at=at, counted=counted)
+    def release(
+        self, batch: Batch, at: Instant | None, *, counted: bool, reason: str = ""
+    ) -> Receipts:
+        back = self._close(batch)
+        return Receipts(self._lane, released=back, at=at, counted=counted, reason=reason)
 
     def rewind(self, position: int) -> None:
         raise AssertionError("a queue is not read again from a position")

@@ -11,7 +11,7 @@ from streamfaas.flow.event import Event
 from streamfaas.flow.invocation import Manner
 from streamfaas.flow.ledger import Ledger, Settlement
 from streamfaas.flow.partial import Style
-from streamfaas.flow.record import Lane, Record, Run
+from streamfaas.flow.record import Instant, Lane, Record, Run
 from streamfaas.flow.verdict import Judge
 
 KINDS: Mapping[str, str] = {
@@ -63,16 +63,28 @@ class LaneView:
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """What a queue holds since it failed: how often it did, why the last time (empty where that
+    was before a restart), and from when on it may go again (None: at once)."""
+
+    attempt: int
+    reason: str
+    at: Instant | None
+
+
+@dataclass(frozen=True, slots=True)
 class SourceView:
     """How a source stands: `state` is `connecting`, `running` or `degraded`; `reason` says why in
     one line. `blocked` maps a lane to why the source itself holds it (a lost range, a batch that
-    stays corrupt), with the commands that help."""
+    stays corrupt), with the commands that help. A queue holds by key and not by lane: `held` names
+    its keys as lanes."""
 
     state: str
     reason: str = ""
     lanes: Mapping[Lane, LaneView] = field(default_factory=dict)
     blocked: Mapping[Lane, str] = field(default_factory=dict)
     details: Mapping[str, Any] = field(default_factory=dict)
+    held: Mapping[Lane, Held] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

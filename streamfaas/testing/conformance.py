@@ -131,9 +131,10 @@ class Driver:
         while self.taken:
             await self.finish(self.taken[0])
 
-    async def release(self, run: Run, at: Instant | None) -> None:
+    async def release(self, run: Run, at: Instant | None, reason: str = "") -> None:
         self.taken.remove(run)
-        settlement = self.ledgers[run.lane].release(Batch((run,)), at, counted=at is not None)
+        ledger, counted = self.ledgers[run.lane], at is not None
+        settlement = ledger.release(Batch((run,)), at, counted=counted, reason=reason)
         assert settlement is not None
         with anyio.fail_after(PATIENCE_SECONDS):
             await self.source.settle(settlement)

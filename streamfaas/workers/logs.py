@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import fcntl
 import os
 import re
 from collections.abc import Callable
@@ -17,6 +19,7 @@ PIPE_BYTES = 64 * 1024
 """What the kernel holds of a pipe: all that a worker can have written before it answered."""
 
 _READ_BYTES = 4096  # so that even a read of nothing but newlines is done within a few ms
+_FLOOD_BYTES = 1024 * 1024  # what a pipe holds, and is read at once, of which nothing is kept
 _PAUSE_SECONDS = 0.01  # between two looks at a pipe of which nothing is kept any more
 _NOTHING = -1  # the pipe is empty, but not at its end
 _CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
@@ -35,6 +38,7 @@ class LogPipe:
         "_long",
         "_loop",
         "_pause",
+        "_pipe_bytes",
         "_wanted",
         "_write",
         "taken",
@@ -61,6 +65,7 @@ class LogPipe:
         self._begun = bytearray()  # a line whose end has not come
         self._long = False  # it is longer than a line may be
         self._dropped = 0
+        self._pipe_bytes = PIPE_BYTES
         self._pause: asyncio.TimerHandle | None = None
         os.set_blocking(fd, False)
         loop.add_reader(fd, self._readable)
@@ -68,7 +73,7 @@ class LogPipe:
     def drain(self, done: Callable[[], None]) -> None:
         """Reads what was written so far, calls `done`, and counts anew. At once where there is
         little; else in steps, between which the loop goes on."""
-        self._drain(PIPE_BYTES, done)
+        self._drain(self._pipe_bytes, done)
 
     def close(self) -> None:
         if self._fd >= 0:
@@ -106,7 +111,18 @@ class LogPipe:
             self._loop.remove_reader(self._fd)
         elif self._full and self._pause is None:
             self._loop.remove_reader(self._fd)
+            self._discard()
             self._pause = self._loop.call_later(_PAUSE_SECONDS, self._resume)
+
+    def _discard(self) -> None:
+        """Empties the pipe, which holds more from now on: a function that pours out what nobody
+        keeps is slowed down, but not to the pace of a drop."""
+        if self._pipe_bytes == PIPE_BYTES:
+            with contextlib.suppress(OSError):  # more than its user may have
+                self._pipe_bytes = fcntl.fcntl(self._fd, fcntl.F_SETPIPE_SZ, _FLOOD_BYTES)
+        left = self._pipe_bytes
+        while left > 0 and (got := self._read()[1]) > 0:
+            left -= got
 
     def _resume(self) -> None:
         self._pause = None

@@ -9,10 +9,12 @@ from streamfaas.engine.mapping import Mapping
 from streamfaas.engine.requests import RequestIds
 from streamfaas.flow.batch import BatchPolicy
 from streamfaas.flow.errors import Refused, Unreachable
-from streamfaas.flow.outcome import Success
+from streamfaas.flow.outcome import Failure, Fault, Success
 from streamfaas.flow.record import Instant, Lane
 from streamfaas.flow.verdict import RetryPolicy
 from streamfaas.sources import Closing, Opened
+from streamfaas.sources.directory import Directory, DirectoryOptions
+from streamfaas.store import Store
 from streamfaas.telemetry import signals
 from streamfaas.testing.simulation import simulate
 
@@ -31,7 +33,8 @@ class Nowhere:
 class Scene:
     """A mapping over listed sources (one after the other, as the supervisor makes them anew)."""
 
-    def __init__(self, *sources, seconds=0.0):
+    def __init__(self, *sources, seconds=0.0, answer=None):
+        self.answer = answer or Success(b"")
         self.sources, self.made, self.calls, self.signals = list(sources), 0, [], []
         self.cut_off, self.seconds = [], seconds
         around = Surroundings(
@@ -57,7 +60,7 @@ class Scene:
             self.cut_off.append(values)
             raise
         self.calls.append(values)
-        return Success(b"")
+        return self.answer
 
     def view(self):
         return self.mapping.view(Instant(asyncio.get_running_loop().time()))
@@ -221,3 +224,32 @@ def test_a_lane_with_a_whole_batch_waiting_is_not_ready_and_others_go_on():
         assert source.woken
 
     scene(body, source, seconds=1.0)
+
+
+def test_what_a_queue_holds_is_shown_with_its_attempt_its_next_try_and_its_error(tmp_path):
+    async def main():
+        (tmp_path / "inbox").mkdir()
+        (tmp_path / "inbox/bad").touch()
+        store = await Store.open(tmp_path / "state" / "streamfaas.db")
+        source = Directory(
+            "f/t",
+            DirectoryOptions(tmp_path / "inbox", "inbox", settle_seconds=0.0),
+            store=store,
+            clock=asyncio.get_running_loop().time,
+            emit=lambda signal: None,
+        )
+        failing = Failure(Fault.FUNCTION, "KeyError", "'total'")
+        made = Scene(source, answer=failing)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(made.mapping.run)
+            with anyio.fail_after(10):
+                while not (held := [x for x in made.view()["lanes"] if x["name"] == "bad"]):  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+            assert (held[0]["state"], held[0]["attempt"]) == ("retrying", 1)
+            assert held[0]["reason"] == "ObjectCreated:Put has failed once: KeyError: 'total'"
+            assert 0 < held[0]["next_in_seconds"] <= 1
+            assert made.view()["state"] == "retrying"
+            await made.mapping.stop(5.0)
+        await store.close()
+
+    asyncio.run(main())

@@ -30,7 +30,7 @@ from streamfaas.flow.errors import StoreError, Unreachable
 from streamfaas.flow.ledger import QueueLedger, Receipts
 from streamfaas.flow.record import Instant, Lane
 from streamfaas.flow.verdict import judge_queue
-from streamfaas.sources import Arrived
+from streamfaas.sources import Arrived, Held
 from streamfaas.sources.directory import Directory, DirectoryOptions, inventory, queue, tree, watch
 from streamfaas.store import Store
 from streamfaas.store.objects import Change, Objects
@@ -249,11 +249,14 @@ def test_a_key_that_fails_again_and_again_is_shown_as_blocked_by_its_name(tmp_pa
                 async with driven(p.source()) as driver:
                     for _ in range(3 - life):
                         await driver.take(1)
-                        await driver.release(driver.taken[0], loop_clock())
+                        at = loop_clock()
+                        await driver.release(driver.taken[0], at, "KeyError: 'total'")
                     view = driver.source.view()
                     assert view.details["pending"] == 1
                     assert sum(lane.lag for lane in view.lanes.values()) == 1
-            assert view.blocked == {Lane(NAME, "bäd"): "ObjectCreated:Put has failed 5 times"}
+            reason = "ObjectCreated:Put has failed 5 times: KeyError: 'total'"
+            assert view.blocked == {Lane(NAME, "bäd"): reason}
+            assert view.held == {Lane(NAME, "bäd"): Held(5, reason, at)}
             assert view.details["blocked"] == 1
 
     uvloop.run(main())

@@ -213,7 +213,7 @@ def test_a_flood_costs_the_loop_little_and_is_held_back_by_its_own_pipe():
                 await it.end_invocation()
                 await asyncio.sleep(0.001)
             assert busy / elapsed < 0.1
-            assert (written - before) / elapsed < 20e6
+            assert 20e6 < (written - before) / elapsed < 150e6
 
     run(scenario)
 

@@ -19,11 +19,14 @@ them failing, then), events of other keys wait for one of them."""
 
 
 @dataclass(slots=True)
-class _Head:
-    """The first event of a key that is not finished with; `followed`: more may lie behind it."""
+class Head:
+    """The first event of a key that is not finished with; `followed`: more may lie behind it.
+    After a failure: why it failed, and when it may go again."""
 
     event: Pending
     followed: bool = False
+    reason: str = ""
+    at: Instant | None = None
 
 
 class EventQueue:
@@ -35,7 +38,7 @@ class EventQueue:
 
     def __init__(self, objects: Objects) -> None:
         self._objects = objects
-        self._heads: dict[bytes, _Head] = {}
+        self._heads: dict[bytes, Head] = {}
         self._ready: deque[Pending] = deque()
         self._held: list[tuple[Instant, int, Pending]] = []  # a heap
         self._cursor = 0  # everything up to here has been read once
@@ -52,11 +55,10 @@ class EventQueue:
     def full(self) -> bool:
         return len(self._heads) >= KEYS_MAX
 
-    def failing(self, failures_min: int) -> list[Pending]:
-        """Events that have failed so often, the worst first."""
-        heads = (head.event for head in self._heads.values())
-        found = (event for event in heads if event.failures >= failures_min)
-        return sorted(found, key=lambda event: -event.failures)
+    def failing(self, failures_min: int) -> list[Head]:
+        """Those that have failed so often, the worst first."""
+        found = (head for head in self._heads.values() if head.event.failures >= failures_min)
+        return sorted(found, key=lambda head: -head.event.failures)
 
     async def open(self) -> None:
         self.count = await self._objects.count()
@@ -81,7 +83,7 @@ class EventQueue:
                 self._cursor = event.sequencer
                 head = self._heads.get(event.key)
                 if head is None:
-                    self._heads[event.key] = _Head(event)
+                    self._heads[event.key] = Head(event)
                     self._ready.append(event)
                 else:
                     head.followed = True
@@ -101,18 +103,19 @@ class EventQueue:
             head.followed = False  # unless one more is met while this waits
             after = await self._objects.next_of(event.key, event.sequencer, self._cursor)
             if after is not None:
-                self._heads[event.key] = _Head(after, followed=True)
+                self._heads[event.key] = Head(after, followed=True)
                 self._ready.append(after)
                 return
         del self._heads[event.key]
 
-    async def give_back(self, event: Pending, at: Instant | None) -> None:
-        """It may go again from `at` on, as one that failed; None: at once, and as if it had never
-        been handed out."""
+    async def give_back(self, event: Pending, at: Instant | None, reason: str = "") -> None:
+        """It may go again from `at` on, as one that failed for a `reason`; None: at once, and as
+        if it had never been handed out."""
         if at is None:
             self._ready.appendleft(event)
             return
         event = event._replace(failures=event.failures + 1)
         await self._objects.settle([], [(event.sequencer, event.failures)])
-        self._heads[event.key].event = event
+        head = self._heads[event.key]
+        head.event, head.reason, head.at = event, reason, at
         heappush(self._held, (at, event.sequencer, event))

@@ -19,10 +19,10 @@ from streamfaas.flow.ledger import Ledger, QueueLedger, Receipts, Settlement
 from streamfaas.flow.partial import Style
 from streamfaas.flow.record import Instant, Lane, Record, run_of_records
 from streamfaas.flow.verdict import BLOCKED_AFTER, Judge, judge_queue
-from streamfaas.sources import Arrival, Arrived, LaneView, Opened, SourceView, Spawn
+from streamfaas.sources import Arrival, Arrived, Held, LaneView, Opened, SourceView, Spawn
 from streamfaas.sources.directory import inventory
 from streamfaas.sources.directory.inventory import SKIPPED_MAX, Findings, Inventory, Rules
-from streamfaas.sources.directory.queue import KEYS_MAX, EventQueue
+from streamfaas.sources.directory.queue import KEYS_MAX, EventQueue, Head
 from streamfaas.sources.directory.watch import Watch
 from streamfaas.store import Store
 from streamfaas.store.objects import Objects
@@ -221,7 +221,7 @@ class Directory:
             if place in settlement.finished:
                 await self._queue.finish(event)
             elif place in settlement.released:
-                await self._queue.give_back(event, settlement.at)
+                await self._queue.give_back(event, settlement.at, settlement.reason)
             else:
                 return
         except StoreError as error:
@@ -240,7 +240,10 @@ class Directory:
 
     def view(self) -> SourceView:
         """`lag` of a lane is what it has in hand, and its share of what waits."""
-        failing = self._queue.failing(BLOCKED_AFTER)
+        failing = self._queue.failing(1)
+        blocked = [head for head in failing if head.event.failures >= BLOCKED_AFTER]
+        in_hand = {event.sequencer for event in self._in_hand.values()}
+        held = [head for head in failing if head.event.sequencer not in in_hand]
         waiting = self._queue.count - len(self._in_hand)
         lanes = {}
         for number in range(self._options.parallel):
@@ -257,15 +260,18 @@ class Directory:
             self._state,
             self._reason,
             lanes,
-            {
-                Lane(self.name, _text(event.key)): f"{event.name} has failed {event.failures} times"
-                for event in failing[:NAMED_MAX]
-            },
+            {Lane(self.name, _text(head.event.key)): _failed(head) for head in blocked[:NAMED_MAX]},
             {
                 "pending": self._queue.count,
-                "blocked": len(failing),
+                "blocked": len(blocked),
                 "watch": self._watch.trouble or "on",
                 "remembered_from_elsewhere": self._elsewhere,
+            },
+            {
+                Lane(self.name, _text(head.event.key)): Held(
+                    head.event.failures, _failed(head), head.at
+                )
+                for head in held[:NAMED_MAX]
             },
         )
 
@@ -405,6 +411,12 @@ def _described(findings: Findings) -> str:
     more = f" and {len(findings.hidden) - 1} more" if len(findings.hidden) > 1 else ""
     place = _text(first.prefix) or "the directory"
     return f"{place}{more} cannot be looked into: {first.reason}"
+
+
+def _failed(head: Head) -> str:
+    event = head.event
+    times = "once" if event.failures == 1 else f"{event.failures} times"
+    return f"{event.name} has failed {times}" + (f": {head.reason}" if head.reason else "")
 
 
 def _text(key: bytes) -> str:

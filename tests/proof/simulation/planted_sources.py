@@ -47,7 +47,9 @@ class CommitsWhatHasOnlyArrived(Stream):
 
 
 class _Forgetful(QueueLedger):
-    def release(self, batch: Batch, at: Instant | None, *, counted: bool) -> Receipts:
+    def release(
+        self, batch: Batch, at: Instant | None, *, counted: bool, reason: str = ""
+    ) -> Receipts:
         return Receipts(self._lane, finished=self._close(batch))
 
 
