@@ -167,10 +167,15 @@ def _attention(console: Console, triggers: Mapping[str, Any]) -> None:
             why = next((lane["reason"] for lane in blocked if lane.get("reason")), "")
             console.print()
             _line(console, "blocked ", f"{name}: {why or each.get('reason', '')}", style="bold red")
-            for help_command, told in (
-                (f"streamfaas invoke {function} -e event.json", "try the function by hand"),
-                ("streamfaas explain blocked", "what it means, and what helps"),
-            ):
+            commands = [("streamfaas explain blocked", "what it means, and what helps")]
+            if any(lane.get("attempt") for lane in blocked):  # it is the function that fails
+                by_hand = (
+                    f"streamfaas invoke {function} -e event.json",
+                    "try the function by hand",
+                )
+                skip = (f"streamfaas skip {name}", "give up what fails, and go on")
+                commands = [by_hand, skip, *commands]
+            for help_command, told in commands:
                 console.print(f"  {printable(help_command):<44} # {told}", soft_wrap=True)
         elif each.get("state") == "degraded":
             console.print()

@@ -29,7 +29,7 @@ def summary_lines(view: dict[str, Any]) -> list[str]:
     ]
     for name, trigger in sorted(view["triggers"].items()):
         lines += [
-            f"BLOCKED {name} {printable(lane)}: {printable(reason)}: {BLOCKED_HELP}"
+            f"BLOCKED {name} {printable(lane)}: {printable(reason)}; {BLOCKED_HELP}"
             for lane, reason in sorted(trigger["left_blocked"].items())
         ]
     return lines

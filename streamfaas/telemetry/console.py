@@ -18,8 +18,8 @@ INVOCATION_LINES_A_SECOND = 20
 """More than so many successes in a second are summed up in one line; failures are all shown."""
 
 BLOCKED_HELP = (
-    "mend the function: the lane goes on by itself (look: streamfaas status; "
-    "or give the trigger an on_failure destination: streamfaas explain blocked)"
+    "the lane goes on by itself once the function does not fail any more "
+    "(look: streamfaas status; what helps, and what else may be: streamfaas explain blocked)"
 )
 
 GREEN, RED, YELLOW, DIM, PLAIN = "\x1b[32m", "\x1b[31m", "\x1b[33m", "\x1b[2m", "\x1b[0m"

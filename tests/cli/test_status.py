@@ -87,9 +87,19 @@ def test_a_blocked_lane_is_told_with_its_reason_and_the_commands_that_help(tmp_p
         "enrich/orders orders.v1-0  blocked       100    7     3          1        6  in 32s  KeyError: 'total'"
         in told
     )
-    assert told[-3:] == [
+    assert told[-4:] == [
         "blocked enrich/orders: KeyError: 'total'",
         "  streamfaas invoke enrich -e event.json       # try the function by hand",
+        "  streamfaas skip enrich/orders                # give up what fails, and go on",
+        "  streamfaas explain blocked                   # what it means, and what helps",
+    ]
+
+
+def test_a_lane_that_the_source_itself_holds_is_no_matter_of_the_function(tmp_path):
+    view = blocked("the records at 70..199 are gone")
+    view["triggers"]["enrich/orders"]["lanes"][0]["attempt"] = 0
+    assert lines(status(tmp_path, view))[-2:] == [
+        "blocked enrich/orders: the records at 70..199 are gone",
         "  streamfaas explain blocked                   # what it means, and what helps",
     ]
 
