@@ -52,8 +52,9 @@ def command(
       streamfaas replay orders/stream --lane orders.v1-0 --from 1200 --to 1300
       streamfaas replay orders/stream --since 2026-01-31T08:00:00Z --rate 100
 
-    They run as asynchronous invocations of the trigger's function, in order for each lane, with
-    the header streamfaas-replays in each record. No checkpoint moves, and nothing else stops.
+    Each runs as an asynchronous invocation of the trigger's function, in order for each lane, with
+    the header streamfaas-replays, and is retried and put aside as those are (asynchronous: in the
+    function's configuration). No checkpoint moves, and nothing else stops.
     """  # noqa: D301 - click wants the character itself
     place = client.socket_of(config, socket)
     bounds = {"first": first, "last": last, "since": _time(since), "until": _time(until)}
@@ -80,12 +81,18 @@ def command(
             click.echo(f"would run {each['lane']} @{each['first']}..{each['last']}")
         click.echo(f"{total:,} positions in {len(plan)} lanes")
         return
-    records = events = 0
-    with _bar(total, exits.printable(what)) as bar:
-        for page in _paced(_pages(place, target, plan, rate), rate):
-            records, events = records + page["records"], events + page["events"]
-            bar.update(page["positions"])
-    click.echo(f"{records:,} records in {events:,} events will run: streamfaas status")
+    events, reached = 0, ""
+    try:
+        with _bar(total, exits.printable(what)) as bar:
+            for page in _paced(_pages(place, target, plan, rate), rate):
+                events += page["events"]
+                reached = f"{page['lane']} up to {page['next'] - 1}"
+                bar.update(page["positions"])
+    except (SystemExit, KeyboardInterrupt):
+        told = f"handed on before that: {events:,} records, {reached or 'nothing'}"
+        click.echo(exits.printable(told), err=True)
+        raise
+    click.echo(f"{events:,} records will run: streamfaas status")
 
 
 def redrive(place: Path, ids: list[str], *, rate: float | None, dry_run: bool) -> None:
@@ -97,13 +104,14 @@ def redrive(place: Path, ids: list[str], *, rate: float | None, dry_run: bool) -
             records = f"{each['records']} records of {each['mapping']}"
             click.echo(exits.printable(f"would run {each['id']}: {records}"))
         return
+    targets = (f"/redrive/{quote(id_, safe='')}" for id_ in ids)
     with _bar(len(ids), "redrive") as bar:
-        sent = (client.found(place, "POST", f"/redrive/{quote(id_, safe='')}", {}) for id_ in ids)
+        sent = (client.found(place, "POST", to, {}, timeout=ANSWER_SECONDS) for to in targets)
         total = 0
         for answer in _paced(sent, rate):
-            total += answer["records"]
+            total += answer["events"]
             bar.update(1)
-    click.echo(f"{total:,} records in {len(ids):,} events will run: streamfaas status")
+    click.echo(f"{total:,} records will run: streamfaas status")
 
 
 def _pages(

@@ -194,6 +194,7 @@ def _asynchronous(
             last_resort=last_resort,
             on_success=destinations.of(asked.on_success),
             dead_letter=destinations.of(asked.dead_letter),
+            partial=True,  # of replays whose trigger has reports
         )
 
     def options() -> BacklogOptions:

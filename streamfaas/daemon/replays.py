@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping as Table
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, Protocol
 from urllib.parse import unquote
 
+import anyio
 from pydantic import AwareDatetime, BaseModel, Field, ValidationError
 
 from streamfaas.api.server import Request, Response
@@ -14,8 +16,7 @@ from streamfaas.engine.mapping import Mapping
 from streamfaas.engine.requests import RequestIds
 from streamfaas.flow.batch import Batch
 from streamfaas.flow.errors import StoreError, WorldError
-from streamfaas.flow.event import EVENT_BYTES_MAX
-from streamfaas.flow.record import Lane, Record, run_of_records
+from streamfaas.flow.record import Lane, run_of_records
 from streamfaas.sources import Rereadable, Stretch
 from streamfaas.store.outbox import Outbox
 from streamfaas.wire import replay
@@ -43,9 +44,10 @@ class Replays:
     """Routes: `POST /redrive/<id>`; `POST /replay/<function>/<trigger>`, which says what a stretch
     holds (`plan`) or replays a page of one lane; `POST /skip/<function>/<trigger>`.
 
-    What is replayed becomes asynchronous invocations of the trigger's function, each a batch of
-    the trigger's size; those of one lane run one after the other. They are retried and put aside
-    as all such are, and move no checkpoint.
+    What is replayed becomes asynchronous invocations of the trigger's function, one for each
+    record; those of one lane run one after the other. They are retried and put aside as all such
+    are, and move no checkpoint. Where the trigger's answers are reports of failed items, theirs
+    are too.
     """
 
     def __init__(self, mappings: Table[str, Mapping], outbox: Outbox, accept: Accept) -> None:
@@ -81,63 +83,92 @@ class Replays:
             return _no(404, f"there is no entry {id_!r}")
         if found.event is None:
             return _no(409, f"{id_} has no event: its bytes were damaged, or it was not kept")
-        function, replays = found.mapping.partition("/")[0], found.replays + 1
-        order = f"{found.mapping} {found.lane}"
-        request_id = await self._run(function, found.event, replays, order)
+        trigger, replays = self._mappings.get(found.mapping), found.replays + 1
+        again = _Again(
+            found.mapping.partition("/")[0],
+            replays,
+            f"{found.mapping} {found.lane}",
+            reports=trigger is not None and trigger.policy.partial,
+        )
+        events = await self._run(found.event, again)
         await self._outbox.redriven(id_)
-        told = {"id": id_, "function": function, "records": found.count, "replays": replays}
-        return Response.json(202, {**told, "request_id": request_id})
+        told = {"id": id_, "function": again.function, "records": found.count}
+        return Response.json(202, {**told, "events": events, "replays": replays})
 
     async def _replay(self, name: str, asked: _Asked) -> Response:
         mapping = self._mappings.get(name)
         if mapping is None:
             return _no(404, f"there is no trigger {name}")
-        source: Any = mapping.source  # whose reading again is a matter of its kind
-        if not isinstance(source, Rereadable):
+        source: Any = mapping.source
+        if (log := _log_of(source)) is None:
             kind = getattr(source, "kind", "")
             return _no(409, f"a {kind} trigger keeps no log to read again; see `streamfaas dlq`")
         if asked.plan or asked.lane is None or asked.first is None or asked.last is None:
             names = () if asked.lane is None else (asked.lane,)
-            found = await source.stretches(names, asked.stretch())
+            found = await log.stretches(names, asked.stretch())
             lanes = [{"lane": lane.name, "first": f, "last": last} for lane, f, last in found]
             return Response.json(200, {"lanes": lanes})
         lane = Lane(name, asked.lane)
         room = min(PAGE_MAX, asked.records_max)
-        records, following = await source.reread(lane, asked.first, asked.last, room)
-        events = await self._run_batches(mapping, lane, records)
+        records, following = await log.reread(lane, asked.first, asked.last, room)
+        wanted = mapping.policy.filter
+        chosen = [one for one in records if wanted is None or wanted.wants(*source.face(one))]
+        events = 0
+        if chosen:
+            order = f"{mapping.name} {lane.name}"
+            policy = mapping.policy
+            again = _Again(policy.function, 1, order, reports=policy.partial)
+            event = source.event(Batch((run_of_records(tuple(chosen)),)))
+            events = await self._run(event, again)
         told = {"lane": lane.name, "records": len(records), "events": events, "next": following}
         return Response.json(202, told)
 
-    async def _run_batches(self, mapping: Mapping, lane: Lane, records: tuple[Record, ...]) -> int:
-        """How many events they became: filters hold here too, and so does the batch size."""
-        wanted, source = mapping.policy.filter, mapping.source
-        assert source is not None
-        chosen = [one for one in records if wanted is None or wanted.wants(*source.face(one))]
-        size, events = mapping.policy.batch.records_max, 0
-        for start in range(0, len(chosen), size):
-            for batch in _fitting(Batch((run_of_records(tuple(chosen[start : start + size])),))):
-                order = f"{mapping.name} {lane.name}"
-                await self._run(mapping.policy.function, source.event(batch), 1, order)
-                events += 1
-        return events
+    async def _run(self, event: bytes, again: _Again) -> int:
+        """Hands it on record by record; how many events that were. They share commits, and keep
+        the order in which they are begun."""
+        context = replay.context(again.replays, reports=again.reports)
+        parts = replay.marked(event, again.replays)
+        failed: list[WorldError | StoreError] = []
 
-    async def _run(self, function: str, event: bytes, replays: int, order_key: str) -> str:
-        request_id = self._request_id()
-        await self._accept(
-            function,
-            replay.marked(event, replays),
-            request_id,
-            replays=replays,
-            client_context=replay.context(replays),
-            order_key=order_key,
-        )
-        return request_id
+        async def accept(part: bytes) -> None:
+            try:
+                await self._accept(
+                    again.function,
+                    part,
+                    self._request_id(),
+                    replays=again.replays,
+                    client_context=context,
+                    order_key=again.order_key,
+                )
+            except (WorldError, StoreError) as error:
+                failed.append(error)
+
+        async with anyio.create_task_group() as tasks:
+            for part in parts:
+                tasks.start_soon(accept, part)
+        if failed:
+            raise failed[0]
+        return len(parts)
 
     def _skip(self, name: str, asked: _Skipping) -> Response:
         mapping = self._mappings.get(name)
         if mapping is None:
             return _no(404, f"there is no trigger {name}")
         return Response.json(200, {"skipped": mapping.skip(asked.lane, dry_run=asked.dry_run)})
+
+
+@dataclass(frozen=True, slots=True)
+class _Again:
+    """For whom something runs again, and how."""
+
+    function: str
+    replays: int
+    order_key: str
+    reports: bool
+
+
+def _log_of(source: object) -> Rereadable | None:
+    return source if isinstance(source, Rereadable) else None
 
 
 class _Asked(BaseModel, extra="forbid"):
@@ -156,13 +187,6 @@ class _Asked(BaseModel, extra="forbid"):
 class _Skipping(BaseModel, extra="forbid"):
     lane: str | None = None
     dry_run: bool = False
-
-
-def _fitting(batch: Batch) -> list[Batch]:
-    """The batch, in halves where its event would be too large."""
-    if batch.count == 1 or batch.event_bytes <= EVENT_BYTES_MAX:
-        return [batch]
-    return [part for half in batch.split() for part in _fitting(half)]
 
 
 def _ms(moment: datetime | None) -> int | None:

@@ -254,6 +254,8 @@ class Strand:
     def _read(self, batch: Batch, outcome: Outcome) -> Outcome | Partial:
         if not self._policy.partial or isinstance(outcome, Failure):
             return outcome
+        if self._source.manner is Manner.ASYNC and not self._source.reports(batch):
+            return outcome
         return partial.read(outcome, batch, self._source.style, self._source.locate)
 
     async def _succeed(self, batch: Batch, outcome: Outcome) -> bool:

@@ -267,7 +267,10 @@ def judge_async(
 ) -> Verdict:
     """An asynchronous invocation, as Lambda has them: a function that fails is run again after
     fixed waits, a throttle is waited out for as long again as the event is old (1 s to 5 min) and
-    not counted, and the event is given up as soon as its next run would come too late."""
+    not counted, and the event is given up as soon as its next run would come too late. It is one
+    item at most: a report that names it is a failure of all of it."""
+    if isinstance(outcome, Partial):
+        outcome = outcome.failure
     match outcome:
         case Success():
             return Done(batch)
@@ -283,8 +286,6 @@ def judge_async(
                 return GiveUp(batch, Condition.ASYNC_EXHAUSTED, failure)
             wait = policy.delay(failures, 0.0)
             return _in_time(batch, failure, wait, policy, moment, counted=True)
-        case Partial():
-            raise AssertionError("an asynchronous invocation has no items")
 
 
 def _in_time(

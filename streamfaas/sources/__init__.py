@@ -151,6 +151,10 @@ class Source(Protocol):
     def client_context(self, batch: Batch) -> bytes:
         """What the caller gave beside an event: JSON, or nothing. Asked of `ASYNC` sources only."""
 
+    def reports(self, batch: Batch) -> bool:
+        """Whether an answer to the batch is read as a report of failed items, where its mapping
+        has that at all. Asked of `ASYNC` sources only."""
+
     def batch_info(self, batch: Batch) -> Mapping[str, Any]:
         """Lambda's `<Source>BatchInfo` of an on-failure document: one key with its content."""
 

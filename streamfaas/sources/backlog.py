@@ -22,6 +22,7 @@ from streamfaas.sources import Arrival, Arrived, LaneView, Opened, SourceView, S
 from streamfaas.store.backlog import Backlog
 from streamfaas.store.invocations import Waiting
 from streamfaas.telemetry.signals import Emit, SourceChanged
+from streamfaas.wire import replay
 
 IDLE_SECONDS = 10.0
 """How long it waits at most before it looks into the store: the wall clock may jump."""
@@ -104,8 +105,11 @@ class AsyncInvocations:
         return {}, record.value
 
     def locate(self, batch: Batch, identifier: object) -> int | None:
-        """An event has no items."""
-        return None
+        """The one record of an event that is replayed; others have no items."""
+        return batch.first if replay.locates(self.event(batch), identifier) else None
+
+    def reports(self, batch: Batch) -> bool:
+        return replay.reports(self.client_context(batch))
 
     def request_id(self, batch: Batch) -> str:
         """One for all attempts."""

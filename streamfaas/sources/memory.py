@@ -157,6 +157,9 @@ class Memory:
     def client_context(self, batch: Batch) -> bytes:
         return b""
 
+    def reports(self, batch: Batch) -> bool:
+        return True
+
     def batch_info(self, batch: Batch) -> Mapping[str, Any]:
         return kafka_batch_info(batch, SERVERS, self.records(batch))
 

@@ -83,6 +83,41 @@ def test_a_failed_batch_runs_again_marked_and_its_entry_counts_the_replays(tmp_p
     ]
 
 
+REPORTING = """
+def main(event, context):
+    failed = []
+    for lane, records in event["records"].items():
+        for record in records:
+            if record["offset"] == 7:
+                failed.append({"itemIdentifier": {"partition": lane, "offset": 7}})
+            elif context.client_context:
+                print(f"replayed {record['offset']}")
+    return {"batchItemFailures": failed}
+"""
+
+
+def test_a_replay_whose_answer_reports_a_failure_has_failed_and_is_put_aside_alone(tmp_path):
+    text = STREAM % (
+        ASIDE.replace("max: 0", "max: 1, backoff: 10ms..20ms") + ", partial_failures: true"
+    )
+    text = text.replace("    triggers:", "    asynchronous: {retries: 0}\n    triggers:")
+    config = write_project(tmp_path, text, orders=REPORTING)
+    with DaemonProcess(config) as daemon:
+        daemon.wait_for(settled)
+        (entry,) = json.loads(asked(daemon, "dlq", "list", "-o", "json"))["entries"]
+        assert entry["records"] == 1
+        asked(daemon, "dlq", "redrive", entry["id"])
+
+        def both(_status):
+            return len(json.loads(asked(daemon, "dlq", "list", "-o", "json"))["entries"]) == 2
+
+        daemon.wait_for(both)
+        newest, _ = json.loads(asked(daemon, "dlq", "list", "-o", "json"))["entries"]
+        assert (newest["mapping"], newest["records"]) == ("orders/asynchronous", 1)
+        assert newest["condition"] == "RetriesExhausted"
+        assert daemon.stop() == 0
+
+
 def test_a_replay_that_was_accepted_survives_a_kill(tmp_path):
     slow = POISON.replace(
         "def main(event, context):", "import time\ndef main(event, context):\n    time.sleep(0.3)"

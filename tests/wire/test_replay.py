@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamfaas.wire.replay import context, marked
+from streamfaas.wire.replay import context, locates, marked, reports
 
 KAFKA = {
     "eventSource": "SelfManagedKafka",
@@ -20,27 +20,30 @@ S3 = {"Records": [{"eventName": "ObjectCreated:Put", "s3": {"object": {"key": "a
 
 
 def again(event, replays):
-    return orjson.loads(marked(orjson.dumps(event), replays))
+    return [orjson.loads(one) for one in marked(orjson.dumps(event), replays)]
 
 
-def test_each_kafka_record_has_a_header_with_the_number_of_its_replays():
-    event = again(KAFKA, 3)
+def test_each_kafka_record_runs_alone_with_a_header_that_counts_its_replays():
+    events = again(KAFKA, 3)
 
-    assert [record["headers"] for record in event["records"]["orders-0"]] == [
-        [{"trace": [97]}, {"streamfaas-replays": [ord("3")]}],
-        [{"streamfaas-replays": [ord("3")]}],
+    mark = {"streamfaas-replays": [ord("3")]}
+    assert [event["records"] for event in events] == [
+        {"orders-0": [{"offset": 7, "headers": [{"trace": [97]}, mark]}]},
+        {"orders-0": [{"offset": 8, "headers": [mark]}]},
+        {"orders-1": [{"offset": 1, "headers": [mark]}]},
     ]
-    assert event["records"]["orders-1"][0]["headers"] == [{"streamfaas-replays": [ord("3")]}]
-    assert event["eventSource"] == "SelfManagedKafka"
+    assert {event["eventSource"] for event in events} == {"SelfManagedKafka"}
 
 
 @pytest.mark.parametrize("event", [KAFKA, S3])
 def test_a_second_replay_takes_the_place_of_the_first(event):
-    assert again(again(event, 1), 2) == again(event, 2)
+    once = again(event, 1)
+
+    assert [two for one in once for two in again(one, 2)] == again(event, 2)
 
 
 def test_an_object_event_tells_it_among_its_response_elements():
-    (record,) = again(S3, 1)["Records"]
+    ((record,),) = [event["Records"] for event in again(S3, 1)]
 
     assert record["responseElements"] == {"streamfaas-replays": "1"}
     assert record["s3"] == S3["Records"][0]["s3"]
@@ -59,10 +62,34 @@ json_values = st.recursive(
 def test_no_event_whatever_breaks_it_or_loses_a_key(event):
     found = again(event, 1)
 
-    assert type(found) is type(event)
-    if isinstance(event, dict):
-        assert found.keys() == event.keys()
+    assert found
+    for one in found:
+        assert type(one) is type(event)
+        if isinstance(event, dict):
+            assert one.keys() == event.keys()
 
 
-def test_the_client_context_tells_it_for_every_event():
-    assert orjson.loads(context(2)) == {"custom": {"streamfaas-replays": "2"}}
+def test_the_client_context_tells_it_for_every_event_and_how_its_answer_is_read():
+    told = context(2, reports=False)
+    assert orjson.loads(told) == {"custom": {"streamfaas-replays": "2"}}
+    assert not reports(told)
+    assert not reports(b"")
+    assert reports(context(1, reports=True))
+
+
+@pytest.mark.parametrize(
+    ("identifier", "known"),
+    [
+        ({"partition": "orders-0", "offset": 7}, True),
+        ({"partition": "orders-0", "offset": 8}, False),
+        ({"partition": "orders-1", "offset": 7}, False),
+        ({"partition": "orders-0", "offset": True}, False),
+        ({"partition": "orders-0"}, False),
+        ("7", False),
+        (None, False),
+    ],
+)
+def test_an_item_identifier_names_the_one_record_or_none(identifier, known):
+    event = marked(orjson.dumps(KAFKA), 1)[0]
+
+    assert locates(event, identifier) is known

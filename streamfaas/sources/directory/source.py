@@ -159,6 +159,9 @@ class Directory:
     def client_context(self, batch: Batch) -> bytes:
         return b""
 
+    def reports(self, batch: Batch) -> bool:
+        return True
+
     def batch_info(self, batch: Batch) -> Mapping[str, Any]:
         """S3 sends its events one by one and has no such thing; ours names the objects."""
         return {

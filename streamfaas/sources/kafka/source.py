@@ -138,6 +138,9 @@ class Kafka:
     def client_context(self, batch: Batch) -> bytes:
         return b""
 
+    def reports(self, batch: Batch) -> bool:
+        return True
+
     def batch_info(self, batch: Batch) -> Mapping[str, Any]:
         try:
             known = records(batch)
