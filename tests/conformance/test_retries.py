@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kafka_scene import KafkaScene
-from lane_scene import BAD, Scene, scene
+from lane_scene import BAD, Kept, Scene, scene
 from listed import LANE, Listed
 from streamfaas.flow.ledger import Receipts
 from streamfaas.flow.outcome import Failure, Fault, Success
@@ -332,6 +332,47 @@ def test_9_12_with_factor_10_keys_run_beside_each_other_and_a_failing_one_holds_
 
     assert done.seen(signals.LaneRetrying)
     assert done.checkpoint == 199
+
+
+# -- the documents
+
+
+def test_1_11_a_topic_is_sent_each_record_alone_under_its_own_key():
+    kept = Kept()
+    kept.per_record = True
+
+    async def body(s):
+        s.put(b"a", None, b"c")
+        await s.run_out()
+
+    done = kafka(body, lambda v, a: BAD, retries=0, kept=kept)
+
+    assert [letter.key for letter in done.kept.letters] == [b"a", None, b"c"]
+    for offset, document in enumerate(done.kept.documents):
+        info = document["KafkaBatchInfo"]
+        assert info["batchSize"] == 1
+        assert set(info["recordInfo"]) == {"offset", "timestamp"}
+        assert info["recordInfo"]["offset"] == str(offset)
+        assert KafkaScene.values(document["payload"]) == [offset]
+        assert document["requestContext"]["condition"] == "RetryAttemptsExhausted"
+
+
+def test_1_11_a_batch_is_told_by_its_offsets_and_times_in_milliseconds():
+    async def body(s):
+        s.put(b"a", b"b")
+        await s.run_out()
+
+    info = kafka(body, lambda v, a: BAD, retries=0).kept.documents[0]["KafkaBatchInfo"]
+
+    assert set(info) == {"batchSize", "bootstrapServers", "payloadSize", "recordsInfo"}
+    assert info["recordsInfo"] == {
+        "topic-0": {
+            "firstRecordOffset": "0",
+            "lastRecordOffset": "1",
+            "firstRecordTimestamp": "2023-11-14T22:13:20.000Z",
+            "lastRecordTimestamp": "2023-11-14T22:13:20.000Z",
+        }
+    }
 
 
 def test_10_01_a_mapping_s_arn_is_unqualified_and_its_condition_is_that_of_streams():
