@@ -138,8 +138,11 @@ def _table(data: Any, *path: str) -> dict[str, Any]:
 def _filled(config: Config, base: Path, environ: Mapping[str, str]) -> Config:
     """The configuration with every default that depends on something else."""
     state = config.state
-    if "path" not in state.model_fields_set:
-        state = state.model_copy(update={"path": base / default_state(environ)})
+    path = state.path if "path" in state.model_fields_set else base / default_state(environ)
+    if str(path) in environ.get("STATE_DIRECTORY", "").split(":"):
+        # where users come and go, systemd gives a link, and has made what it leads to
+        path = path.resolve()
+    state = state.model_copy(update={"path": path})
     functions = {
         name: _filled_function(name, function, config)
         for name, function in config.functions.items()

@@ -156,7 +156,7 @@ def test_paths_start_at_the_directory_of_the_file(project):  # noqa: F811
 
 def test_the_service_manager_may_give_the_state_directory(project):  # noqa: F811
     config = valid(HEAD, project, STATE_DIRECTORY=f"{project}/link:/elsewhere")
-    assert config.state.path == project / "link"
+    assert config.state.path == project / "inbox"  # which the link leads to
 
 
 @pytest.mark.parametrize(

@@ -132,8 +132,12 @@ def test_a_linked_state_directory_is_refused_unless_the_service_manager_gave_it(
     assert told(file) == [
         "1:15 SF1022 state.path: BASE/link is a symbolic link | give the directory itself"
     ]
-    file.write_text(HEAD)
-    assert told(file, STATE_DIRECTORY=str(file.parent / "link")) == []
+    for text in (HEAD, f"state: {{path: {file.parent}/link}}\n" + HEAD):
+        file.write_text(text)
+        given = {"STATE_DIRECTORY": str(file.parent / "link")}
+        assert told(file, **given) == []
+        # what the store is given is no link: it would not take one
+        assert load(file, given).state.path == file.parent / "inbox"
 
 
 def test_the_socket_is_found_though_the_file_is_broken(file):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 from streamfaas.config.rules.case import Case
@@ -25,17 +25,15 @@ def _state(case: Case) -> Iterator[Problem]:
             f"{socket} has {length} bytes, over the limit of {SOCKET_PATH_MAX} for a socket",
             "use a shorter path",
         )
-    unsafe, mend = _unsafe_directory(state, case.environ)
+    unsafe, mend = _unsafe_directory(state)
     if unsafe:
         yield case.tell("SF1022", ("state", "path"), f"{state} {unsafe}", mend)
 
 
-def _unsafe_directory(path: Path, environ: Mapping[str, str]) -> tuple[str, str]:
+def _unsafe_directory(path: Path) -> tuple[str, str]:
     """Why a directory that is there must not hold state, and the mend."""
     try:
-        # systemd may give a link to a private directory, which it has made itself
-        given = str(path) in environ.get("STATE_DIRECTORY", "").split(":")
-        found = path.stat() if given else path.lstat()
+        found = path.lstat()
     except OSError:
         return _exposed(path)
     if stat.S_ISLNK(found.st_mode):
