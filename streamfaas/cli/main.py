@@ -14,6 +14,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "demo": ("streamfaas.cli.demo", "See it work, with nothing to set up."),
     "new": ("streamfaas.cli.new", "Write a project that runs as it stands."),
     "run": ("streamfaas.cli.run", "Run the daemon in the foreground."),
+    "install-service": ("streamfaas.cli.install_service", "Run it by systemd, from now on."),
     "validate": ("streamfaas.cli.validate", "Check a configuration, and tell all that is wrong."),
     "invoke": ("streamfaas.cli.invoke", "Call a function with an event, and print its answer."),
     "status": ("streamfaas.cli.status", "Show what a running daemon does."),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import faulthandler
 import gc
 import os
 import random
@@ -24,7 +25,7 @@ from streamfaas.daemon.build import Clock, Means, Plan, plan_of
 from streamfaas.daemon.deliveries import Destinations
 from streamfaas.daemon.mappings import Mappings
 from streamfaas.daemon.summary import json_summary, summary_lines
-from streamfaas.daemon.systemd import Notifier
+from streamfaas.daemon.systemd import Notifier, Pulse
 from streamfaas.engine.lane import Surroundings
 from streamfaas.engine.mapping import Mapping
 from streamfaas.engine.requests import RequestIds
@@ -44,6 +45,9 @@ CONNECT_SECONDS = 10.0
 """How long readiness waits for sources to connect; then the daemon is ready, and degraded."""
 
 STATUS_SECONDS = 10.0
+DOUBT_SECONDS = 1.0
+"""When a pool that seems to be stuck is looked at again."""
+
 POOL_CLOSE_SECONDS = 5.0
 
 
@@ -58,6 +62,7 @@ def run(config: Path, *, quiet: bool = False, json_logs: bool = False) -> int:
     if found.config is None:
         return CONFIG_EXIT
     plan = plan_of(found.config, config)
+    faulthandler.enable()  # systemd ends who is stuck by SIGABRT: the log then says where
     _keep_memory()
     colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     sink = LineSink(sys.stdout.fileno())
@@ -194,6 +199,7 @@ class Daemon:
             left = await means.backlog.queues()
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(server.serve, name="api")
+                tasks.start_soon(self._show_life, pool, name="watchdog")
                 await self._unless_stopped(letters.open)
                 mappings.start(tasks, left)
                 tasks.start_soon(self._become_ready, name="readiness")
@@ -238,6 +244,19 @@ class Daemon:
         while self._notifier.wanted:
             await anyio.sleep(STATUS_SECONDS)
             self._notifier.status(self._status_line())
+
+    async def _show_life(self, pool: WorkerPool) -> None:
+        """Feeds the watchdog, but not while the pool is stuck: we are then ended, and started anew,
+        which is safe, since no checkpoint has moved."""
+        seconds, pulse, told = self._notifier.watchdog_seconds, Pulse(), False
+        while seconds is not None:
+            beats = pulse.beats(pool.motion(), asyncio.get_running_loop().time())
+            if beats:
+                self._notifier.alive()
+            elif not told:
+                told = True
+                self.emit(signals.DaemonStepped("stuck", "no worker moves any more"))
+            await anyio.sleep(seconds / 2 if beats else min(seconds / 2, DOUBT_SECONDS))
 
     async def _drain(self) -> None:
         grace = self.plan.grace_seconds

@@ -8,6 +8,7 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -54,6 +55,16 @@ WAITING_MAX = 10_000
 _LEARNED_AT_ONCE = 4
 _LEAVE_SECONDS = 1.0  # at the end, for workers and then for launchers
 _CLOSING = "the service is stopping"
+
+
+@dataclass(frozen=True, slots=True)
+class Motion:
+    """How a pool gets on: `steps` grows with all that happens to calls and workers; `stalled` is
+    one where calls wait and none is in hand; and how long ago a call in hand should have ended."""
+
+    steps: int
+    stalled: bool
+    late_seconds: float
 
 
 class _Team:
@@ -130,6 +141,7 @@ class WorkerPool:
         self._numbers = 0
         self._tickets = 0
         self._waiting = 0
+        self._moves = 0  # of workers: started, and gone
         self._stale = False  # something was claimed since the last plan
         self._planned: asyncio.Handle | None = None
         self._wake: asyncio.TimerHandle | None = None
@@ -233,6 +245,14 @@ class WorkerPool:
             for name, team in self._teams.items()
         }
 
+    def motion(self) -> Motion:
+        """For whoever judges whether it is stuck."""
+        now = self._clock()
+        busy = [(each.call, each.function) for each in self._workers.values() if each.call]
+        late = (now - call.started - function.timeout_seconds for call, function in busy)
+        steps = self._moves + sum(team.invocations for team in self._teams.values())
+        return Motion(steps, self._waiting > 0 and not busy, max(late, default=0.0))
+
     # -- calls
 
     def _enqueue(self, call: Call) -> None:
@@ -314,6 +334,7 @@ class WorkerPool:
     # -- what workers tell
 
     def _worker_ready(self, worker: Worker) -> None:
+        self._moves += 1
         self._roster.started(worker.number, self._clock())
         init_seconds = worker.init_seconds or 0.0
         self._emit(WorkerStarted(worker.function.name, worker.name, init_seconds))
@@ -334,6 +355,7 @@ class WorkerPool:
     def _worker_gone(self, worker: Worker, call: Call | None, outcome: Outcome | None) -> None:
         team = self._teams[worker.function.name]
         now = self._clock()
+        self._moves += 1
         del self._workers[worker.number]
         team.workers.pop(worker.number, None)
         team.vacant_since = now
