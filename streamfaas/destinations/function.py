@@ -10,7 +10,7 @@ from uuid import UUID
 
 import anyio
 
-from streamfaas.flow.errors import Refused, StoreError, Unreachable
+from streamfaas.flow.errors import StoreError, TooLarge, Unreachable
 from streamfaas.flow.event import EVENT_BYTES_MAX
 from streamfaas.flow.letters import Letter
 
@@ -32,7 +32,7 @@ class Function:
     Delivery: the event is in the backlog, on the disk, before `send` returns. The request id of
     its invocation is the letter's id: what had to be sent again may run twice, but under the same
     one. Errors: `Unreachable` where the backlog cannot be written, `Busy` where it is full,
-    `Refused` where a document is larger than an event may be. Permissions needed: none.
+    `TooLarge` where a document is larger than an event may be. Permissions needed: none.
     """
 
     kind: ClassVar[str] = "function"
@@ -71,7 +71,7 @@ class Function:
         size = len(letter.document)
         if size > EVENT_BYTES_MAX:
             told = f"a document of {size} bytes is over the limit of an event, {EVENT_BYTES_MAX}"
-            raise Refused(f"{self.name}: {told}")
+            raise TooLarge(f"{self.name}: {told}")
 
 
 def _request_id(letter: Letter) -> str:

@@ -12,7 +12,7 @@ from typing import ClassVar
 from urllib.parse import parse_qsl, quote, urlsplit
 
 from streamfaas import __version__
-from streamfaas.flow.errors import Busy, Refused, Unreachable
+from streamfaas.flow.errors import Busy, Refused, TooLarge, Unreachable
 from streamfaas.flow.letters import HOPS_HEADER, ID_HEADER, Letter
 from streamfaas.wire.http import Answer, Client, shown
 from streamfaas.wire.webhooks import signed_headers, signing_key
@@ -132,7 +132,7 @@ class Http:
             raise Busy(told)
         if status >= 500:
             raise Unreachable(told)
-        raise Refused(told)
+        raise (TooLarge if answer.status == 413 else Refused)(told)
 
     # -- asked for less
 

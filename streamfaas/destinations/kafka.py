@@ -20,7 +20,7 @@ from aiokafka.errors import (
     UnknownTopicOrPartitionError,
 )
 
-from streamfaas.flow.errors import Gone, Refused, Unreachable, WorldError
+from streamfaas.flow.errors import Gone, TooLarge, Unreachable, WorldError
 from streamfaas.flow.letters import HOPS_HEADER, ID_HEADER, Letter
 from streamfaas.wire.kafka import connection, quiet, reach, translated
 from streamfaas.wire.kafka_options import SaslOptions, TlsOptions
@@ -100,7 +100,7 @@ class Kafka:
     def _check(self, letter: Letter) -> None:
         size, limit = len(letter.document), self._options.message_bytes_max
         if size > limit:
-            raise Refused(f"{self.name}: a letter of {size} bytes is over the limit of {limit}")
+            raise TooLarge(f"{self.name}: a letter of {size} bytes is over the limit of {limit}")
 
     async def _within(self, work: Awaitable[object]) -> None:
         seconds = self._options.send_seconds
@@ -129,7 +129,7 @@ class Kafka:
 
     def _told(self, error: KafkaError) -> WorldError:
         if isinstance(error, (MessageSizeTooLargeError, RecordListTooLargeError)):
-            return Refused(f"{self.name}: a letter is over the topic's limit, max.message.bytes")
+            return TooLarge(f"{self.name}: a letter is over the topic's limit, max.message.bytes")
         if isinstance(error, UnknownTopicOrPartitionError):
             return Gone(f"{self.name}: there is no such topic")
         return translated(error, self.name)

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Protocol
 
 from streamfaas.destinations import HOPS_MAX, Destination, Letter
 from streamfaas.flow.batch import Batch
-from streamfaas.flow.errors import CorruptBatch, StoreError, Unreachable, WorldError
+from streamfaas.flow.errors import CorruptBatch, StoreError, TooLarge, Unreachable, WorldError
 from streamfaas.flow.invocation import Manner
 from streamfaas.flow.letters import hops_of
 from streamfaas.flow.outcome import Failure, Fault, Outcome, Success
 from streamfaas.flow.record import Instant, Record, Run
 from streamfaas.flow.sift import spared
-from streamfaas.flow.verdict import Condition, deliveries
+from streamfaas.flow.verdict import Condition, RetryPolicy, deliveries
 from streamfaas.store import intents
 from streamfaas.store.intents import Intent
 from streamfaas.telemetry import signals
@@ -25,6 +25,10 @@ from streamfaas.wire.documents import AsyncEnding, StreamEnding
 if TYPE_CHECKING:
     from streamfaas.engine.lane import LaneRunner
     from streamfaas.engine.strand import Strand
+
+
+SENDING = RetryPolicy(backoff_seconds=1.0, backoff_seconds_max=60.0)
+"""How far apart letters are sent again, whatever their function is given."""
 
 
 class Outbox(Protocol):
@@ -288,7 +292,10 @@ class Aside:
                 await step()
             except (WorldError, StoreError) as error:
                 failures += 1
-                pause = self._lane.policy.retry.delay(failures, around.jitter())
+                pause = SENDING.delay(failures, around.jitter())
+                if isinstance(error, TooLarge) and not strand.diverted:
+                    # nothing would ever change that: it is kept where there is no such limit
+                    strand.diverted, pause = True, 0.0
                 around.emit(signals.DestinationFailed(self._lane.lane, name, str(error), pause))
                 await strand.hold_up(f"destination: {error}", Instant(around.clock() + pause))
             else:

@@ -21,6 +21,10 @@ class Refused(WorldError):
     """Credentials or permissions are wrong: try again slowly, and say so."""
 
 
+class TooLarge(Refused):
+    """What is to be sent is more than the other side ever takes: another try does not help."""
+
+
 class Gone(WorldError):
     """What was to be read no longer exists (topic, partition, offset, directory)."""
 

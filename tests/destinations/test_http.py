@@ -15,7 +15,7 @@ from aiohttp import web
 import delivery_subjects
 from delivery_subjects import SECONDS_IN_VAIN, listening
 from streamfaas.destinations.http import Http, HttpOptions, _seconds
-from streamfaas.flow.errors import Busy, Refused, Unreachable
+from streamfaas.flow.errors import Busy, Refused, TooLarge, Unreachable
 from streamfaas.flow.letters import Attribute, Letter
 from streamfaas.testing.deliveries import CHECKS, FAULT_CHECKS, letter
 
@@ -149,7 +149,7 @@ def refusal(answer, **options):
     ("status", "kind"),
     [
         (301, Refused), (304, Refused), (307, Refused), (400, Refused), (401, Refused),
-        (403, Refused), (404, Refused), (413, Refused), (429, Busy), (500, Unreachable),
+        (403, Refused), (404, Refused), (413, TooLarge), (429, Busy), (500, Unreachable),
         (502, Unreachable), (503, Busy), (504, Unreachable),
     ],
 )  # fmt: skip
@@ -181,7 +181,7 @@ def test_who_refuses_before_all_has_come_is_understood():
         return answer
 
     found, told = refusal(early)
-    assert found is Refused
+    assert found is TooLarge
     assert "413" in told
 
 

@@ -14,7 +14,7 @@ from lane_scene import BAD, Kept, MemoryOutbox, scene
 from listed import LANE, Listed
 from listed import records as made
 from streamfaas.engine import lane as lane_room
-from streamfaas.flow.errors import StoreError, Unreachable
+from streamfaas.flow.errors import StoreError, TooLarge, Unreachable
 from streamfaas.flow.ledger import Checkpoint, Receipts
 from streamfaas.flow.letters import Letter
 from streamfaas.flow.outcome import Failure, Fault, Success
@@ -647,6 +647,27 @@ def test_what_waits_for_a_destination_that_is_down_can_be_sent_elsewhere():
     assert done.checkpoint == 19
     assert outbox.open() == []
     assert balanced(done)
+
+
+def test_a_letter_that_is_never_taken_for_its_size_is_kept_elsewhere_and_the_lane_goes_on():
+    elsewhere, outbox = Kept(), MemoryOutbox()
+    elsewhere.name = "elsewhere"
+
+    class Small(Kept):
+        async def send(self, letters):
+            if b"3" in letters[0].document:
+                raise TooLarge("a letter is over the limit")
+            await super().send(letters)
+
+    policy = {"last_resort": elsewhere, "on_success": Small()}
+    done = scene(offering(10), lambda v, a: Success(b"3"), policy=policy, outbox=outbox)
+
+    (document,) = elsewhere.documents
+    assert document["responsePayload"] == 3
+    assert [failed.wait_seconds for failed in done.seen(signals.DestinationFailed)] == [0.0]
+    assert done.checkpoint == 9
+    assert outbox.open() == []
+    assert not done.lane.view().blocked
 
 
 def test_there_is_nothing_to_skip_where_nothing_fails():
