@@ -1,4 +1,4 @@
-"""HTTP/1.1 with JSON on a Unix socket that only its owner may open."""
+"""HTTP/1.1 on a Unix socket that only its owner may open, and what other doors share with it."""
 
 from __future__ import annotations
 
@@ -40,6 +40,7 @@ class Request:
     method: str
     path: str
     body: bytes
+    accept: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +60,23 @@ Handle = Callable[[Request], Awaitable[Response]]
 Idle: TypeAlias = "dict[_Conversation, anyio.CancelScope]"  # who wants nothing now, longest first
 
 
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a door lets in: connections at the same time (for one more, who has been idle longest
+    is sent away), seconds for a request and for reading its answer, bytes of a body."""
+
+    connections_max: int = CONNECTIONS_MAX
+    idle_seconds: float = IDLE_SECONDS
+    body_bytes_max: int = BODY_BYTES_MAX
+
+
 class Server:
     """Serves one handler. The peer's user must be ours (or root), whatever the file's mode says."""
 
     def __init__(self, path: Path, handle: Handle) -> None:
         self._path = path
-        self._handle = handle
+        self._door = Door(handle, Bounds(), _peer_allowed)
         self._listener: socket.socket | None = None
-        self._places = anyio.Semaphore(CONNECTIONS_MAX)
-        self._idle: Idle = {}
 
     def open(self) -> None:
         """Binds. `StoreError` where a daemon already answers there, or the place is unsafe."""
@@ -92,16 +101,7 @@ class Server:
     async def serve(self) -> None:
         """Until cancelled."""
         assert self._listener is not None
-        loop = asyncio.get_running_loop()
-        async with anyio.create_task_group() as tasks:
-            while True:
-                connection, _ = await loop.sock_accept(self._listener)
-                try:
-                    await self._find_place()
-                except BaseException:
-                    connection.close()
-                    raise
-                tasks.start_soon(self._converse, connection, name="api connection")
+        await self._door.serve(self._listener)
 
     def close(self) -> None:
         if self._listener is not None:
@@ -109,6 +109,36 @@ class Server:
             self._listener = None
             with contextlib.suppress(OSError):
                 self._path.unlink()
+
+
+class Door:
+    """Answers whoever comes by a socket that listens, within bounds. `allowed` says who may."""
+
+    def __init__(
+        self, handle: Handle, bounds: Bounds, allowed: Callable[[socket.socket], bool]
+    ) -> None:
+        self._handle = handle
+        self._bounds = bounds
+        self._allowed = allowed
+        self._places = anyio.Semaphore(bounds.connections_max)
+        self._idle: Idle = {}
+
+    async def serve(self, listener: socket.socket) -> None:
+        """Until cancelled."""
+        loop = asyncio.get_running_loop()
+        async with anyio.create_task_group() as tasks:
+            while True:
+                try:
+                    connection, _ = await loop.sock_accept(listener)
+                except OSError:  # no descriptor is left, or who came has gone
+                    await anyio.sleep(PLACE_SECONDS)
+                    continue
+                try:
+                    await self._find_place()
+                except BaseException:
+                    connection.close()
+                    raise
+                tasks.start_soon(self._converse, connection, name="api connection")
 
     async def _find_place(self) -> None:
         while True:
@@ -121,9 +151,10 @@ class Server:
     async def _converse(self, connection: socket.socket) -> None:
         try:
             connection.setblocking(False)
-            if _peer_allowed(connection):
+            if self._allowed(connection):
                 with contextlib.suppress(OSError, h11.RemoteProtocolError):
-                    await _Conversation(connection, self._handle, self._idle).run()
+                    talk = _Conversation(connection, self._handle, self._bounds, self._idle)
+                    await talk.run()
         finally:
             connection.close()
             self._places.release()
@@ -132,16 +163,20 @@ class Server:
 class _Conversation:
     """One connection: requests one after another, until either side has enough."""
 
-    def __init__(self, connection: socket.socket, handle: Handle, idle: Idle) -> None:
+    def __init__(
+        self, connection: socket.socket, handle: Handle, bounds: Bounds, idle: Idle
+    ) -> None:
         self._socket = connection
         self._handle = handle
+        self._bounds = bounds
         self._idle = idle
+        self._asks_for_body = True
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=16 * 1024)
         self._loop = asyncio.get_running_loop()
 
     async def run(self) -> None:
         while True:
-            with anyio.move_on_after(IDLE_SECONDS) as waiting:
+            with anyio.move_on_after(self._bounds.idle_seconds) as waiting:
                 self._idle[self] = waiting
                 try:
                     request = await self._request()
@@ -153,7 +188,7 @@ class _Conversation:
             if waiting.cancelled_caught or request is None:
                 return
             response = request if isinstance(request, Response) else await self._handle(request)
-            with anyio.move_on_after(IDLE_SECONDS) as sending:
+            with anyio.move_on_after(self._bounds.idle_seconds) as sending:
                 await self._answer(response)
             if sending.cancelled_caught or self._http.our_state is not h11.DONE:
                 return
@@ -172,13 +207,17 @@ class _Conversation:
                     self._http.receive_data(await self._loop.sock_recv(self._socket, 65536))
                 case h11.Request():
                     head = event
+                    self._asks_for_body = event.method != b"HEAD"
                 case h11.Data():
                     body += event.data
-                    if len(body) > BODY_BYTES_MAX:
-                        return Response.json(413, {"error": f"body over {BODY_BYTES_MAX} bytes"})
+                    if len(body) > (most := self._bounds.body_bytes_max):
+                        return Response.json(413, {"error": f"body over {most} bytes"})
                 case h11.EndOfMessage():
                     assert head is not None
-                    return Request(head.method.decode(), head.target.decode(), bytes(body))
+                    accept = b",".join(value for name, value in head.headers if name == b"accept")
+                    words = (part.decode("latin-1") for part in (head.method, head.target, accept))
+                    method, path, accepted = words
+                    return Request(method, path, bytes(body), accepted)
                 case _:  # closed
                     return None
 
@@ -186,7 +225,8 @@ class _Conversation:
         headers = [(name, value) for name, value in response.headers.items()]
         headers.append(("content-length", str(len(response.body))))
         head = h11.Response(status_code=response.status, headers=headers)
-        await self._send(head, h11.Data(data=response.body), h11.EndOfMessage())
+        body = [h11.Data(data=response.body)] if self._asks_for_body else []
+        await self._send(head, *body, h11.EndOfMessage())
 
     async def _refuse(self, status: int, reason: str) -> None:
         if self._http.our_state in {h11.IDLE, h11.SEND_RESPONSE}:

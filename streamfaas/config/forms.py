@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, LiteralString, NoReturn
 
@@ -20,6 +21,7 @@ TOPIC_PATTERN = r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,249}"
 BUCKET_PATTERN = "[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"
 HANDLER_PATTERN = r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)+"
 BROKER_PATTERN = r"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9]([A-Za-z0-9._-]{0,252}))(:[0-9]{1,5})"
+ADDRESS_PATTERN = r"(localhost|[0-9.]{7,15}|\[[0-9A-Fa-f:.]{2,45}\]):[0-9]{1,5}"
 VARIABLE_PATTERN = "[A-Za-z][A-Za-z0-9_]+"
 URL_PATTERN = r"https?://[^\s/?#@]+(/[^\s]*)?"
 
@@ -302,6 +304,24 @@ def broker() -> Form:
     return Form(says, check, _pattern(BROKER_PATTERN))
 
 
+def address() -> Form:
+    """An address of this machine, with a port, to listen on."""
+
+    def check(value: Any, _base: Path) -> str:
+        found = line(value, says)
+        host, _, port = found.rpartition(":")
+        if not matching.fullmatch(found) or not _is_address(host):
+            hint = 'write "127.0.0.1:9464"' if found.isdecimal() else ""
+            fail("SF1086", f"is not {says}", hint)
+        if not 1 <= int(port) <= 65_535:
+            fail("SF1086", "has a port that is not from 1 to 65,535")
+        return found
+
+    says = "an address and port, as in 127.0.0.1:9464"
+    matching = re.compile(ADDRESS_PATTERN, re.ASCII)
+    return Form(says, check, _pattern(ADDRESS_PATTERN))
+
+
 def regex() -> Form:
     """A regular expression, as text that compiles."""
 
@@ -366,6 +386,13 @@ def secret() -> Form:
 
     schema = {"type": "string", "minLength": 1, "writeOnly": True}
     return Form("a secret; best from ${credential:name} or ${file:path}", check, schema)
+
+
+def _is_address(host: str) -> bool:
+    try:
+        return host == "localhost" or bool(ip_address(host.strip("[]")))
+    except ValueError:
+        return False
 
 
 def _pattern(pattern: str) -> dict[str, Any]:

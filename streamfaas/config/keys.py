@@ -23,8 +23,8 @@ ANY = "*"
 
 LATER: Mapping[tuple[str, ...], str] = {
     ("listen",): "listeners",
-    ("telemetry",): "telemetry settings",
-    ("metrics",): "metrics settings",
+    ("telemetry", "otlp"): "export by OTLP",
+    ("telemetry", "traces"): "traces",
     ("include",): "include",
     ("layers",): "layers",
     ("destinations",): "named destinations",

@@ -193,6 +193,28 @@ class Function(Model):
         return self.memory >> 20
 
 
+class Metrics(Model):
+    """Where the daemon is measured and asked whether it lives."""
+
+    listen: Annotated[str | None, forms.address()] = Field(
+        default=None,
+        description="Address and port of /metrics, /livez, /readyz and /startupz: GET only, and "
+        "without credentials. Without it: nothing listens, and nothing is counted for it.",
+        examples=["127.0.0.1:9464"],
+    )
+    per_partition: Annotated[bool, forms.flag()] = Field(
+        default=False,
+        description="Whether lag, age and blocked lanes are told of each partition, and not of "
+        "all of a trigger together.",
+    )
+
+
+class Telemetry(Model):
+    """What the daemon tells of itself."""
+
+    metrics: Metrics = Field(default=Metrics(), description="Metrics and probes.")
+
+
 class Config(Model):
     """A whole configuration. Once checked, every path is absolute and every default filled in."""
 
@@ -202,6 +224,9 @@ class Config(Model):
     state: State = Field(default=State(), description="Where state is kept.")
     limits: Limits = Field(default=Limits(), description="What all functions together may use.")
     shutdown: Shutdown = Field(default=Shutdown(), description="How the daemon stops.")
+    telemetry: Telemetry = Field(
+        default=Telemetry(), description="What the daemon tells of itself."
+    )
     defaults: Defaults = Field(
         default=Defaults(), description="What a function gets that does not say otherwise."
     )

@@ -14,6 +14,7 @@ from streamfaas.flow.errors import Busy, StoreError
 from streamfaas.flow.event import EVENT_BYTES_MAX, Encoding, Event
 from streamfaas.flow.invocation import Invocation, Manner
 from streamfaas.flow.outcome import Failure, Fault
+from streamfaas.telemetry.signals import InvocationEnded
 from streamfaas.wire.documents import error_payload
 
 if TYPE_CHECKING:
@@ -97,6 +98,7 @@ class Admin:
             self._request_id(), function, Event(Encoding.JSON, (body,)), Manner.SYNC
         )
         outcome = await daemon.pool.call(invocation)
+        daemon.emit(InvocationEnded(invocation.id, function, None, 1, 0, 0, 0, outcome))
         report = outcome.report
         headers = {
             "content-type": "application/json",

@@ -13,7 +13,7 @@ from streamfaas import functions
 from streamfaas.config import filters, spec
 from streamfaas.config.connections import KafkaConnection
 from streamfaas.config.delivery import Asynchronous, LogRetries
-from streamfaas.config.spec import ASYNCHRONOUS
+from streamfaas.config.spec import ASYNCHRONOUS, Metrics
 from streamfaas.config.triggers import (
     AnyTrigger,
     DirectoryTrigger,
@@ -76,6 +76,7 @@ class Plan:
     memory_bytes: int
     grace_seconds: float
     state: Path
+    metrics: Metrics
     connections: Mapping[str, KafkaConnection]
 
     @property
@@ -106,6 +107,7 @@ def plan_of(config: spec.Config, path: Path) -> Plan:
         memory_bytes=config.limits.memory or int(_machine_memory_bytes() * MEMORY_SHARE),
         grace_seconds=config.shutdown.grace,
         state=config.state.path,
+        metrics=config.telemetry.metrics,
         connections=config.connections,
     )
 

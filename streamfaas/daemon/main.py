@@ -12,18 +12,20 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any, cast
 
 import anyio
 import uvloop
 
+from streamfaas.api.probes import Probes
 from streamfaas.api.server import Server
 from streamfaas.daemon.admin import Admin
 from streamfaas.daemon.build import Clock, Means, Plan, plan_of
 from streamfaas.daemon.deliveries import Destinations
 from streamfaas.daemon.mappings import Mappings
+from streamfaas.daemon.measured import routes
 from streamfaas.daemon.summary import json_summary, summary_lines
 from streamfaas.daemon.systemd import Notifier, Pulse
 from streamfaas.engine.lane import Surroundings
@@ -36,6 +38,7 @@ from streamfaas.store.backlog import Backlog
 from streamfaas.store.outbox import Outbox
 from streamfaas.telemetry import signals
 from streamfaas.telemetry.console import Console
+from streamfaas.telemetry.metrics import Metrics
 from streamfaas.telemetry.signals import Emit, Signal
 from streamfaas.telemetry.sink import LineSink
 from streamfaas.workers.pool import WorkerPool
@@ -98,7 +101,7 @@ class Daemon:
         self, plan: Plan, *listeners: Emit, finish: Callable[[dict[str, Any]], None]
     ) -> None:
         self.plan = plan
-        self._listeners = listeners
+        self._listeners = list(listeners)
         self._finish = finish
         self._notifier = Notifier(os.environ)
         self._stop_asked = anyio.Event()
@@ -108,6 +111,12 @@ class Daemon:
         self.outbox: Outbox | None = None
         self._mappings: Mappings | None = None
         self.ready = anyio.Event()
+        self._probes: Probes | None = None
+        if plan.metrics.listen is not None:  # otherwise nothing is counted for nobody
+            names = [each.name for each in plan.mappings]
+            metrics = Metrics(names, per_partition=plan.metrics.per_partition)
+            self._listeners.append(metrics)
+            self._probes = Probes(plan.metrics.listen, routes(self, metrics))
 
     @property
     def mappings(self) -> dict[str, Mapping]:
@@ -150,7 +159,8 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._signalled, number)
         try:
-            return await self._serve()
+            async with self._probed():
+                return await self._serve()
         except StoreError as error:
             self.emit(signals.DaemonStepped("refused", f"{error}; {error.remedy}".rstrip("; ")))
             return CONFIG_EXIT
@@ -165,6 +175,25 @@ class Daemon:
         if self._stop_asked.is_set():  # asked twice: at once, workers die with us
             os._exit(128 + number)
         self._stop_asked.set()
+
+    @contextlib.asynccontextmanager
+    async def _probed(self) -> AsyncIterator[None]:
+        """Probes are answered from before anything is started until all has ended."""
+        if self._probes is None:
+            yield
+            return
+        self._probes.open()
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._probes.serve, name="probes")
+                yield
+                tasks.cancel_scope.cancel()
+        except BaseExceptionGroup as group:
+            if len(group.exceptions) == 1:  # what it would be without probes
+                raise group.exceptions[0] from None
+            raise
+        finally:
+            self._probes.close()
 
     async def _serve(self) -> int:
         plan, loop = self.plan, asyncio.get_running_loop()

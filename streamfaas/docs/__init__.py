@@ -16,7 +16,7 @@ class Explanation:
     mend: str
 
 
-PAGES = ("documents", "filters")
+PAGES = ("documents", "filters", "metrics")
 """What has a page of its own."""
 
 

@@ -81,7 +81,8 @@ class Surroundings:
 @dataclass(slots=True)
 class LaneStatus:
     """What has become of the lane's records so far: `received` = `records` + `set_aside` +
-    `filtered` + `given_back` + those in hand. `expired` are among those set aside."""
+    `filtered` + `given_back` + those in hand. `expired` are among those set aside. No number ever
+    falls: what is read again was given back."""
 
     position: int | None = None
     received: int = 0
@@ -151,6 +152,14 @@ class LaneRunner:
     @property
     def held_records(self) -> int:
         return sum([strand.batcher.held_records for strand in self.strands])
+
+    @property
+    def age_seconds(self) -> float | None:
+        """Of the oldest record in hand; None where none has a time, 0 where there is none."""
+        oldest = min((strand.oldest for strand in self.strands if strand.oldest), default=0.0)
+        if oldest:
+            return max(0.0, self.around.wall() - oldest)
+        return None if self.status.in_hand else 0.0
 
     @property
     def unfinished(self) -> int:
@@ -253,8 +262,9 @@ class LaneRunner:
 
     async def read_again(self, batch: Batch) -> None:
         """Lets go of everything from the damage on; the source hands it over anew."""
-        dropped = batch.count + sum([strand.drop() for strand in self.strands])
-        self.status.received -= dropped
+        for strand in self.strands:
+            strand.drop()
+        self.status.given_back += self.status.in_hand
         self._damage.tail, self._damage.handed_on = None, False
         self._ledger.rewind(batch.first)
         await self.source.rewind(self.lane, batch.first)

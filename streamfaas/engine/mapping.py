@@ -285,9 +285,11 @@ class Mapping:
             lanes.append(
                 {
                     "name": lane.name,
+                    "by_key": False,
                     "state": "blocked" if lane in blocked else status.state,
                     "position": runner.status.position if seen is None else seen.position,
                     "lag": None if seen is None else seen.lag,
+                    "age_seconds": runner.age_seconds,
                     "held_records": runner.held_records,
                     "held_bytes": runner.held_bytes,
                     "in_flight": sum(strand.status.in_flight for strand in runner.strands),
@@ -320,6 +322,7 @@ class Mapping:
             "kind": kind,
             "state": state,
             "reason": reason,
+            "connected": self.connected.is_set(),
             "lanes": lanes,
             **totals,
             "checkpoints": self._checkpoints
@@ -344,9 +347,11 @@ _COUNTED = (
 def _held(lane: Lane, held: Held, blocked: bool, now: Instant) -> dict[str, Any]:
     return {
         "name": lane.name,
+        "by_key": True,
         "state": "blocked" if blocked else "retrying",
         "position": None,
         "lag": None,
+        "age_seconds": None,
         "held_records": 0,
         "held_bytes": 0,
         "in_flight": 0,

@@ -83,16 +83,21 @@ class Strand:
             or batcher.held_event_bytes >= policy.event_bytes_max
         )
 
+    @property
+    def oldest(self) -> float:
+        """Epoch seconds of the oldest record that it has; 0 where none has a time."""
+        batches = self._pending if self._in_hand is None else (self._in_hand, *self._pending)
+        times = (self.batcher.oldest, *(batch.oldest for batch in batches))
+        return min((each for each in times if each), default=0.0)
+
     def offer(self, run: Run) -> None:
         self.batcher.offer(run, self._around.clock())
         self.wake()
 
-    def drop(self) -> int:
-        """Forgets what waits: it will be read again. How many records that is."""
-        dropped = sum(batch.count for batch in self._pending) + self.batcher.held_records
+    def drop(self) -> None:
+        """Forgets what waits: it will be read again."""
         self._pending.clear()
         self.batcher.drop()
-        return dropped
 
     @property
     def skips_to(self) -> str:
@@ -113,7 +118,7 @@ class Strand:
             self._pending.append(batch)
             while self._pending and not self._lane.closing:
                 await self._step(self._pending.popleft())
-            self._busy = False
+            self._busy, self._in_hand = False, None
             self._lane.rested()
 
     async def _step(self, batch: Batch) -> None:

@@ -211,6 +211,11 @@ class Batcher:
             return Instant(self._opened + self._policy.window_seconds)
         return self._held[0][1] if self._held else None
 
+    @property
+    def oldest(self) -> float:
+        """Epoch seconds of the oldest record held; 0 where none has a time."""
+        return min((run.oldest for run, _ in self._held if run.oldest), default=0.0)
+
     def offer(self, run: Run, now: Instant) -> None:
         self._held.append((run, now))
         self._count(run, 1)

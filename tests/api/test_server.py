@@ -67,6 +67,23 @@ def test_it_answers_several_requests_on_one_connection(tmp_path):
     ]
 
 
+def test_what_is_asked_without_its_body_is_answered_without_it(tmp_path):
+    path = tmp_path / "s.sock"
+
+    def client():
+        connection = UnixConnection(path)
+        answers = []
+        for method in ("HEAD", "GET"):
+            connection.request(method, "/echo")
+            response = connection.getresponse()
+            answers.append((response.status, response.read()))
+        connection.close()
+        return answers
+
+    told = b'{"method":"GET","path":"/echo","size":0}'
+    assert serving(path, client) == [(200, b""), (200, told)]
+
+
 def test_only_the_owner_can_open_the_socket(tmp_path):
     path = tmp_path / "s.sock"
     mode = serving(path, lambda: path.stat().st_mode)

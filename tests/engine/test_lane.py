@@ -147,6 +147,29 @@ def test_damaged_bytes_are_read_again_once_and_then_block_until_they_are_whole()
     assert [signal.blocked for signal in done.seen(signals.LaneRetrying)] == [False, True, True]
     assert done.kept.documents == []  # it is not the function's failure
     assert done.checkpoint == 9
+    status = done.lane.status  # no count falls: what is read again was given back
+    assert (status.received, status.given_back, status.records) == (40, 30, 10)
+
+
+def test_a_lane_is_as_old_as_the_oldest_record_in_hand():
+    async def body(s):
+        assert s.lane.age_seconds == 0
+        s.put(b"a", b"a", age=50.0)
+        s.put(b"a", start=2)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(s.lane.run)
+            await anyio.sleep(10)  # it is being tried
+            assert s.lane.age_seconds == 60
+            await anyio.sleep(100)
+            assert s.lane.age_seconds == 0
+            tasks.cancel_scope.cancel()
+        s.offer(1, start=3)  # a record without a time
+        assert s.lane.age_seconds is None
+
+    def answer(values, attempt):
+        return BAD if anyio.current_time() < 15 else Success(b"")
+
+    scene(body, answer, size=2)
 
 
 def test_a_lane_that_closes_while_it_backs_off_settles_nothing_more():

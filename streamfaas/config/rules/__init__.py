@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from streamfaas.config.rules import circles, connections, destinations, functions, state, triggers
+from streamfaas.config.rules import (
+    circles,
+    connections,
+    destinations,
+    functions,
+    state,
+    telemetry,
+    triggers,
+)
 from streamfaas.config.rules.case import Case
 from streamfaas.flow.errors import Problem
 
@@ -15,6 +23,7 @@ RULES: tuple[Callable[[Case], Iterator[Problem]], ...] = (
     *destinations.RULES,
     *circles.RULES,
     *state.RULES,
+    *telemetry.RULES,
 )
 
 

@@ -1,0 +1,181 @@
+"""Instruments: counters and histograms of plain numbers, gauges that are read when asked."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+View: TypeAlias = Mapping[str, Any]
+"""The daemon as `status` shows it, at one moment: what gauges are read from."""
+
+Number: TypeAlias = int | float
+Labels: TypeAlias = tuple[str, ...]
+Bounds: TypeAlias = tuple[int, ...] | tuple[float, ...]
+Reading: TypeAlias = tuple[Labels, Number]
+
+SECONDS = (
+    *(0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0),
+    *(30.0, 60.0, 300.0, 900.0),
+)
+"""Bounds of durations: those of OpenTelemetry, and four more for runs as long as Lambda's."""
+
+BYTES = (*(mega << 20 for mega in (16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 10240)),)
+RECORDS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000)
+
+SERIES_MAX = 10_000
+"""Series of one instrument. Labels are names of the configuration, so that only one with as many
+functions comes near; what is beyond goes into one series whose labels are all `other`."""
+
+LABELS: Mapping[str, str] = {
+    "function": "functions of the configuration",
+    "trigger": "triggers of the configuration, and asynchronous; empty for direct calls",
+    "partition": "lanes that are read, and only with telemetry.metrics.per_partition",
+    "outcome": "succeeded, failed, filtered, expired, given_back",
+    "error_type": "function, timeout, crash, memory, init, report",
+    "reason": "throttled, aborted, oversize, corrupt; why workers end",
+    "condition": "why records are given up, in Lambda's words",
+    "state": "states of workers, triggers, or the daemon",
+    "version": "one",
+    "python": "one",
+}
+"""Every label there is, and what bounds its values."""
+
+
+class Cell:
+    """One series of a counter."""
+
+    __slots__ = ("value",)
+
+    def __init__(self) -> None:
+        self.value: Number = 0
+
+
+class Buckets:
+    """One series of a histogram."""
+
+    __slots__ = ("bounds", "counts", "sum")
+
+    def __init__(self, bounds: Bounds) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.sum: Number = 0
+
+    def observe(self, value: Number) -> None:
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.sum += value
+
+
+Kind: TypeAlias = Literal["counter", "gauge", "histogram", "info"]
+
+
+@dataclass(frozen=True, slots=True)
+class Instrument:
+    """What is measured: `name` without the suffix of its kind, and `unit` (empty: a count) as the
+    last word of it. `cloudwatch` is what AWS calls it."""
+
+    name: str
+    kind: Kind
+    unit: str
+    help: str
+    labels: tuple[str, ...]
+    cloudwatch: str = ""
+
+    def __post_init__(self) -> None:
+        assert not self.unit or self.name.endswith(f"_{self.unit}"), self.name
+        assert set(self.labels) <= set(LABELS), f"{self.name}: a label that nothing bounds"
+        assert not self.name.endswith("_total")
+
+    @property
+    def shown(self) -> str:
+        """The name as a query has it."""
+        return self.name + {"counter": "_total", "info": "_info"}.get(self.kind, "")
+
+
+class Counter:
+    """Counts up. Whoever counts often keeps the cell."""
+
+    def __init__(self, about: Instrument) -> None:
+        self.about = about
+        self.cells: dict[Labels, Cell] = {}
+
+    def cell(self, *labels: str) -> Cell:
+        found = self.cells.get(labels)
+        if found is None:
+            key = _within(labels, self.about, self.cells)
+            found = self.cells.setdefault(key, Cell())
+        return found
+
+    def read(self, _view: View) -> Iterator[Reading]:
+        return ((labels, cell.value) for labels, cell in self.cells.items())
+
+
+class Histogram:
+    """Counts values by their size."""
+
+    def __init__(self, about: Instrument, bounds: Bounds) -> None:
+        self.about = about
+        self.bounds = bounds
+        self.cells: dict[Labels, Buckets] = {}
+
+    def cell(self, *labels: str) -> Buckets:
+        found = self.cells.get(labels)
+        if found is None:
+            key = _within(labels, self.about, self.cells)
+            found = self.cells.setdefault(key, Buckets(self.bounds))
+        return found
+
+
+class Watched:
+    """A gauge, or a count that somebody else keeps: read off the view."""
+
+    def __init__(self, about: Instrument, read: Callable[[View], Iterable[Reading]]) -> None:
+        self.about = about
+        self.read = read
+
+
+def _within(labels: Labels, about: Instrument, cells: Mapping[Labels, object]) -> Labels:
+    assert len(labels) == len(about.labels)
+    return labels if len(cells) < SERIES_MAX else ("other",) * len(labels)
+
+
+AnyInstrument: TypeAlias = Counter | Histogram | Watched
+
+
+class Registry:
+    """All instruments, in the order of the table. Names are given once."""
+
+    def __init__(self) -> None:
+        self.instruments: dict[str, AnyInstrument] = {}
+
+    def counter(
+        self, name: str, text: str, *labels: str, unit: str = "", cloudwatch: str = ""
+    ) -> Counter:
+        made = Counter(Instrument(name, "counter", unit, text, labels, cloudwatch))
+        self._add(made)
+        return made
+
+    def histogram(
+        self,
+        name: str,
+        text: str,
+        *labels: str,
+        bounds: Bounds,
+        unit: str = "",
+        cloudwatch: str = "",
+    ) -> Histogram:
+        about = Instrument(name, "histogram", unit, text, labels, cloudwatch)
+        made = Histogram(about, bounds)
+        self._add(made)
+        return made
+
+    def watch(self, about: Instrument, read: Callable[[View], Iterable[Reading]]) -> None:
+        self._add(Watched(about, read))
+
+    def __iter__(self) -> Iterator[AnyInstrument]:
+        return iter(self.instruments.values())
+
+    def _add(self, made: AnyInstrument) -> None:
+        assert made.about.name not in self.instruments
+        self.instruments[made.about.name] = made

@@ -1,0 +1,414 @@
+"""Which metrics there are, and what each is counted up by or read from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from streamfaas.flow.outcome import Fault, Success
+from streamfaas.telemetry import signals
+from streamfaas.telemetry.instruments import (
+    BYTES,
+    RECORDS,
+    SECONDS,
+    Buckets,
+    Cell,
+    Instrument,
+    Kind,
+    Labels,
+    Number,
+    Reading,
+    Registry,
+    View,
+)
+from streamfaas.telemetry.signals import InvocationEnded, Signal
+
+WORKER_REASONS = frozenset({"idle", "drained", "timeout", "crash", "protocol", "init", "aborted"})
+NOT_RUN = frozenset({Fault.OVERSIZE, Fault.CORRUPT, Fault.THROTTLED, Fault.ABORTED})
+"""Faults that are not the function's."""
+
+
+class Metrics:
+    """Listens to signals, and keeps the registry. What the daemon counts anyway is not counted
+    twice: it is read off its view when somebody asks. What is counted of `sources` (functions, and
+    triggers as `function/trigger`) is there from the start, as 0."""
+
+    def __init__(self, sources: Iterable[str] = (), *, per_partition: bool = False) -> None:
+        registry = self.registry = Registry()
+        place = ("function", "trigger")
+        self._duration = registry.histogram(
+            "faas_invoke_duration_seconds",
+            "How long invocations ran, those that failed too.",
+            *place,
+            unit="seconds",
+            bounds=SECONDS,
+            cloudwatch="Duration",
+        )
+        self._successes = registry.counter(
+            "faas_invocations",
+            "Invocations that succeeded.",
+            *place,
+            cloudwatch="Invocations, less Errors",
+        )
+        self._errors = registry.counter(
+            "faas_errors",
+            "Invocations that the function failed, timeouts too.",
+            *place,
+            "error_type",
+            cloudwatch="Errors",
+        )
+        self._timeouts = registry.counter(
+            "faas_timeouts", "Invocations that were ended at their timeout.", *place
+        )
+        self._coldstarts = registry.counter(
+            "faas_coldstarts", "Invocations that waited for a worker to start.", *place
+        )
+        self._init = registry.histogram(
+            "faas_init_duration_seconds",
+            "How long workers took to import their handler.",
+            "function",
+            unit="seconds",
+            bounds=SECONDS,
+            cloudwatch="InitDuration",
+        )
+        self._memory = registry.histogram(
+            "faas_mem_usage_bytes",
+            "The largest resident set of the worker, by invocation.",
+            *place,
+            unit="bytes",
+            bounds=BYTES,
+            cloudwatch="MaxMemoryUsed",
+        )
+        self._not_run = registry.counter(
+            "streamfaas_not_run",
+            "Attempts that failed by no fault of the function.",
+            *place,
+            "reason",
+            cloudwatch='Throttles (reason="throttled")',
+        )
+        self._batch_size = registry.histogram(
+            "streamfaas_batch_size",
+            "Records of one attempt.",
+            *place,
+            bounds=RECORDS,
+            cloudwatch="InvokedEventCount (its sum)",
+        )
+        self._retries = registry.counter(
+            "streamfaas_retries", "Failed batches that will run again.", *place
+        )
+        self._splits = registry.counter(
+            "streamfaas_batch_splits", "Failing batches that went on in parts.", *place
+        )
+        self._set_aside = registry.counter(
+            "streamfaas_set_aside",
+            "Records that their destination has.",
+            *place,
+            "condition",
+            cloudwatch="OnFailureDestinationDeliveredEventCount",
+        )
+        self._destination_failures = registry.counter(
+            "streamfaas_destination_failures",
+            "Times that a destination did not take what was sent.",
+            *place,
+            cloudwatch="DestinationDeliveryFailures, DeadLetterErrors",
+        )
+        self._ended = registry.counter(
+            "streamfaas_workers_ended", "Workers that ended.", "function", "reason"
+        )
+        for about, read in _watched(per_partition=per_partition):
+            registry.watch(about, read)
+        self._meters: dict[str, _Meter] = {}
+        self._listeners: dict[type, Callable[[Any], None]] = {
+            InvocationEnded: self._invocation,
+            signals.WorkerStarted: self._worker_started,
+            signals.WorkerEnded: self._worker_ended,
+            signals.LaneRetrying: self._lane_retrying,
+            signals.BatchSplit: self._batch_split,
+            signals.BatchSetAside: self._batch_set_aside,
+            signals.DestinationFailed: self._destination_failed,
+        }
+        for source in sources:
+            self._meter(source)
+
+    def __call__(self, signal: Signal) -> None:
+        listen = self._listeners.get(type(signal))
+        if listen is not None:
+            listen(signal)
+
+    def _invocation(self, signal: InvocationEnded) -> None:
+        lane, outcome = signal.lane, signal.outcome
+        meter = self._meter(signal.function if lane is None else lane.source)
+        if isinstance(outcome, Success):
+            meter.successes.value += 1
+        else:
+            meter.failures[outcome.fault].value += 1
+            if outcome.fault in NOT_RUN:
+                return
+            meter.timeouts.value += outcome.fault is Fault.TIMEOUT
+        report = outcome.report
+        meter.duration.observe(report.duration_seconds)
+        meter.batch_size.observe(signal.records)
+        if report.memory_bytes:
+            meter.memory.observe(report.memory_bytes)
+        if report.init_seconds is not None:
+            meter.coldstarts.value += 1
+
+    def _meter(self, source: str) -> _Meter:
+        found = self._meters.get(source)
+        if found is None:
+            place = _place(source)
+            found = self._meters[source] = _Meter(
+                successes=self._successes.cell(*place),
+                failures={
+                    fault: (self._not_run if fault in NOT_RUN else self._errors).cell(
+                        *place, fault.value
+                    )
+                    for fault in Fault
+                },
+                timeouts=self._timeouts.cell(*place),
+                coldstarts=self._coldstarts.cell(*place),
+                retries=self._retries.cell(*place),
+                splits=self._splits.cell(*place),
+                destination_failures=self._destination_failures.cell(*place),
+                duration=self._duration.cell(*place),
+                batch_size=self._batch_size.cell(*place),
+                memory=self._memory.cell(*place),
+            )
+        return found
+
+    def _worker_started(self, signal: signals.WorkerStarted) -> None:
+        self._init.cell(signal.function).observe(signal.init_seconds)
+
+    def _worker_ended(self, signal: signals.WorkerEnded) -> None:
+        reason = signal.reason if signal.reason in WORKER_REASONS else "other"
+        self._ended.cell(signal.function, reason).value += 1
+
+    def _lane_retrying(self, signal: signals.LaneRetrying) -> None:
+        self._meter(signal.lane.source).retries.value += 1
+
+    def _batch_split(self, signal: signals.BatchSplit) -> None:
+        self._meter(signal.lane.source).splits.value += 1
+
+    def _batch_set_aside(self, signal: signals.BatchSetAside) -> None:
+        place = _place(signal.lane.source)
+        self._set_aside.cell(*place, signal.condition).value += signal.records
+
+    def _destination_failed(self, signal: signals.DestinationFailed) -> None:
+        self._meter(signal.lane.source).destination_failures.value += 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Meter:
+    """The cells of one trigger (or of a function's direct calls), looked up once."""
+
+    successes: Cell
+    failures: Mapping[Fault, Cell]
+    timeouts: Cell
+    coldstarts: Cell
+    retries: Cell
+    splits: Cell
+    destination_failures: Cell
+    duration: Buckets
+    batch_size: Buckets
+    memory: Buckets
+
+
+def table() -> str:
+    """Every metric with its labels and CloudWatch's name, as the manual has it."""
+    rows = [("metric", "labels", "CloudWatch", "what it is"), ("---", "---", "---", "---")]
+    rows += [
+        (
+            each.about.shown,
+            ", ".join(each.about.labels),
+            each.about.cloudwatch,
+            f"{each.about.help[:-1]} ({each.about.kind})",
+        )
+        for each in Metrics(per_partition=True).registry
+    ]
+    return "".join(f"| {' | '.join(cell or '-' for cell in row)} |\n" for row in rows)
+
+
+def _place(source: str) -> tuple[str, str]:
+    function, _, trigger = source.partition("/")
+    return function, trigger
+
+
+# -- what is read off the view
+
+
+def _watched(*, per_partition: bool) -> Iterator[tuple[Instrument, Callable[[View], Any]]]:
+    place = ("function", "trigger")
+    lane = (*place, "partition") if per_partition else place
+
+    def gauge(
+        name: str,
+        text: str,
+        *labels: str,
+        unit: str = "",
+        cloudwatch: str = "",
+        kind: Kind = "gauge",
+    ) -> Instrument:
+        return Instrument(name, kind, unit, text, labels, cloudwatch)
+
+    yield (
+        gauge(
+            "messaging_client_consumed_messages",
+            "Records that came from the source: those below, and those in flight.",
+            *place,
+            kind="counter",
+            cloudwatch="PolledEventCount",
+        ),
+        _of_triggers(lambda trigger: trigger["received"]),
+    )
+    yield (
+        gauge(
+            "streamfaas_records",
+            "Records that something has become of.",
+            *place,
+            "outcome",
+            kind="counter",
+            cloudwatch='FilteredOutEventCount (outcome="filtered")',
+        ),
+        _records,
+    )
+    yield (
+        gauge("streamfaas_records_in_flight", "Records that nothing has become of yet.", *place),
+        _of_triggers(_in_flight),
+    )
+    yield (
+        gauge(
+            "streamfaas_source_lag",
+            "Records of the source that are not finished with.",
+            *lane,
+            cloudwatch="OffsetLag",
+        ),
+        _of_lanes("lag", sum, per_partition=per_partition),
+    )
+    yield (
+        gauge(
+            "streamfaas_source_age_seconds",
+            "Age of the oldest record in flight.",
+            *lane,
+            unit="seconds",
+            cloudwatch="IteratorAge",
+        ),
+        _of_lanes("age_seconds", max, per_partition=per_partition),
+    )
+    yield (
+        gauge("streamfaas_lane_blocked", "Lanes that are blocked.", *lane),
+        _of_lanes("blocked", sum, per_partition=per_partition),
+    )
+    yield (
+        gauge("streamfaas_lanes", "Lanes that are held.", *place),
+        _of_triggers(lambda trigger: sum(not lane["by_key"] for lane in trigger["lanes"])),
+    )
+    yield (
+        gauge("streamfaas_trigger_up", "1 while the source is read.", *place),
+        _of_triggers(lambda trigger: int(trigger["state"] not in {"connecting", "degraded"})),
+    )
+    yield (
+        gauge(
+            "streamfaas_backlog_events",
+            "Asynchronous invocations that were accepted and are not over with.",
+            "function",
+        ),
+        _backlog,
+    )
+    yield (
+        gauge(
+            "streamfaas_workers",
+            "Workers by state.",
+            "function",
+            "state",
+            cloudwatch='ConcurrentExecutions (state="busy")',
+        ),
+        _workers,
+    )
+    yield (
+        gauge("streamfaas_calls_waiting", "Invocations that wait for a worker.", "function"),
+        lambda view: (((name,), each["waiting"]) for name, each in view["functions"].items()),
+    )
+    yield (
+        gauge("streamfaas_build", "What runs.", "version", "python", kind="info"),
+        lambda view: [((view["version"], view["process"]["python"]), 1)],
+    )
+    for name, text, unit, kind in _OF_THE_PROCESS:
+        yield gauge(name, text, unit=unit, kind=kind), _of_process(name)
+
+
+_OF_THE_PROCESS: tuple[tuple[str, str, str, Kind], ...] = (
+    ("process_cpu_seconds", "CPU of the daemon, without its workers.", "seconds", "counter"),
+    ("process_resident_memory_bytes", "Resident set of the daemon.", "bytes", "gauge"),
+    ("process_start_time_seconds", "When the daemon began, in epoch seconds.", "seconds", "gauge"),
+    ("process_open_fds", "Open descriptors of the daemon.", "", "gauge"),
+    ("process_max_fds", "Descriptors that the daemon may open.", "", "gauge"),
+)
+
+Read = Callable[[View], Iterable[Reading]]
+
+
+def _of_triggers(number: Callable[[Any], Number]) -> Read:
+    def read(view: View) -> Iterator[Reading]:
+        for name, trigger in view["triggers"].items():
+            yield _place(name), number(trigger)
+
+    return read
+
+
+def _of_lanes(key: str, together: Callable[[list[Number]], Number], *, per_partition: bool) -> Read:
+    """One number of each lane that is known, or of all lanes of a trigger together. What a queue
+    holds by key (a file, a request) is no lane, and has no label of its own."""
+
+    def read(view: View) -> Iterator[Reading]:
+        for name, trigger in view["triggers"].items():
+            known: dict[Labels, list[Number]] = {}
+            for lane in trigger["lanes"]:
+                if (value := _of_lane(lane, key)) is not None:
+                    partition = ("" if lane["by_key"] else lane["name"],) if per_partition else ()
+                    known.setdefault((*_place(name), *partition), []).append(value)
+            yield from ((labels, together(values)) for labels, values in known.items())
+
+    return read
+
+
+def _of_lane(lane: Any, key: str) -> Number | None:
+    value: Number | None = lane["state"] == "blocked" if key == "blocked" else lane[key]
+    return int(value) if isinstance(value, bool) else value
+
+
+def _in_flight(trigger: Any) -> Number:
+    done = trigger["records"] + trigger["set_aside"] + trigger["filtered"] + trigger["given_back"]
+    left: int = trigger["received"] - done
+    return left
+
+
+def _records(view: View) -> Iterator[Reading]:
+    for name, trigger in view["triggers"].items():
+        outcomes = {
+            "succeeded": trigger["records"],
+            "failed": trigger["set_aside"] - trigger["expired"],
+            "filtered": trigger["filtered"],
+            "expired": trigger["expired"],
+            "given_back": trigger["given_back"],
+        }
+        for outcome, count in outcomes.items():
+            yield (*_place(name), outcome), count
+
+
+def _backlog(view: View) -> Iterator[Reading]:
+    for name, trigger in view["triggers"].items():
+        function, trigger_name = _place(name)
+        if trigger_name == "asynchronous":
+            yield (function,), sum(lane["lag"] or 0 for lane in trigger["lanes"])
+
+
+def _workers(view: View) -> Iterator[Reading]:
+    for name, function in view["functions"].items():
+        for state, count in function["workers"].items():
+            if state != "waiting":  # those are calls
+                yield (name, state), count
+
+
+def _of_process(name: str) -> Read:
+    return lambda view: [((), view["process"][name])]

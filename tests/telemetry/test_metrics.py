@@ -1,0 +1,194 @@
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from metrics_read import Scrape
+from streamfaas.docs import topics
+from streamfaas.flow.outcome import Failure, Fault, Report, Success
+from streamfaas.flow.record import Lane
+from streamfaas.flow.verdict import Condition
+from streamfaas.telemetry import signals
+from streamfaas.telemetry.exposition import OPENMETRICS, exposition
+from streamfaas.telemetry.instruments import LABELS
+from streamfaas.telemetry.metrics import Metrics, table
+from streamfaas.telemetry.process import usage
+
+PLACE = {"function": "orders", "trigger": "stream"}
+
+
+def lane(name, **more):
+    return {"name": name, "by_key": False, "state": "running", "lag": 5, "age_seconds": 1.5, **more}
+
+
+def view(*lanes, **counts):
+    zero = dict.fromkeys(
+        ("received", "records", "set_aside", "filtered", "expired", "given_back"), 0
+    )
+    trigger = {"state": "running", "lanes": lanes, **zero, **counts}
+    workers = {"starting": 0, "idle": 1, "spare": 0, "busy": 2, "draining": 0, "waiting": 3}
+    return {
+        "version": "1.0",
+        "functions": {"orders": {"workers": workers, "waiting": 3}},
+        "triggers": {"orders/stream": trigger, "orders/asynchronous": trigger},
+        "process": usage(),
+    }
+
+
+def scraped(metrics, seen=None):
+    body = exposition(metrics.registry, seen or view(), openmetrics=True)
+    return Scrape(body, OPENMETRICS)
+
+
+def ended(outcome, *, records=100, of="orders/stream", name="orders-0"):
+    at = Lane(of, name) if of else None
+    return signals.InvocationEnded("id", "orders", at, records, 0, 99, 0, outcome)
+
+
+def failure(fault, report=None):
+    return Failure(fault, "T", "m", report=report or Report())
+
+
+CONDITIONS = [word for name, word in vars(Condition).items() if name.isupper()]
+TEXT = st.text(max_size=8)
+LANES = st.builds(lambda name: Lane("orders/stream", name), TEXT)
+COUNT = st.integers(0, 1000)
+OUTCOMES = st.one_of(
+    st.builds(lambda: Success(b"", report=Report("w", 0.1, 0.2, 1 << 20))),
+    st.builds(Failure, st.sampled_from(Fault), TEXT, TEXT),
+)
+SIGNALS = st.one_of(
+    st.builds(
+        lambda id_, at, outcome: signals.InvocationEnded(id_, "orders", at, 1, 0, 0, 0, outcome),
+        TEXT, st.none() | LANES, OUTCOMES,
+    ),
+    st.builds(
+        lambda at, said: signals.LaneRetrying(at, 0, 9, 1, 1.0, False, said),
+        LANES, TEXT,
+    ),
+    st.builds(lambda at: signals.BatchSplit(at, 0, 9, (5, 5)), LANES),
+    st.builds(
+        lambda at, why, to: signals.BatchSetAside(at, 0, 9, 10, why, to),
+        LANES, st.sampled_from(CONDITIONS), TEXT,
+    ),
+    st.builds(lambda at, to, said: signals.DestinationFailed(at, to, said, 1.0), LANES, TEXT, TEXT),
+    st.builds(signals.DestinationUnready, TEXT, TEXT),
+    st.builds(lambda worker: signals.WorkerStarted("orders", worker, 0.1), TEXT),
+    st.builds(lambda worker, why: signals.WorkerEnded("orders", worker, why), TEXT, TEXT),
+    st.builds(signals.LaneClosed, LANES, COUNT),
+    st.builds(lambda worker, text: signals.LogWritten("orders", worker, "id", text, False), TEXT, TEXT),
+    st.builds(signals.DaemonStepped, TEXT, TEXT),
+)  # fmt: skip
+
+
+def everything():
+    """All that signals about one function with one trigger may be labelled with."""
+    metrics = Metrics(["orders", "orders/stream"])
+    for each in CONDITIONS:
+        metrics(signals.BatchSetAside(Lane("orders/stream", ""), 0, 0, 1, each, ""))
+    for why in ("idle", "drained", "timeout", "crash", "protocol", "init", "aborted", "else"):
+        metrics(signals.WorkerEnded("orders", "w", why))
+    metrics(signals.WorkerStarted("orders", "w", 1.0))
+    return set(scraped(metrics).samples)
+
+
+EVERYTHING = everything()
+
+
+@pytest.mark.slow
+@settings(max_examples=60)
+@given(st.lists(SIGNALS, max_size=20))
+def test_no_signal_makes_a_series_that_is_not_of_the_configuration(told):
+    """Not by a request id, a lane, a worker, an error's words or a destination."""
+    metrics = Metrics(["orders/stream"])
+    for signal in told:
+        metrics(signal)
+    assert set(scraped(metrics).samples) <= EVERYTHING
+
+
+def test_partitions_are_told_of_only_where_that_is_wanted():
+    seen = view(lane("o-0"), lane("o-1", lag=7, age_seconds=9.0, state="blocked"), lane("o-2", lag=None, age_seconds=None))  # fmt: skip
+    scrape = scraped(Metrics(), seen)
+    assert not any("partition" in dict(labels) for _, labels in scrape.samples)
+    assert scrape.of("streamfaas_source_lag", **PLACE) == 12
+    assert scrape.of("streamfaas_source_age_seconds", **PLACE) == 9
+    assert scrape.of("streamfaas_lane_blocked", **PLACE) == 1
+    scrape = scraped(Metrics(per_partition=True), seen)
+    assert scrape.of("streamfaas_source_lag", **PLACE, partition="o-1") == 7
+    assert scrape.of("streamfaas_lane_blocked", **PLACE, partition="o-0") == 0
+    of_one = {name for name, labels in scrape.samples if ("partition", "o-2") in labels}
+    assert of_one == {"streamfaas_lane_blocked"}
+
+
+def test_what_is_held_by_key_has_no_label_of_its_own():
+    """Keys of files and ids of requests have no end."""
+    by_key = {"by_key": True, "state": "blocked", "lag": None, "age_seconds": None}
+    seen = view(lane("0"), *(lane(f"some/file{at}", **by_key) for at in range(5)))
+    scrape = scraped(Metrics(per_partition=True), seen)
+    assert scrape.of("streamfaas_lane_blocked", **PLACE, partition="") == 5
+    assert scrape.of("streamfaas_lanes", **PLACE) == 1
+    assert not any("some" in value for _, labels in scrape.samples for _, value in labels)
+
+
+def test_every_label_that_is_bounded_is_one_that_there_is():
+    labels = [each.about.labels for each in Metrics(per_partition=True).registry]
+    assert {label for each in labels for label in each} == set(LABELS)
+
+
+def test_what_invocations_cost_is_counted_by_function_and_trigger():
+    metrics = Metrics()
+    metrics(ended(Success(b"", report=Report("w", 0.02, 0.3, 20 << 20))))
+    metrics(ended(failure(Fault.TIMEOUT, Report("w", 3.0, None, 40 << 20)), records=7))
+    metrics(ended(failure(Fault.FUNCTION, Report("w", 0.001)), of=None, records=1))
+    scrape = scraped(metrics)
+    assert scrape.of("faas_invocations_total", **PLACE) == 1
+    assert scrape.of("faas_errors_total", **PLACE, error_type="timeout") == 1
+    assert scrape.of("faas_timeouts_total", **PLACE) == 1
+    assert scrape.of("faas_coldstarts_total", **PLACE) == 1
+    assert scrape.of("faas_invoke_duration_seconds_sum", **PLACE) == 3.02
+    assert scrape.of("faas_invoke_duration_seconds_bucket", **PLACE, le="0.025") == 1
+    assert scrape.of("faas_mem_usage_bytes_count", **PLACE) == 2
+    assert scrape.of("streamfaas_batch_size_sum", **PLACE) == 107
+    direct = {"function": "orders", "trigger": ""}
+    assert scrape.of("faas_errors_total", **direct, error_type="function") == 1
+
+
+def test_what_is_no_fault_of_the_function_is_not_an_error_of_it():
+    metrics = Metrics()
+    for fault in (Fault.THROTTLED, Fault.ABORTED, Fault.OVERSIZE, Fault.CORRUPT):
+        metrics(ended(failure(fault)))
+    scrape = scraped(metrics)
+    assert scrape.of("streamfaas_not_run_total", **PLACE, reason="throttled") == 1
+    assert scrape.of("faas_errors_total", **PLACE, error_type="function") == 0
+    assert scrape.of("faas_invoke_duration_seconds_count", **PLACE) == 0
+
+
+def test_workers_and_calls_that_wait_are_told_apart():
+    scrape = scraped(Metrics())
+    assert scrape.of("streamfaas_workers", function="orders", state="busy") == 2
+    assert scrape.of("streamfaas_calls_waiting", function="orders") == 3
+    assert ("state", "waiting") not in {label for _, labels in scrape.samples for label in labels}
+
+
+def test_the_backlog_is_what_waits_of_the_asynchronous_invocations():
+    scrape = scraped(Metrics(), view(lane("0", lag=3), lane("1", lag=4)))
+    assert scrape.of("streamfaas_backlog_events", function="orders") == 7
+
+
+def test_what_the_kernel_says_of_the_process_is_there():
+    scrape = scraped(Metrics())
+    assert 0 < scrape.of("process_open_fds") < scrape.of("process_max_fds")
+    assert scrape.of("process_resident_memory_bytes") > 1 << 20
+    assert scrape.of("process_cpu_seconds_total") > 0
+    assert scrape.of("process_start_time_seconds") > 1.6e9
+
+
+def test_the_manual_lists_every_metric_with_the_name_that_cloudwatch_has_for_it():
+    """After a change: put what `table()` gives at the end of docs/metrics.md."""
+    assert topics()["metrics"].endswith(table().rstrip())
+    for name in ("Invocations", "Errors", "Duration", "Throttles", "IteratorAge", "OffsetLag", "ConcurrentExecutions", "DeadLetterErrors", "InitDuration", "MaxMemoryUsed"):  # fmt: skip
+        assert name in table()
+
+
+def test_what_is_shown_is_what_the_table_lists():
+    names = {line.split(" ")[1] for line in table().splitlines()[2:]}
+    assert names == {each.about.shown for each in Metrics().registry}
