@@ -99,7 +99,9 @@ def purge(
         asked["older_than_seconds"] = _seconds(older_than)
     found = _told(client.socket_of(config, socket), "POST", "/dlq/purge", asked)
     if not output.written(found, form):
-        click.echo(f"purged {found['purged']}")
+        kept = len(set(entries)) - found["purged"] if entries else 0
+        why = f"; {kept} are not there, or not over with (--force)" if kept > 0 else ""
+        click.echo(f"purged {found['purged']}{why}")
 
 
 @command.command()
