@@ -19,7 +19,7 @@ from replay.log import Log
 from replay_broker import Api, Code, Damage, Drop, ReplayBroker
 from streamfaas.flow.errors import Unreachable
 from streamfaas.flow.ledger import Checkpoint
-from streamfaas.sources.kafka import Kafka
+from streamfaas.sources.kafka import Kafka, watch
 from streamfaas.sources.kafka.fetch import FETCH_BYTES_MAX
 from streamfaas.telemetry.signals import SourceChanged
 
@@ -621,14 +621,21 @@ def test_what_a_cluster_says_while_it_wakes_up_is_taken_quietly(api: Api, code: 
     run(scenario)
 
 
-def test_a_group_that_assigns_nothing_yet_is_named_with_what_helps() -> None:
+def test_a_group_that_assigns_nothing_yet_is_named_with_what_helps(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(watch, "WAITING_SECONDS", 0.2)
+
     async def scenario(replay: ReplayBroker) -> None:
         replay.create("orders")
-        replay.fail(Api.JOIN_GROUP, Code.COORDINATOR_NOT_AVAILABLE, times=1000)
+        rule = replay.fail(Api.JOIN_GROUP, Code.COORDINATOR_NOT_AVAILABLE, times=1000)
         async with consuming(Lanes(options(replay.bootstrap, "orders"))) as lanes:
             await lanes.until(lambda: "waiting for group g to" in lanes.view()["reason"])
             assert lanes.view()["state"] == "connecting"
             assert "`instance` helps" in lanes.view()["reason"]
+            await lanes.until(lambda: "waiting for" in lanes.told(SourceChanged)[-1].reason)
+            rule.end()
+            await lanes.until(lambda: lanes.states()[-1] == "running")
 
     run(scenario)
 

@@ -18,6 +18,9 @@ from streamfaas.wire.kafka import translated
 PATIENCE_SECONDS = 1.0
 """A trouble that passes sooner is not told."""
 
+WAITING_SECONDS = 3.0
+"""A group that has not assigned anything for so long is told of."""
+
 EXPLAIN_SECONDS = 2.0
 """How long the ends of a log may take to be asked for."""
 
@@ -45,6 +48,7 @@ class Watch:
         self._clock = clock
         self._emit = emit
         self._seated_at = clock()
+        self._waited = False
         self._uncommitted: tuple[float, str] | None = None  # since when, and why
 
     def look(self, partitions: Collection[Partition], *, revoking: bool, seated: bool) -> None:
@@ -67,6 +71,9 @@ class Watch:
             self._tell("degraded", worst)
         elif seated:
             self._tell("running", "")
+        elif self.state == "connecting" and unseated > WAITING_SECONDS and not self._waited:
+            self._waited = True
+            self._emit(SourceChanged(self._name, self.state, self.reason))
 
     def begun(self) -> None:
         """The group has given us a seat."""
@@ -154,7 +161,8 @@ class Watch:
     def _tell(self, state: str, reason: str) -> None:
         before, self.state, self.reason = (self.state, self.reason), state, reason
         # that it has connected the engine tells by itself
-        if before != (state, reason) and (before[0], state) != ("connecting", "running"):
+        known = (before[0], state) == ("connecting", "running") and not self._waited
+        if before != (state, reason) and not known:
             self._emit(SourceChanged(self._name, state, reason))
 
 
