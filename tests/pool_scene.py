@@ -15,7 +15,7 @@ from streamfaas.functions import Function, Isolation
 from streamfaas.workers.pool import WorkerPool
 
 SOURCE = """
-import ctypes, json, os, subprocess, sys, threading, time
+import ctypes, json, mmap, os, subprocess, sys, threading, time
 
 def main(event, context):
     match event["do"]:
@@ -30,12 +30,15 @@ def main(event, context):
         case "print": print(event["text"])
         case "flood":
             for _ in range(event["lines"]): print("y" * 1000)
+        case "reserve": return len(mmap.mmap(-1, event["megabytes"] << 20, mmap.MAP_PRIVATE))
         case "allocate": return len(bytearray(event["megabytes"] << 20))
         case "threads":
             stop = threading.Event()
             for _ in range(event["count"]): threading.Thread(target=stop.wait).start()
             stop.set()
             return threading.active_count()
+        case "signal": os.kill(os.getpid(), event["number"]); time.sleep(5)
+        case "abort": os.abort()
         case "shut": os.closerange(3, 4096)
         case "garbage":
             for fd in range(3, 4096):

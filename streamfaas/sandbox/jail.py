@@ -95,7 +95,7 @@ class Jail:
         identity.map_within(identity.HANDLER_UID, self._proc)
         with contextlib.suppress(OSError):  # where /proc/sys cannot be written
             identity.forbid_user_namespaces(self._proc)
-        most = self._spec.processes_max
+        most = self._spec.processes_max + 1  # the first of the namespace beside the worker
         resource.setrlimit(resource.RLIMIT_NPROC, (most, most))
 
     def _limit_descriptors(self) -> None:

@@ -19,6 +19,7 @@ from streamfaas.sandbox.jail import Jail
 PACKET_BYTES_MAX = 128 * 1024
 EXIT_NOT_JAILED = 4
 
+_SIGNALLED = 128  # an exit status above it is a signal
 _CHANNEL_SPREAD = 64  # a worker's channel lies about this far below its descriptor limit
 
 
@@ -150,6 +151,11 @@ class Nursery:
         except OSError as error:
             self._guest.tell_failure(answers, f"the worker could not be isolated: {explain(error)}")
             os._exit(EXIT_NOT_JAILED)
+        process = os.fork() if self._pid_namespace is not None else 0
+        if process:
+            _stay_first(process)
+        with contextlib.suppress(PermissionError):  # it leads one already, as the first of all
+            os.setsid()
         self._guest.live(channel, answers, log_stream)
 
     def _reap(self, pidfd: int) -> None:
@@ -164,7 +170,7 @@ class Nursery:
             {
                 "type": "exited",
                 "worker": worker,
-                "status": status,
+                "status": status if self._pid_namespace is None else _status_of(status),
                 "max_rss_kb": usage.ru_maxrss,
                 "cpu_seconds": usage.ru_utime + usage.ru_stime,
             }
@@ -173,3 +179,20 @@ class Nursery:
     def _send(self, packet: dict[str, Any], *descriptors: int) -> None:
         with contextlib.suppress(ConnectionError):  # the daemon is gone: the loop sees it next
             socket.send_fds(self._control, [json.dumps(packet).encode()], descriptors)
+
+
+def _stay_first(worker: int) -> NoReturn:
+    """The first process of a pid namespace hears no signal that it does not handle, so a handler
+    that ends itself by one must not be it. Ends as the worker ends, and all others with it."""
+    kernel.close_range(0)
+    while True:
+        process, status = os.wait()
+        if process == worker:
+            code = os.waitstatus_to_exitcode(status)
+            os._exit(code if code >= 0 else _SIGNALLED - code)
+
+
+def _status_of(status: int) -> int:
+    """The worker's status out of that of its namespace's first process, as a shell tells it."""
+    code = os.waitstatus_to_exitcode(status)
+    return code - _SIGNALLED if code - _SIGNALLED in signal.valid_signals() else status

@@ -55,16 +55,31 @@ def test_whatever_a_handler_does_only_its_own_call_fails(tmp_path, do, more, fau
     pool(tmp_path, body, function(tmp_path, timeout_seconds=1.0))
 
 
+@pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGTERM, signal.SIGUSR1, signal.SIGKILL])
+def test_a_signal_that_a_handler_sends_itself_is_how_it_ended(tmp_path, number):
+    async def body(s):
+        outcome = await s.call("signal", number=number)
+        assert isinstance(outcome, Failure)
+        assert outcome.type == "Runtime.ExitError"
+        assert f"signal: {signal.strsignal(number).lower()}" in outcome.message
+        outcome = await s.call("abort")
+        assert "signal: aborted" in outcome.message
+        outcome = await s.call("exit", status=100)
+        assert "exit status 100" in outcome.message
+
+    pool(tmp_path, body)
+
+
 def test_a_process_that_asks_for_far_more_than_its_memory_gets_none(tmp_path):
     async def body(s):
         outcome = await s.call("allocate", megabytes=1500)
         assert isinstance(outcome, Failure)
         assert (outcome.fault, outcome.type) == (Fault.FUNCTION, "MemoryError")
-        assert isinstance(await s.call("allocate", megabytes=300), Success)
+        assert isinstance(await s.call("reserve", megabytes=300), Success)
         assert isinstance(await s.call("threads", count=60), Success)
-        outcome = await s.call("allocate", function="large", megabytes=1500)
+        outcome = await s.call("reserve", function="large", megabytes=1500)
         assert isinstance(outcome, Success)
-        outcome = await s.call("allocate", function="told", megabytes=300)
+        outcome = await s.call("reserve", function="told", megabytes=300)
         assert isinstance(outcome, Failure)
 
     told = function(tmp_path, "told", isolation=Isolation(enforce=False, data_bytes=256 << 20))
@@ -230,6 +245,9 @@ def test_a_launcher_that_is_killed_is_said_to_have_been(tmp_path):
             calls = [asyncio.ensure_future(scene.call("echo")) for _ in range(4)]
             told = [each.message for each in await asyncio.gather(*calls) if type(each) is Failure]
             assert all("launcher ended with signal 9 (killed)" in each for each in told), told
+            with anyio.fail_after(5):  # the workers may have answered once more before they died
+                while scene.pool._teams["f"].launcher is launcher:  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
             assert told or "signal 9 (killed)" in scene.pool.view()["f"]["last_error"]
 
     pool(tmp_path, body)
