@@ -1,5 +1,6 @@
 """The units as text: what is shipped, and what a configuration makes of them."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -60,7 +61,8 @@ def analyzed(tmp_path):
         path = tmp_path / name
         path.write_text(text.replace(PROGRAM, sys.executable))
         done = subprocess.run(
-            [program, verb, *options, str(path)], capture_output=True, text=True, timeout=60, check=False
+            [program, verb, *options, str(path)], capture_output=True, text=True, timeout=60, check=False,
+            env={**os.environ, "XDG_RUNTIME_DIR": str(tmp_path)},
         )  # fmt: skip
         return done.returncode, done.stdout + done.stderr
 
@@ -91,6 +93,12 @@ def test_systemd_finds_nothing_wrong_and_little_exposed(analyzed, name):
     assert analyzed(text, *VERIFY, name=name) == (0, "")
     status, told = analyzed(text, *SECURITY, name=name)
     assert status == 0, told
+
+
+@pytest.mark.slow
+def test_ones_own_manager_finds_nothing_wrong_either(analyzed):
+    own = Service("A test's.", unit.quoted(sys.executable), "streamfaas", 45, own=True)
+    assert analyzed(unit.text(own), *VERIFY, "--user") == (0, "")
 
 
 @pytest.mark.slow
