@@ -56,7 +56,8 @@ class _Asked:
 
     @property
     def environment(self) -> str:
-        return f"%E/{self.name}.env" if self.own else f"/etc/default/{self.name}"
+        own = self.folder.parent.parent / f"{self.name}.env"
+        return str(own) if self.own else f"/etc/default/{self.name}"
 
 
 @click.command()
@@ -166,7 +167,7 @@ def _text(asked: _Asked) -> str:
             state=state,
             stop_seconds=unit.stop_seconds(config),
             user=user,
-            environment=f"EnvironmentFile=-{asked.environment}",
+            environment=f"EnvironmentFile=-{asked.environment.replace('%', '%%')}",
             own=asked.own,
             reads=(*reads, *_installation()),
             writes=writes,

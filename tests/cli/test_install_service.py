@@ -162,7 +162,7 @@ def test_ones_own_service_needs_no_root(home, monkeypatch):
     assert result.exit_code == 0, result.output
     unit = home / "config" / "systemd" / "user" / "streamfaas.service"
     assert "DynamicUser" not in unit.read_text()
-    assert "EnvironmentFile=-%E/streamfaas.env" in unit.read_text()
+    assert f"EnvironmentFile=-{home}/config/streamfaas.env" in unit.read_text()
     assert "  systemctl --user daemon-reload\n" in result.stdout
     assert install("--user", "--run-as", "daemon").exit_code == 2
 

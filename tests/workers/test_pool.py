@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import signal
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -224,6 +225,26 @@ def test_once_it_is_drained_who_waits_is_told_and_who_runs_goes_on(tmp_path):
         assert isinstance(await scene.call("echo"), Success)  # by the worker that is there
 
     pool(tmp_path, body, function(tmp_path, share=Share(maximum=1)))
+
+
+def test_a_pool_moves_while_it_works_and_is_neither_late_nor_stalled(tmp_path):
+    async def body(scene):
+        rest = scene.pool.motion()
+        assert (rest.stalled, rest.late_seconds) == (False, 0.0)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(partial(scene.call, "sleep", seconds=0.3))
+            await anyio.lowlevel.checkpoint()
+            assert scene.pool.motion().stalled  # until a worker is there
+            with anyio.fail_after(20):
+                while not (work := scene.pool.motion()).late_seconds < 0:  # noqa: ASYNC110 - nobody tells
+                    await anyio.sleep(0.01)
+            assert not work.stalled
+            assert work.late_seconds < -9
+        after = scene.pool.motion()
+        assert rest.steps < work.steps < after.steps
+        assert (after.stalled, after.late_seconds) == (False, 0.0)
+
+    pool(tmp_path, body, function(tmp_path, timeout_seconds=10.0))
 
 
 def test_once_it_is_drained_no_worker_is_started(tmp_path):
