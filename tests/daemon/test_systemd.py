@@ -135,13 +135,13 @@ ECHO = "def main(event, context):\n    return event\n"
 @pytest.mark.slow
 def test_a_daemon_feeds_the_watchdog_until_it_is_stopped_in_its_tracks(tmp_path, manager):
     config = write_project(tmp_path, CONFIG, orders=ECHO)
-    with DaemonProcess(config, env=manager.environ(0.4)) as daemon:
+    with DaemonProcess(config, env=manager.environ(0.2)) as daemon:
         manager.wait_for("READY=1")
         for _ in range(3):
             manager.wait_for("WATCHDOG=1")
         daemon.signal(signal.SIGSTOP)
-        manager.hears_for(0.3)  # what was on its way
-        assert manager.hears_for(0.7) == []
+        manager.hears_for(0.2)  # what was on its way
+        assert manager.hears_for(0.5) == []
         daemon.signal(signal.SIGCONT)
         manager.wait_for("WATCHDOG=1")
         daemon.signal()
@@ -152,7 +152,7 @@ def test_a_daemon_feeds_the_watchdog_until_it_is_stopped_in_its_tracks(tmp_path,
 @pytest.mark.slow
 def test_nothing_is_said_of_a_configuration_that_is_not_valid(tmp_path, manager):
     config = write_project(tmp_path, CONFIG.replace("500ms", "5h"), orders=ECHO)
-    with DaemonProcess(config, env=manager.environ(0.4)) as daemon:
+    with DaemonProcess(config, env=manager.environ(0.2)) as daemon:
         assert daemon.wait(20) == 78
     assert manager.hears_for(0.1) == []
 
@@ -162,7 +162,7 @@ from streamfaas.cli.main import main
 from streamfaas.daemon import systemd
 from streamfaas.workers.pool import WorkerPool
 
-systemd.Pulse.__init__.__defaults__ = (0.5,)
+systemd.Pulse.__init__.__defaults__ = (0.3,)
 WorkerPool.%s = lambda self: None
 main()
 """
@@ -179,13 +179,13 @@ def test_a_daemon_whose_pool_is_stuck_goes_unfed_though_its_loop_turns(tmp_path,
         tmp_path, CONFIG, orders="import time\ndef main(*_):\n    time.sleep(60)\n"
     )
     program = ("-c", STUCK % deaf)
-    with DaemonProcess(config, env=manager.environ(0.4), program=program) as daemon:
+    with DaemonProcess(config, env=manager.environ(0.2), program=program) as daemon:
         manager.wait_for("READY=1")
         manager.wait_for("WATCHDOG=1")
         assert daemon.request("POST", "/invoke/orders/event", b"{}")[0] == 202
         daemon.wait_for(lambda _: "stuck no worker moves any more" in daemon.text)
         manager.hears_for(0.1)
-        assert "WATCHDOG=1" not in manager.hears_for(0.7)
+        assert "WATCHDOG=1" not in manager.hears_for(0.5)
         assert daemon.status()["state"] == "running"  # the loop turns
         daemon.signal(signal.SIGABRT)  # as the manager does
         assert daemon.wait() == -signal.SIGABRT

@@ -31,7 +31,8 @@ def main(event, context):
 """
 DROP_IN = """
 [Service]
-WatchdogSec=1
+WatchdogSec=2
+RestartSec=100ms
 StandardOutput=append:{0}/daemon.log
 StandardError=append:{0}/daemon.log
 """
@@ -74,6 +75,10 @@ def test_the_service_that_is_installed_runs_isolated_is_watched_and_ends(tmp_pat
         manager.wait_for(lambda: manager.shown(unit, "ActiveState") == "active")
         assert said(1, "Fatal Python error: Aborted")
         assert said(2, "isolation orders: full")
+
+        manager.signal(unit, signal.SIGKILL)
+        manager.wait_for(lambda: manager.shown(unit, "NRestarts") == "2")
+        manager.wait_for(lambda: manager.shown(unit, "ActiveState") == "active")
 
         assert manager.control("stop", unit) == ""
         assert manager.shown(unit, "Result") == "success"
