@@ -157,7 +157,7 @@ ACTIONS = st.tuples(
 
 
 @pytest.mark.slow
-@settings(max_examples=25)
+@settings(max_examples=20)
 @given(
     st.lists(ACTIONS, min_size=2, max_size=10),
     st.sampled_from([1, 3]),
