@@ -326,9 +326,12 @@ class River:
 
     def _workers(self) -> list[int]:
         """Below the daemon stands one process for each function, which holds the namespaces; below
-        it the one that forks; and below that the workers."""
+        it the one that forks; below that the first process of each worker's own, and below that
+        the worker. Where somebody else is judged, workers have nothing below them."""
         assert self._daemon is not None
-        return sorted(_below(self._daemon.pid, depth=3))
+        parents = set(_parents().values())
+        third = _below(self._daemon.pid, depth=3)
+        return sorted(_below(self._daemon.pid, depth=4) | (third - parents))
 
     async def _kill_daemon(self, ledger: Writer) -> None:
         assert self._daemon is not None

@@ -258,17 +258,16 @@ def test_once_it_is_drained_no_worker_is_started(tmp_path):
 
 def test_a_launcher_that_is_killed_is_said_to_have_been(tmp_path):
     async def body(scene):
-        for _ in range(3):
-            assert isinstance(await scene.call("echo"), Success)
-            launcher = scene.pool._teams["f"].launcher
-            inner = descendants(launcher._process.pid)[0]
-            os.kill(inner, signal.SIGKILL)
-            calls = [asyncio.ensure_future(scene.call("echo")) for _ in range(4)]
-            told = [each.message for each in await asyncio.gather(*calls) if type(each) is Failure]
-            assert all("launcher ended with signal 9 (killed)" in each for each in told), told
-            with anyio.fail_after(5):  # the workers may have answered once more before they died
-                while scene.pool._teams["f"].launcher is launcher:  # noqa: ASYNC110
-                    await asyncio.sleep(0.01)
-            assert told or "signal 9 (killed)" in scene.pool.view()["f"]["last_error"]
+        assert isinstance(await scene.call("echo"), Success)
+        launcher = scene.pool._teams["f"].launcher
+        inner = descendants(launcher._process.pid)[0]
+        os.kill(inner, signal.SIGKILL)
+        calls = [asyncio.ensure_future(scene.call("echo")) for _ in range(4)]
+        told = [each.message for each in await asyncio.gather(*calls) if type(each) is Failure]
+        assert all("launcher ended with signal 9 (killed)" in each for each in told), told
+        with anyio.fail_after(5):  # the workers may have answered once more before they died
+            while scene.pool._teams["f"].launcher is launcher:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        assert told or "signal 9 (killed)" in scene.pool.view()["f"]["last_error"]
 
     pool(tmp_path, body)
