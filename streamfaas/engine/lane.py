@@ -21,6 +21,7 @@ from streamfaas.flow.record import Instant, Lane, Record, Run
 from streamfaas.flow.sift import sorted_out, strand_of
 from streamfaas.flow.verdict import RetryPolicy
 from streamfaas.sources import Source
+from streamfaas.telemetry import signals
 from streamfaas.telemetry.signals import Emit
 
 Dispatch = Callable[[Invocation], Awaitable[Outcome]]
@@ -144,6 +145,7 @@ class LaneRunner:
         self._ledger = source.ledger(lane)
         self._looks = policy.filter is not None or policy.strands > 1
         self._damage = _Damage()
+        self._far_ahead = False
 
     @property
     def held_bytes(self) -> int:
@@ -191,6 +193,8 @@ class LaneRunner:
             self._sort(run)
         else:
             self.strands[0].offer(run)
+        if len(self.strands) > 1:
+            self._tell_if_far_ahead()
 
     def close(self) -> None:
         """No new invocation from here on; `run` ends once what is in flight has ended."""
@@ -284,6 +288,13 @@ class LaneRunner:
         else:
             damage.handed_on = True
             self.strands[0].offer(damage.tail)
+
+    def _tell_if_far_ahead(self) -> None:
+        """Once, when what has run ahead of the oldest unfinished record reaches its bound."""
+        far = self._ledger.span >= AHEAD_MAX
+        if far and not self._far_ahead:
+            self.around.emit(signals.LaneFarAhead(self.lane, self._ledger.span, self.unfinished))
+        self._far_ahead = far
 
     # -- what arrives where somebody must look
 

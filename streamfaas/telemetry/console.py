@@ -68,6 +68,12 @@ class Console:
                 parts = " + ".join(str(count) for count in records)
                 text = f"split {_place(lane)} @{_span(first, last)} into {parts} records"
                 return self._stamped(text, YELLOW)
+            case signals.LaneFarAhead(lane, positions, unfinished):
+                text = (
+                    f"waiting {_place(lane)}: {positions:,} positions ahead of the oldest of "
+                    f"{unfinished:,} unfinished; no more is read until it is finished with"
+                )
+                return self._stamped(text, YELLOW)
             case signals.LaneHealed(lane):
                 return self._stamped(f"healed {_place(lane)}: goes on", GREEN)
             case signals.BatchSetAside(lane, first, last, records, condition, destination):

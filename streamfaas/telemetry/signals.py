@@ -65,6 +65,16 @@ class BatchSplit:
 
 
 @dataclass(frozen=True, slots=True)
+class LaneFarAhead:
+    """Strands of a lane have run so many positions ahead of its oldest unfinished one that no more
+    is read until that one is finished with; `unfinished` of them are."""
+
+    lane: Lane
+    positions: int
+    unfinished: int
+
+
+@dataclass(frozen=True, slots=True)
 class LaneHealed:
     """A lane that was blocked goes on."""
 
@@ -162,6 +172,7 @@ Signal: TypeAlias = (
     | LaneClosed
     | LaneRetrying
     | BatchSplit
+    | LaneFarAhead
     | LaneHealed
     | BatchSetAside
     | DestinationFailed

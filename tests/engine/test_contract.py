@@ -338,7 +338,10 @@ def test_a_lane_whose_strands_run_far_ahead_stops_reading(monkeypatch):
             await body(s)
             tasks.cancel_scope.cancel()
 
-    scene(running, lambda v, a: stuck(v), policy={"strands": 4})
+    done = scene(running, lambda v, a: stuck(v), policy={"strands": 4})
+    (told,) = done.seen(signals.LaneFarAhead)
+    assert told.positions >= 50
+    assert told.unfinished < told.positions
 
 
 @settings(max_examples=200)
