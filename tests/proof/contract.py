@@ -47,11 +47,15 @@ def attempts(ledgers: Ledgers, lanes: Mapping[Place, Lane], wanted: Wanted) -> I
     begun = Counter(
         (e.place, lane.offsets[index])
         for e in ledgers.executed
-        if e.outcome and (lane := lanes.get(e.place))
+        if (lane := lanes.get(e.place))
         for index in lane.of(e)
     )
+    # a worker that is killed before its handler has written a line was invoked all the same
+    cut = sum(not e.outcome for e in ledgers.executed)
+    kills = sum(h.kind == "worker-kill" for h in ledgers.harmed)
+    unseen = 1 if kills > cut else 0
     for d in ledgers.set_aside:
-        if d.condition == EXHAUSTED and begun[d.place, d.first] < d.invokes:
+        if d.condition == EXHAUSTED and begun[d.place, d.first] + unseen < d.invokes:
             yield Violation("I-09", f"{d.invokes} invocations, of {begun[d.place, d.first]}: {d}")
         splits = (BATCH_MAX if wanted.halved else 1) - 1
         told = most is None or most <= d.invokes <= most + splits.bit_length()
