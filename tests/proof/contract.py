@@ -50,12 +50,10 @@ def attempts(ledgers: Ledgers, lanes: Mapping[Place, Lane], wanted: Wanted) -> I
         if (lane := lanes.get(e.place))
         for index in lane.of(e)
     )
-    # a worker that is killed before its handler has written a line was invoked all the same
-    cut = sum(not e.outcome for e in ledgers.executed)
-    kills = sum(h.kind == "worker-kill" for h in ledgers.harmed)
-    unseen = 1 if kills > cut else 0
-    for d in ledgers.set_aside:
-        if d.condition == EXHAUSTED and begun[d.place, d.first] + unseen < d.invokes:
+    unseen = _Unseen(ledgers)
+    for d in sorted(ledgers.set_aside, key=lambda d: d.at):
+        missing = d.invokes - begun[d.place, d.first]
+        if d.condition == EXHAUSTED and missing > 0 and not unseen.took(missing, d.at):
             yield Violation("I-09", f"{d.invokes} invocations, of {begun[d.place, d.first]}: {d}")
         splits = (BATCH_MAX if wanted.halved else 1) - 1
         told = most is None or most <= d.invokes <= most + splits.bit_length()
@@ -71,6 +69,28 @@ def attempts(ledgers: Ledgers, lanes: Mapping[Place, Lane], wanted: Wanted) -> I
     for (owner, place, first), times in failed.items():
         if owner and times > most:
             yield Violation("I-12", f"{place} {first} failed {times} times, of {most}, by {owner}")
+
+
+class _Unseen:
+    """Kills of a worker that cut off no execution that wrote a line: each may have hit one that had
+    been handed over and had yet to write it, which was an invocation all the same."""
+
+    def __init__(self, ledgers: Ledgers) -> None:
+        kills = [h for h in ledgers.harmed if h.kind in CRASHES and h.end is not None]
+        left = sorted(kills, key=lambda h: h.start)
+        for e in sorted(ledgers.executed, key=lambda e: e.start):
+            if not e.outcome:  # whatever was killed first from then on has cut it off
+                cut_off_by = next((h for h in left if (h.end or 0.0) >= e.start), None)
+                if cut_off_by is not None and cut_off_by.kind == "worker-kill":
+                    left.remove(cut_off_by)
+        self._times = [h.start for h in left if h.kind == "worker-kill"]
+
+    def took(self, count: int, until: float) -> bool:
+        """Whether so many of them came before; each explains one invocation, and only once."""
+        found = [at for at in self._times if at <= until][-count:]
+        for at in found:
+            self._times.remove(at)
+        return len(found) == count
 
 
 def _counts_as_failed(e: Executed) -> bool:

@@ -509,6 +509,18 @@ def test_a_fault_that_never_took_effect_does_not_count():
     assert "I-06" in broken(history, wanted)
 
 
+@given(seed=st.integers(0, 1 << 32), missing=st.integers(1, 2), kills=st.integers(0, 2))
+def test_an_invocation_without_a_line_needs_a_kill_that_cut_off_nothing_else(seed, missing, kills):
+    """A worker may be killed after the hand-over and before its handler has written a line."""
+    history = History(seed)
+    chosen = random.Random(seed).choice(history.set_aside)
+    change(history.set_aside, chosen, invokes=1 + missing)
+    for _ in range(kills):  # while nothing was in hand: every other fate has begun before
+        history.harmed.append(Harmed("worker-kill", "w", 0.0001, 0.0002))
+    found = broken(history, replace(ONE_ATTEMPT, attempts_max=1 + missing))
+    assert ("I-09" in found) is (kills < missing)
+
+
 def test_a_replay_over_its_bound_is_rejected():
     history = History(3)
     assert broken(history, Wanted(replay_max={"daemon-kill": BATCH_MAX})) == set()
