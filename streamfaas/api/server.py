@@ -8,10 +8,10 @@ import os
 import socket
 import stat
 import struct
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias
+from typing import Protocol
 
 import anyio
 import h11
@@ -32,6 +32,17 @@ PLACE_SECONDS = 0.5
 IDLE_SECONDS = 30.0
 """How long a client may take for a request, and for reading its answer."""
 
+STREAMS_MAX = 16
+"""Streams at the same time, which have places of their own: who listens keeps nobody out."""
+
+STREAM_SECONDS = 300.0
+"""How long who listens to a stream may read nothing of what was sent to him."""
+
+
+JSON: Mapping[str, str] = {"content-type": "application/json"}
+LINES: Mapping[str, str] = {"content-type": "application/jsonl"}
+"""Of a stream of JSON values, each in a line; lines without any keep it alive."""
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -43,39 +54,52 @@ class Request:
     accept: str = ""
 
 
+class Stream(Protocol):
+    """A body that is told bit by bit, in chunks, for as long as somebody listens; an asynchronous
+    generator is one. What it holds while nobody reads, it must bound itself. It is closed by who
+    tells it, also where it was never begun."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]: ...
+
+    async def __anext__(self) -> bytes: ...
+
+    async def aclose(self) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What is answered; the length is added."""
+    """What is answered; the length is added, where there is one."""
 
     status: int
-    body: bytes = b""
+    body: bytes | Stream = b""
     headers: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def json(cls, status: int, value: object) -> Response:
-        return cls(status, orjson.dumps(value), {"content-type": "application/json"})
+        return cls(status, orjson.dumps(value), JSON)
 
 
 Handle = Callable[[Request], Awaitable[Response]]
-Idle: TypeAlias = "dict[_Conversation, anyio.CancelScope]"  # who wants nothing now, longest first
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
     """What a door lets in: connections at the same time (for one more, who has been idle longest
-    is sent away), seconds for a request and for reading its answer, bytes of a body."""
+    is sent away), seconds for a request and for reading its answer, bytes of a body, streams."""
 
     connections_max: int = CONNECTIONS_MAX
     idle_seconds: float = IDLE_SECONDS
     body_bytes_max: int = BODY_BYTES_MAX
+    streams_max: int = STREAMS_MAX
+    stream_seconds: float = STREAM_SECONDS
 
 
 class Server:
     """Serves one handler. The peer's user must be ours (or root), whatever the file's mode says."""
 
-    def __init__(self, path: Path, handle: Handle) -> None:
+    def __init__(self, path: Path, handle: Handle, bounds: Bounds = Bounds()) -> None:
         self._path = path
-        self._door = Door(handle, Bounds(), _peer_allowed)
+        self._door = Door(handle, bounds, _peer_allowed)
         self._listener: socket.socket | None = None
 
     def open(self) -> None:
@@ -103,6 +127,10 @@ class Server:
         assert self._listener is not None
         await self._door.serve(self._listener)
 
+    async def finish(self, seconds: float) -> None:
+        """Waits until what its streams were given last has been read, so long at most."""
+        await self._door.finish(seconds)
+
     def close(self) -> None:
         if self._listener is not None:
             self._listener.close()
@@ -120,8 +148,7 @@ class Door:
         self._handle = handle
         self._bounds = bounds
         self._allowed = allowed
-        self._places = anyio.Semaphore(bounds.connections_max)
-        self._idle: Idle = {}
+        self._places = _Places(bounds)
 
     async def serve(self, listener: socket.socket) -> None:
         """Until cancelled."""
@@ -134,42 +161,78 @@ class Door:
                     await anyio.sleep(PLACE_SECONDS)
                     continue
                 try:
-                    await self._find_place()
+                    await self._places.find()
                 except BaseException:
                     connection.close()
                     raise
                 tasks.start_soon(self._converse, connection, name="api connection")
 
-    async def _find_place(self) -> None:
-        while True:
-            if self._places.value == 0 and self._idle:
-                next(iter(self._idle.values())).cancel()
-            with anyio.move_on_after(PLACE_SECONDS):
-                await self._places.acquire()
-                return
+    async def finish(self, seconds: float) -> None:
+        """Waits until no stream is told any more, so long at most."""
+        with anyio.move_on_after(seconds):
+            while self._places.streams:
+                self._places.left.clear()
+                await self._places.left.wait()
 
     async def _converse(self, connection: socket.socket) -> None:
+        talk = _Conversation(connection, self._handle, self._bounds, self._places)
         try:
             connection.setblocking(False)
             if self._allowed(connection):
                 with contextlib.suppress(OSError, h11.RemoteProtocolError):
-                    talk = _Conversation(connection, self._handle, self._bounds, self._idle)
                     await talk.run()
         finally:
             connection.close()
-            self._places.release()
+            self._places.leave(talk)
+
+
+class _Places:
+    """Who is in: those that talk, and those that listen to a stream, which has places apart."""
+
+    def __init__(self, bounds: Bounds) -> None:
+        self._free = anyio.Semaphore(bounds.connections_max)
+        self._streams_max = bounds.streams_max
+        self.idle: dict[_Conversation, anyio.CancelScope] = {}  # wants nothing now, longest first
+        self.streams: set[_Conversation] = set()
+        self.left = asyncio.Event()
+        """Set when a stream has ended."""
+
+    async def find(self) -> None:
+        """Waits until there is a place for one more that talks."""
+        while True:
+            if self._free.value == 0 and self.idle:
+                next(iter(self.idle.values())).cancel()
+            with anyio.move_on_after(PLACE_SECONDS):
+                await self._free.acquire()
+                return
+
+    def move(self, talk: _Conversation) -> bool:
+        """One that talked will listen; not so where there is no place for that."""
+        if len(self.streams) >= self._streams_max:
+            return False
+        self.streams.add(talk)
+        self._free.release()
+        return True
+
+    def leave(self, talk: _Conversation) -> None:
+        if talk in self.streams:
+            self.streams.remove(talk)
+            self.left.set()
+        else:
+            self._free.release()
 
 
 class _Conversation:
-    """One connection: requests one after another, until either side has enough."""
+    """One connection: requests one after another, until either side has enough; or until one of
+    them is answered by a stream."""
 
     def __init__(
-        self, connection: socket.socket, handle: Handle, bounds: Bounds, idle: Idle
+        self, connection: socket.socket, handle: Handle, bounds: Bounds, places: _Places
     ) -> None:
         self._socket = connection
         self._handle = handle
         self._bounds = bounds
-        self._idle = idle
+        self._places = places
         self._asks_for_body = True
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=16 * 1024)
         self._loop = asyncio.get_running_loop()
@@ -177,19 +240,22 @@ class _Conversation:
     async def run(self) -> None:
         while True:
             with anyio.move_on_after(self._bounds.idle_seconds) as waiting:
-                self._idle[self] = waiting
+                self._places.idle[self] = waiting
                 try:
                     request = await self._request()
                 except h11.RemoteProtocolError as error:
                     await self._refuse(400, str(error))
                     return
                 finally:
-                    self._idle.pop(self, None)
+                    self._places.idle.pop(self, None)
             if waiting.cancelled_caught or request is None:
                 return
             response = request if isinstance(request, Response) else await self._handle(request)
+            if not isinstance(response.body, bytes):
+                await self._stream(response, response.body)
+                return
             with anyio.move_on_after(self._bounds.idle_seconds) as sending:
-                await self._answer(response)
+                await self._answer(response, response.body)
             if sending.cancelled_caught or self._http.our_state is not h11.DONE:
                 return
             if self._http.their_state is not h11.DONE:
@@ -221,17 +287,50 @@ class _Conversation:
                 case _:  # closed
                     return None
 
-    async def _answer(self, response: Response) -> None:
+    async def _answer(self, response: Response, whole: bytes) -> None:
         headers = [(name, value) for name, value in response.headers.items()]
-        headers.append(("content-length", str(len(response.body))))
+        headers.append(("content-length", str(len(whole))))
         head = h11.Response(status_code=response.status, headers=headers)
-        body = [h11.Data(data=response.body)] if self._asks_for_body else []
+        body = [h11.Data(data=whole)] if self._asks_for_body else []
         await self._send(head, *body, h11.EndOfMessage())
+
+    async def _stream(self, response: Response, body: Stream) -> None:
+        """Tells it until it ends, or who listens goes or reads nothing for very long."""
+        try:
+            if not self._places.move(self):
+                await self._refuse(503, "too many listen already: end another stream first")
+                return
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._until_gone, tasks.cancel_scope, name="api listener")
+                with contextlib.suppress(OSError):
+                    await self._tell(response, body)
+                tasks.cancel_scope.cancel()
+        finally:
+            await body.aclose()
+
+    async def _tell(self, response: Response, body: Stream) -> None:
+        head = h11.Response(status_code=response.status, headers=list(response.headers.items()))
+        await self._send(head)
+        if self._asks_for_body:
+            async for data in body:
+                with anyio.move_on_after(self._bounds.stream_seconds) as sending:
+                    await self._send(h11.Data(data=data))
+                if sending.cancelled_caught:
+                    return
+        await self._send(h11.EndOfMessage())
+
+    async def _until_gone(self, telling: anyio.CancelScope) -> None:
+        """Whatever else is said meanwhile is not heard."""
+        with contextlib.suppress(OSError):
+            while await self._loop.sock_recv(self._socket, 4096):
+                pass
+        telling.cancel()
 
     async def _refuse(self, status: int, reason: str) -> None:
         if self._http.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
             with anyio.move_on_after(1):
-                await self._answer(Response.json(status, {"error": reason}))
+                body = orjson.dumps({"error": reason})
+                await self._answer(Response(status, headers=JSON), body)
 
     async def _send(self, *events: h11.Event) -> None:
         data = b"".join(self._http.send(event) or b"" for event in events)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
+import json
 import os
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import click
 
@@ -18,6 +20,10 @@ from streamfaas.cli import exits
 F = TypeVar("F", bound=Callable[..., Any])
 
 ANSWER_BYTES_MAX = 64 << 20
+LINE_BYTES_MAX = 64 << 20
+
+SILENCE_SECONDS = 60.0
+"""Of a stream: a daemon that lives says something every 15 s, if only an empty line."""
 
 
 class Absent(Exception):
@@ -69,8 +75,7 @@ def found(
     is asked is made JSON, unless it is bytes."""
     status, value = told(path, method, target, asked, timeout=timeout)
     if status not in {200, 202}:
-        wrong = exits.USAGE if status in {400, 404} else exits.FAILED
-        exits.end(wrong, exits.printable(str(value.get("error", f"the daemon answered {status}"))))
+        _refused(status, value)
     return value
 
 
@@ -78,8 +83,6 @@ def told(
     path: Path, method: str, target: str, asked: object = None, *, timeout: float = 10.0
 ) -> tuple[int, dict[str, Any]]:
     """The status and the object that the daemon answers with, or the end of the command."""
-    import json
-
     try:
         raw = asked if isinstance(asked, bytes | None) else json.dumps(asked).encode()
         answer = ask(path, method, target, raw, timeout=timeout)
@@ -91,6 +94,51 @@ def told(
     if not isinstance(value, dict):
         exits.end(exits.UNREACHABLE, f"what answers at {path} is no streamfaas daemon")
     return answer.status, value
+
+
+@contextlib.contextmanager
+def followed(
+    path: Path, method: str, target: str, asked: object = None
+) -> Iterator[Iterator[dict[str, Any]]]:
+    """The JSON objects that the daemon answers with, each as it comes; a Ctrl-C within ends the
+    command quietly. So does, with a word, a daemon that ends or refuses before its stream does."""
+    connection = _Connection(path, SILENCE_SECONDS)
+    try:
+        raw = None if asked is None else json.dumps(asked).encode()
+        yield _objects(path, connection, (method, target, raw))
+    except KeyboardInterrupt:
+        sys.exit(exits.INTERRUPTED)
+    finally:
+        connection.close()
+
+
+def _objects(
+    path: Path, connection: _Connection, asked: tuple[str, str, bytes | None]
+) -> Iterator[dict[str, Any]]:
+    try:
+        connection.request(*asked)
+        response = connection.getresponse()
+        if response.status != 200:
+            _refused(response.status, json.loads(response.read(ANSWER_BYTES_MAX)))
+        while line := response.readline(LINE_BYTES_MAX):
+            if line == b"\n":  # still there
+                continue
+            value = json.loads(line)
+            if (why := value.get("ended")) is not None:
+                exits.end(exits.UNREACHABLE, exits.printable(str(why)))
+            yield value
+    except TimeoutError:
+        silent = f"the daemon at {path} has said nothing for {SILENCE_SECONDS:.0f} s"
+        exits.end(exits.UNREACHABLE, silent)
+    except (OSError, http.client.HTTPException) as cause:
+        exits.end(exits.UNREACHABLE, f"{_reason(path, cause)}; start one: streamfaas run")
+    except (ValueError, AttributeError, TypeError):
+        exits.end(exits.UNREACHABLE, f"what answers at {path} is no streamfaas daemon")
+
+
+def _refused(status: int, value: dict[str, Any]) -> NoReturn:
+    wrong = exits.USAGE if status in {400, 404} else exits.FAILED
+    exits.end(wrong, exits.printable(str(value.get("error", f"the daemon answered {status}"))))
 
 
 def ask(

@@ -17,6 +17,7 @@ FAILED = 1
 USAGE = 2
 UNREACHABLE = 69  # EX_UNAVAILABLE of sysexits.h
 CONFIG = 78  # EX_CONFIG
+INTERRUPTED = 130  # by Ctrl-C, as a shell has it
 
 DEFAULT_CONFIG = "streamfaas.yaml"
 

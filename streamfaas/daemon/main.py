@@ -24,6 +24,7 @@ from streamfaas.api.server import Server
 from streamfaas.daemon.admin import Admin
 from streamfaas.daemon.build import Clock, Means, Plan, plan_of
 from streamfaas.daemon.deliveries import Destinations
+from streamfaas.daemon.feeds import Feeds
 from streamfaas.daemon.mappings import Mappings
 from streamfaas.daemon.measured import routes
 from streamfaas.daemon.summary import json_summary, summary_lines
@@ -52,6 +53,8 @@ DOUBT_SECONDS = 1.0
 """When a pool that seems to be stuck is looked at again."""
 
 POOL_CLOSE_SECONDS = 5.0
+FEEDS_END_SECONDS = 1.0
+"""How long the last lines of a feed may take to be read."""
 
 
 def run(config: Path, *, quiet: bool = False, json_logs: bool = False) -> int:
@@ -102,6 +105,7 @@ class Daemon:
     ) -> None:
         self.plan = plan
         self._listeners = list(listeners)
+        self.feeds = Feeds(self._listeners)
         self._finish = finish
         self._notifier = Notifier(os.environ)
         self._stop_asked = anyio.Event()
@@ -234,6 +238,8 @@ class Daemon:
                 tasks.start_soon(self._become_ready, name="readiness")
                 await self._stop_asked.wait()
                 await self._drain()
+                self.feeds.end()
+                await server.finish(FEEDS_END_SECONDS)
                 tasks.cancel_scope.cancel()
         finally:
             with anyio.CancelScope(shield=True):

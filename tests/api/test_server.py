@@ -11,17 +11,7 @@ from hypothesis import strategies as st
 
 from streamfaas.api.server import BODY_BYTES_MAX, Request, Response, Server
 from streamfaas.flow.errors import StoreError
-
-
-class UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path):
-        super().__init__("localhost", timeout=10)
-        self.path = str(path)
-
-    def connect(self):
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(10)
-        self.sock.connect(self.path)
+from streaming import UnixConnection
 
 
 async def echo(request: Request) -> Response:
