@@ -42,6 +42,23 @@ LABELS: Mapping[str, str] = {
 }
 """Every label there is, and what bounds its values."""
 
+ATTRIBUTES: Mapping[str, str] = {
+    "function": "faas.name",
+    "trigger": "streamfaas.trigger",
+    "partition": "messaging.destination.partition.id",
+    "outcome": "streamfaas.outcome",
+    "error_type": "error.type",
+    "reason": "streamfaas.reason",
+    "condition": "streamfaas.condition",
+    "state": "streamfaas.state",
+    "version": "service.version",
+    "python": "process.runtime.version",
+}
+"""What OpenTelemetry calls each label."""
+
+UNITS: Mapping[str, str] = {"seconds": "s", "bytes": "By"}
+"""What OpenTelemetry calls each unit."""
+
 
 class Cell:
     """One series of a counter."""
@@ -73,7 +90,8 @@ Kind: TypeAlias = Literal["counter", "gauge", "histogram", "info"]
 @dataclass(frozen=True, slots=True)
 class Instrument:
     """What is measured: `name` without the suffix of its kind, and `unit` (empty: a count) as the
-    last word of it. `cloudwatch` is what AWS calls it."""
+    last word of it. `cloudwatch` is what AWS calls it, `otel` what OpenTelemetry does, where that
+    is not the name with a dot after its first word; `counts` is what a count is of."""
 
     name: str
     kind: Kind
@@ -81,6 +99,8 @@ class Instrument:
     help: str
     labels: tuple[str, ...]
     cloudwatch: str = ""
+    otel: str = ""
+    counts: str = ""
 
     def __post_init__(self) -> None:
         assert not self.unit or self.name.endswith(f"_{self.unit}"), self.name
@@ -91,6 +111,16 @@ class Instrument:
     def shown(self) -> str:
         """The name as a query has it."""
         return self.name + {"counter": "_total", "info": "_info"}.get(self.kind, "")
+
+    @property
+    def otel_name(self) -> str:
+        """The name as OpenTelemetry has it: dots, and no word for unit or kind."""
+        return self.otel or self.name.removesuffix(f"_{self.unit}").replace("_", ".", 1)
+
+    @property
+    def otel_unit(self) -> str:
+        """The unit as OpenTelemetry has it."""
+        return UNITS.get(self.unit) or (f"{{{self.counts}}}" if self.counts else "")
 
 
 class Counter:
@@ -150,9 +180,16 @@ class Registry:
         self.instruments: dict[str, AnyInstrument] = {}
 
     def counter(
-        self, name: str, text: str, *labels: str, unit: str = "", cloudwatch: str = ""
+        self,
+        name: str,
+        text: str,
+        *labels: str,
+        unit: str = "",
+        cloudwatch: str = "",
+        otel: str = "",
+        counts: str = "",
     ) -> Counter:
-        made = Counter(Instrument(name, "counter", unit, text, labels, cloudwatch))
+        made = Counter(Instrument(name, "counter", unit, text, labels, cloudwatch, otel, counts))
         self._add(made)
         return made
 
@@ -164,8 +201,10 @@ class Registry:
         bounds: Bounds,
         unit: str = "",
         cloudwatch: str = "",
+        otel: str = "",
+        counts: str = "",
     ) -> Histogram:
-        about = Instrument(name, "histogram", unit, text, labels, cloudwatch)
+        about = Instrument(name, "histogram", unit, text, labels, cloudwatch, otel, counts)
         made = Histogram(about, bounds)
         self._add(made)
         return made

@@ -50,6 +50,7 @@ class Metrics:
             "Invocations that succeeded.",
             *place,
             cloudwatch="Invocations, less Errors",
+            counts="invocation",
         )
         self._errors = registry.counter(
             "faas_errors",
@@ -57,12 +58,19 @@ class Metrics:
             *place,
             "error_type",
             cloudwatch="Errors",
+            counts="error",
         )
         self._timeouts = registry.counter(
-            "faas_timeouts", "Invocations that were ended at their timeout.", *place
+            "faas_timeouts",
+            "Invocations that were ended at their timeout.",
+            *place,
+            counts="timeout",
         )
         self._coldstarts = registry.counter(
-            "faas_coldstarts", "Invocations that waited for a worker to start.", *place
+            "faas_coldstarts",
+            "Invocations that waited for a worker to start.",
+            *place,
+            counts="coldstart",
         )
         self._init = registry.histogram(
             "faas_init_duration_seconds",
@@ -86,6 +94,7 @@ class Metrics:
             *place,
             "reason",
             cloudwatch='Throttles (reason="throttled")',
+            counts="attempt",
         )
         self._batch_size = registry.histogram(
             "streamfaas_batch_size",
@@ -93,12 +102,21 @@ class Metrics:
             *place,
             bounds=RECORDS,
             cloudwatch="InvokedEventCount (its sum)",
+            otel="streamfaas.batch.size",
+            counts="record",
         )
         self._retries = registry.counter(
-            "streamfaas_retries", "Failed batches that will run again.", *place
+            "streamfaas_retries",
+            "Failed batches that will run again.",
+            *place,
+            counts="batch",
         )
         self._splits = registry.counter(
-            "streamfaas_batch_splits", "Failing batches that went on in parts.", *place
+            "streamfaas_batch_splits",
+            "Failing batches that went on in parts.",
+            *place,
+            otel="streamfaas.batch.splits",
+            counts="batch",
         )
         self._set_aside = registry.counter(
             "streamfaas_set_aside",
@@ -106,15 +124,22 @@ class Metrics:
             *place,
             "condition",
             cloudwatch="OnFailureDestinationDeliveredEventCount",
+            counts="record",
         )
         self._destination_failures = registry.counter(
             "streamfaas_destination_failures",
             "Times that a destination did not take what was sent.",
             *place,
             cloudwatch="DestinationDeliveryFailures, DeadLetterErrors",
+            otel="streamfaas.destination.failures",
+            counts="failure",
         )
         self._ended = registry.counter(
-            "streamfaas_workers_ended", "Workers that ended.", "function", "reason"
+            "streamfaas_workers_ended",
+            "Workers that ended.",
+            "function",
+            "reason",
+            counts="worker",
         )
         for about, read in _watched(per_partition=per_partition):
             registry.watch(about, read)
@@ -215,12 +240,14 @@ class _Meter:
 
 
 def table() -> str:
-    """Every metric with its labels and CloudWatch's name, as the manual has it."""
-    rows = [("metric", "labels", "CloudWatch", "what it is"), ("---", "---", "---", "---")]
+    """Every metric with its labels, and the names that OpenTelemetry and CloudWatch have for it, as
+    the manual has it."""
+    rows = [("metric", "labels", "OpenTelemetry", "CloudWatch", "what it is"), ("---",) * 5]
     rows += [
         (
             each.about.shown,
             ", ".join(each.about.labels),
+            f"{each.about.otel_name} {each.about.otel_unit}".rstrip(),
             each.about.cloudwatch,
             f"{each.about.help[:-1]} ({each.about.kind})",
         )
@@ -248,8 +275,10 @@ def _watched(*, per_partition: bool) -> Iterator[tuple[Instrument, Callable[[Vie
         unit: str = "",
         cloudwatch: str = "",
         kind: Kind = "gauge",
+        otel: str = "",
+        counts: str = "",
     ) -> Instrument:
-        return Instrument(name, kind, unit, text, labels, cloudwatch)
+        return Instrument(name, kind, unit, text, labels, cloudwatch, otel, counts)
 
     yield (
         gauge(
@@ -258,6 +287,8 @@ def _watched(*, per_partition: bool) -> Iterator[tuple[Instrument, Callable[[Vie
             *place,
             kind="counter",
             cloudwatch="PolledEventCount",
+            otel="messaging.client.consumed.messages",
+            counts="message",
         ),
         _of_triggers(lambda trigger: trigger["received"]),
     )
@@ -269,11 +300,17 @@ def _watched(*, per_partition: bool) -> Iterator[tuple[Instrument, Callable[[Vie
             "outcome",
             kind="counter",
             cloudwatch='FilteredOutEventCount (outcome="filtered")',
+            counts="record",
         ),
         _records,
     )
     yield (
-        gauge("streamfaas_records_in_flight", "Records that nothing has become of yet.", *place),
+        gauge(
+            "streamfaas_records_in_flight",
+            "Records that nothing has become of yet.",
+            *place,
+            counts="record",
+        ),
         _of_triggers(_in_flight),
     )
     yield (
@@ -282,6 +319,8 @@ def _watched(*, per_partition: bool) -> Iterator[tuple[Instrument, Callable[[Vie
             "Records of the source that are not finished with.",
             *lane,
             cloudwatch="OffsetLag",
+            otel="streamfaas.source.lag",
+            counts="record",
         ),
         _of_lanes("lag", sum, per_partition=per_partition),
     )
@@ -292,19 +331,31 @@ def _watched(*, per_partition: bool) -> Iterator[tuple[Instrument, Callable[[Vie
             *lane,
             unit="seconds",
             cloudwatch="IteratorAge",
+            otel="streamfaas.source.age",
         ),
         _of_lanes("age_seconds", max, per_partition=per_partition),
     )
     yield (
-        gauge("streamfaas_lane_blocked", "Lanes that are blocked.", *lane),
+        gauge(
+            "streamfaas_lane_blocked",
+            "Lanes that are blocked.",
+            *lane,
+            otel="streamfaas.lane.blocked",
+            counts="lane",
+        ),
         _of_lanes("blocked", sum, per_partition=per_partition),
     )
     yield (
-        gauge("streamfaas_lanes", "Lanes that are held.", *place),
+        gauge("streamfaas_lanes", "Lanes that are held.", *place, counts="lane"),
         _of_triggers(lambda trigger: sum(not lane["by_key"] for lane in trigger["lanes"])),
     )
     yield (
-        gauge("streamfaas_trigger_up", "1 while the source is read.", *place),
+        gauge(
+            "streamfaas_trigger_up",
+            "1 while the source is read.",
+            *place,
+            otel="streamfaas.trigger.up",
+        ),
         _of_triggers(lambda trigger: int(trigger["state"] not in {"connecting", "degraded"})),
     )
     yield (
@@ -312,6 +363,8 @@ def _watched(*, per_partition: bool) -> Iterator[tuple[Instrument, Callable[[Vie
             "streamfaas_backlog_events",
             "Asynchronous invocations that were accepted and are not over with.",
             "function",
+            otel="streamfaas.backlog.events",
+            counts="event",
         ),
         _backlog,
     )
@@ -322,27 +375,56 @@ def _watched(*, per_partition: bool) -> Iterator[tuple[Instrument, Callable[[Vie
             "function",
             "state",
             cloudwatch='ConcurrentExecutions (state="busy")',
+            counts="worker",
         ),
         _workers,
     )
     yield (
-        gauge("streamfaas_calls_waiting", "Invocations that wait for a worker.", "function"),
+        gauge(
+            "streamfaas_calls_waiting",
+            "Invocations that wait for a worker.",
+            "function",
+            otel="streamfaas.calls.waiting",
+            counts="invocation",
+        ),
         lambda view: (((name,), each["waiting"]) for name, each in view["functions"].items()),
     )
     yield (
-        gauge("streamfaas_build", "What runs.", "version", "python", kind="info"),
+        gauge(
+            "streamfaas_build",
+            "What runs.",
+            "version",
+            "python",
+            kind="info",
+            otel="streamfaas.build.info",
+        ),
         lambda view: [((view["version"], view["process"]["python"]), 1)],
     )
-    for name, text, unit, kind in _OF_THE_PROCESS:
-        yield gauge(name, text, unit=unit, kind=kind), _of_process(name)
+    for name, text, unit, kind, otel in _OF_THE_PROCESS:
+        yield gauge(name, text, unit=unit, kind=kind, otel=otel), _of_process(name)
 
 
-_OF_THE_PROCESS: tuple[tuple[str, str, str, Kind], ...] = (
-    ("process_cpu_seconds", "CPU of the daemon, without its workers.", "seconds", "counter"),
-    ("process_resident_memory_bytes", "Resident set of the daemon.", "bytes", "gauge"),
-    ("process_start_time_seconds", "When the daemon began, in epoch seconds.", "seconds", "gauge"),
-    ("process_open_fds", "Open descriptors of the daemon.", "", "gauge"),
-    ("process_max_fds", "Descriptors that the daemon may open.", "", "gauge"),
+_OF_THE_PROCESS: tuple[tuple[str, str, str, Kind, str], ...] = (
+    (
+        *("process_cpu_seconds", "CPU of the daemon, without its workers."),
+        *("seconds", "counter", "process.cpu.time"),
+    ),
+    (
+        *("process_resident_memory_bytes", "Resident set of the daemon."),
+        *("bytes", "gauge", "process.memory.usage"),
+    ),
+    (
+        *("process_start_time_seconds", "When the daemon began, in epoch seconds."),
+        *("seconds", "gauge", "process.start_time"),
+    ),
+    (
+        *("process_open_fds", "Open descriptors of the daemon."),
+        *("", "gauge", "process.unix.file_descriptor.count"),
+    ),
+    (
+        *("process_max_fds", "Descriptors that the daemon may open."),
+        *("", "gauge", "process.unix.file_descriptor.limit"),
+    ),
 )
 
 Read = Callable[[View], Iterable[Reading]]

@@ -9,7 +9,7 @@ from streamfaas.flow.record import Lane
 from streamfaas.flow.verdict import Condition
 from streamfaas.telemetry import signals
 from streamfaas.telemetry.exposition import OPENMETRICS, exposition
-from streamfaas.telemetry.instruments import LABELS
+from streamfaas.telemetry.instruments import ATTRIBUTES, LABELS
 from streamfaas.telemetry.metrics import Metrics, table
 from streamfaas.telemetry.process import usage
 
@@ -187,6 +187,40 @@ def test_the_manual_lists_every_metric_with_the_name_that_cloudwatch_has_for_it(
     assert topics()["metrics"].endswith(table().rstrip())
     for name in ("Invocations", "Errors", "Duration", "Throttles", "IteratorAge", "OffsetLag", "ConcurrentExecutions", "DeadLetterErrors", "InitDuration", "MaxMemoryUsed"):  # fmt: skip
         assert name in table()
+
+
+PROMETHEUS_HAS_ITS_OWN = {
+    "process_cpu_seconds_total",
+    "process_resident_memory_bytes",
+    "process_start_time_seconds",
+    "process_open_fds",
+    "process_max_fds",
+}
+"""Names of the process, as Prometheus' own clients have them."""
+
+
+def translated(about):
+    """The name that a Prometheus has for what it was sent by OTLP, by OpenTelemetry's rules."""
+    name = about.otel_name.replace(".", "_")
+    name += {"s": "_seconds", "By": "_bytes"}.get(about.otel_unit, "")
+    return name + ("_total" if about.kind == "counter" else "")
+
+
+def test_a_metric_has_the_same_name_in_prometheus_whichever_way_it_came():
+    for about in (each.about for each in Metrics().registry):
+        assert about.shown in {translated(about)} | PROMETHEUS_HAS_ITS_OWN, about.otel_name
+
+
+def test_the_names_that_opentelemetry_has_are_given_once():
+    names = [each.about.otel_name for each in Metrics().registry]
+    assert len(names) == len(set(names))
+    for name in ("faas.invoke_duration", "faas.init_duration", "faas.coldstarts", "faas.errors", "faas.invocations", "faas.timeouts", "faas.mem_usage", "messaging.client.consumed.messages", "streamfaas.source.lag"):  # fmt: skip
+        assert name in names
+
+
+def test_every_label_has_a_name_in_opentelemetry():
+    assert LABELS.keys() == ATTRIBUTES.keys()
+    assert len(set(ATTRIBUTES.values())) == len(ATTRIBUTES)
 
 
 def test_what_is_shown_is_what_the_table_lists():
