@@ -32,18 +32,14 @@ LATER: Mapping[tuple[str, ...], str] = {
     ("console",): "the console",
     ("state", "durability"): "durability settings",
     ("defaults", "runtime"): "a default runtime",
-    ("defaults", "log_format"): "log formats",
     ("functions", ANY, "layers"): "layers",
     ("functions", ANY, "url"): "an address of the function",
     ("functions", ANY, "schedule"): "schedules",
     ("functions", ANY, "snapstart"): "SnapStart",
-    ("functions", ANY, "log_format"): "log formats",
     ("functions", ANY, "role"): "roles",
     ("functions", ANY, "architecture"): "architectures",
     ("functions", ANY, "mounts"): "mounts",
     ("functions", ANY, "isolation", "profile"): "isolation profiles",
-    ("functions", ANY, "logging", "format"): "log formats",
-    ("functions", ANY, "logging", "level"): "log levels",
     ("functions", ANY, "triggers", ANY, "schedule"): "schedules",
     ("functions", ANY, "triggers", ANY, "tumbling_window"): "tumbling windows",
     ("functions", ANY, "triggers", ANY, "reconcile"): "reconcile",
@@ -54,6 +50,9 @@ LATER: Mapping[tuple[str, ...], str] = {
 """Keys that have a meaning, but not in this version: refused by their own words."""
 
 ELSEWHERE: Mapping[str, str] = {
+    "log_format": "logging: {format: …}",
+    "log_level": "logging: {level: …}",
+    "logging_config": "logging",
     "filters": "filter",
     "filter_criteria": "filter",
     "destinations": "on_failure and on_success",

@@ -128,9 +128,27 @@ class Concurrency(Model):
     )
 
 
-class Logging(Model):
-    """What is kept of a function's output."""
+LEVELS = ("trace", "debug", "info", "warn", "error", "fatal")
+SYSTEM_LEVELS = ("debug", "info", "warn")
 
+
+class Logging(Model):
+    """How a function logs, and what is kept of its output."""
+
+    format: Annotated[Literal["text", "json"], forms.choice("text", "json")] = Field(
+        default="text",
+        description="Lambda's formats of a log: lines of text, or a JSON document for each record "
+        "and platform event. What a function prints stays as it is.",
+    )
+    level: Annotated[str, forms.choice(*LEVELS)] = Field(
+        default="info",
+        description="What a record needs at least to be written, where the format is json.",
+    )
+    system_level: Annotated[str, forms.choice(*SYSTEM_LEVELS)] = Field(
+        default="info",
+        description="The same for platform events, where the format is json: starts and reports "
+        "are info, the ends of inits and handlers debug, and what failed is warn.",
+    )
     platform: Annotated[Literal["all", "failures"], forms.choice("all", "failures")] = Field(
         default="all", description="START, END and REPORT lines: for all invocations, or failures."
     )
@@ -180,7 +198,7 @@ class Function(Model):
     isolation: IsolationOrMode = Field(
         default=Isolation(), description="enforce, best-effort, or the whole block."
     )
-    logging: Logging = Field(default=Logging(), description="What is kept of the output.")
+    logging: Logging = Field(default=Logging(), description="How it logs.")
     asynchronous: Asynchronous = Field(
         default=Asynchronous(), description="What becomes of asynchronous invocations."
     )

@@ -104,7 +104,8 @@ class Console:
             case signals.LogWritten(function, worker, _, line, platform):
                 if self._quiet:
                     return ""
-                text = f"{worker or function} | {line}"
+                who = worker or function
+                text = "\n".join(f"{who} | {part}" for part in line.split("\n"))
                 return self._painted(text, DIM) if platform else text
             case signals.WorkerEnded(_, worker, reason):
                 if reason in {"idle", "drained"}:

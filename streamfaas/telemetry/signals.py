@@ -147,15 +147,19 @@ class FunctionIsolated:
     missing: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class LogWritten:
-    """One line of a function's own output, or a platform line of ours about it."""
+    """One line of a function's own output, or a platform line of ours about it. A record of many
+    lines is one all the same, with newlines in it. `time_ns` is when the daemon had it, since the
+    epoch; what the line itself says of its level is for `severity.level_of`."""
 
     function: str
     worker: str
     request_id: str
     line: str
     platform: bool
+    time_ns: int = 0
+    trace_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -167,11 +167,20 @@ class LogPipe:
         self._dropped += len(piece) - counted
 
     def _end_line(self) -> None:
-        line = printable(bytes(self._begun).removesuffix(b"\r"))
+        line = record(bytes(self._begun))
         self._write(line + " … line cut" if self._long else line)
-        self.taken += LINE_COST_BYTES
+        self.taken += LINE_COST_BYTES * (1 + line.count("\n"))
         self._begun.clear()
         self._long = False
+
+
+def record(line: bytes) -> str:
+    """A line as what it was written as: carriage returns in it end the lines of one record, as
+    runtimes of Lambda write it."""
+    line = line.removesuffix(b"\r")
+    if b"\r" not in line:
+        return printable(line)
+    return "\n".join(map(printable, line.split(b"\r")))
 
 
 def printable(line: bytes) -> str:

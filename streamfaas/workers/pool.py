@@ -7,7 +7,7 @@ import os
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -28,7 +28,7 @@ from streamfaas.telemetry.signals import (
     WorkerEnded,
     WorkerStarted,
 )
-from streamfaas.workers import endings, meter
+from streamfaas.workers import endings
 from streamfaas.workers.endings import Ending
 from streamfaas.workers.launcher import (
     Denied,
@@ -41,6 +41,7 @@ from streamfaas.workers.launcher import (
     SpawnFailed,
 )
 from streamfaas.workers.logs import PIPE_BYTES
+from streamfaas.workers.platform import Platform
 from streamfaas.workers.process import NEVER, Call, Keeper, Worker, kill_tree
 
 SWEEP_SECONDS = 0.02
@@ -83,6 +84,7 @@ class _Team:
         "missing",
         "ordinal",
         "pending",
+        "platform",
         "throttled",
         "vacant_since",
         "waiting",
@@ -92,6 +94,7 @@ class _Team:
     def __init__(self, function: Function, command: Command) -> None:
         self.function = function
         self.command = command
+        self.platform = Platform(function)
         self.launcher: Launcher | None = None
         self.learned: asyncio.Future[Message] | None = None
         self.isolation = ""
@@ -288,7 +291,9 @@ class WorkerPool:
             if self._sweeping is None:
                 self._watch()
             if function.platform_logs and self._logs_wanted(function.name):
-                self._tell(worker, call, meter.start_line(call.invocation.id))
+                request_id = call.invocation.id
+                lines = self._teams[function.name].platform.started(request_id)
+                self._tell(function.name, worker.name, request_id, lines)
 
     def _abandon(self, call: Call) -> None:
         team = self._teams[call.invocation.function]
@@ -327,7 +332,9 @@ class WorkerPool:
             team.last_error = f"{outcome.type}: {outcome.message}"
             told = True
         if told and self._logs_wanted(function.name):
-            self._tell_end(function, call, outcome)
+            request_id, begun = call.invocation.id, call.worker is not None
+            lines = team.platform.ended(request_id, outcome, begun=begun)
+            self._tell(function.name, outcome.report.worker, request_id, lines)
         if not future.done():
             future.set_result(outcome)
 
@@ -336,8 +343,11 @@ class WorkerPool:
     def _worker_ready(self, worker: Worker) -> None:
         self._moves += 1
         self._roster.started(worker.number, self._clock())
-        init_seconds = worker.init_seconds or 0.0
-        self._emit(WorkerStarted(worker.function.name, worker.name, init_seconds))
+        name, init_seconds = worker.function.name, worker.init_seconds or 0.0
+        self._emit(WorkerStarted(name, worker.name, init_seconds))
+        if self._logs_wanted(name):
+            lines = self._teams[name].platform.init_ended(init_seconds, None)
+            self._tell(name, worker.name, "", lines)
         self._plan_soon()
 
     def _worker_freed(self, worker: Worker, call: Call, outcome: Outcome) -> None:
@@ -372,7 +382,8 @@ class WorkerPool:
         ending = worker.ending()
         team.last_error = f"{ending.type}: {ending.text}"
         if ending.fault is Fault.INIT and self._logs_wanted(team.function.name):
-            self._tell(worker, None, meter.init_report_line(worker.age_seconds(), ending))
+            lines = team.platform.init_ended(worker.age_seconds(), ending)
+            self._tell(team.function.name, worker.name, "", lines)
         self._fail_oldest(team, ending)
 
     def _worker_stuck(self, worker: Worker) -> None:
@@ -382,7 +393,9 @@ class WorkerPool:
 
     def _worker_wrote(self, worker: Worker, line: str) -> None:
         request_id = worker.call.invocation.id if worker.call is not None else ""
-        self._emit(LogWritten(worker.function.name, worker.name, request_id, line, platform=False))
+        now_ns = time.time_ns()  # when it was is shown to people
+        name = worker.function.name
+        self._emit(LogWritten(name, worker.name, request_id, line, False, now_ns))
 
     # -- plans
 
@@ -579,21 +592,10 @@ class WorkerPool:
 
     # -- lines
 
-    def _tell(self, worker: Worker, call: Call | None, line: str) -> None:
-        request_id = call.invocation.id if call is not None else ""
-        self._emit(LogWritten(worker.function.name, worker.name, request_id, line, platform=True))
-
-    def _tell_end(self, function: Function, call: Call, outcome: Outcome) -> None:
-        """END and REPORT; and START where there was no occasion before."""
-        name, request_id = outcome.report.worker, call.invocation.id
-        lines = [
-            meter.end_line(request_id),
-            meter.report_line(request_id, outcome, function.memory_mb),
-        ]
-        if call.worker is None or not function.platform_logs:
-            lines.insert(0, meter.start_line(request_id))
+    def _tell(self, function: str, worker: str, request_id: str, lines: Iterable[str]) -> None:
+        now_ns = time.time_ns()  # when it was is shown to people
         for line in lines:
-            self._emit(LogWritten(function.name, name, request_id, line, platform=True))
+            self._emit(LogWritten(function, worker, request_id, line, True, now_ns))
 
     def _log_stream(self) -> str:
         return f"{time.strftime('%Y/%m/%d', time.gmtime())}/[$LATEST]{self._stream_id()}"

@@ -12,7 +12,6 @@ from streamfaas.guest.python.failure import (
     encode,
     failure,
     failure_of,
-    log_line,
 )
 from streamfaas.guest.python.marshalling import make_dumps
 
@@ -67,13 +66,3 @@ def test_no_failure_is_larger_than_the_bound(message, stack, kind):
     told = json.loads(body)
     assert message.startswith(told["errorMessage"])
     assert told["requestId"] == "id"
-
-
-def test_the_log_has_one_line_with_lambda_s_marks():
-    told = failure("ValueError", "two\nlines", "id", ['  File "app.py", line 1\n    x = 1\n'])
-    line = log_line(told)
-    assert line == (
-        "[ERROR] ValueError: two\rlines\rTraceback (most recent call last):\r"
-        '\xa0\xa0File "app.py", line 1\r\xa0\xa0\xa0\xa0x = 1\n'
-    )
-    assert line.count("\n") == 1

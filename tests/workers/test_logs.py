@@ -149,6 +149,27 @@ def test_a_line_is_always_one_line(data):
     assert len(printable(data).splitlines()) <= 1
 
 
+def test_a_record_of_many_lines_stays_together():
+    async def scenario():
+        with pipe() as it:
+            it.write(b"[ERROR] no\rTraceback:\r  x = \x1b1\nnext\r\n")
+            await it.end_invocation()
+            assert it.lines == ["[ERROR] no\nTraceback:\n  x = \\x1b1", "next"]
+
+    run(scenario)
+
+
+def test_every_line_of_a_record_costs_what_a_line_costs():
+    async def scenario():
+        with pipe(10 * LINE_COST_BYTES) as it:
+            it.write(b"\r" * 10 + b"\n" + b"more\n")
+            await it.end_invocation()
+            assert it.lines[0] == "\n" * 9
+            assert "output cut after" in it.lines[-1]
+
+    run(scenario)
+
+
 def test_where_nobody_listens_nothing_is_made_of_the_output():
     async def scenario():
         with pipe(1000) as it:

@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 import os
+import re
 import signal
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from pool_scene import function, pool
 from streamfaas.flow.admission import Share
 from streamfaas.flow.outcome import Failure, Fault, Success
 from streamfaas.functions import Isolation, Mount
+from streamfaas.telemetry.signals import LogWritten
 
 pytestmark = pytest.mark.slow
 
@@ -271,3 +274,74 @@ def test_a_launcher_that_is_killed_is_said_to_have_been(tmp_path):
         assert told or "signal 9 (killed)" in scene.pool.view()["f"]["last_error"]
 
     pool(tmp_path, body)
+
+
+LOGS = """
+import logging
+from aws_lambda_powertools import Logger
+
+powertools, plain = Logger(service="shop"), logging.getLogger("orders")
+plain.setLevel(logging.DEBUG)
+
+@powertools.inject_lambda_context
+def main(event, context):
+    print("printed")
+    plain.debug("too much")
+    plain.warning("late", extra={"order": 17})
+    powertools.info("paid", extra={"order": 18})
+    try:
+        event["total"]
+    except KeyError:
+        logging.exception("no total")
+    raise ValueError("two\\nlines")
+"""
+
+
+def logging_function(folder, **options):
+    return function(folder, source=LOGS, venv=Path(sys.prefix), init_seconds=60.0, **options)
+
+
+def own(scene):
+    return [each for each in scene.signals if isinstance(each, LogWritten) and not each.platform]
+
+
+def test_text_is_logged_as_lambda_does_and_records_stay_whole(tmp_path):
+    async def body(s):
+        await s.call("log")
+        printed, much, late, paid, no_total, raised = own(s)
+        assert much.line.endswith("\ttoo much")
+        assert printed.line == "printed"
+        assert re.fullmatch(r"\[WARNING\]\t.{23}Z\trequest-log\tlate", late.line)
+        document = orjson.loads(paid.line)
+        assert (document["level"], document["order"]) == ("INFO", 18)
+        assert document["function_request_id"] == "request-log"
+        assert no_total.line.startswith("[ERROR]\t")
+        assert no_total.line.endswith("\nKeyError: 'total'")
+        assert raised.line.startswith("[ERROR] ValueError: two\nlines\nTraceback")
+        assert {each.request_id for each in own(s)} == {"request-log"}
+        assert all(each.time_ns > 10**18 for each in own(s))
+
+    pool(tmp_path, body, logging_function(tmp_path))
+
+
+def test_json_is_logged_as_lambda_does_with_the_level_at_the_source(tmp_path):
+    async def body(s):
+        await s.call("log")
+        printed, *documents = own(s)
+        assert printed.line == "printed"
+        late, paid, no_total, raised = (orjson.loads(each.line) for each in documents)
+        assert late.pop("timestamp").endswith("Z")
+        assert late == {
+            "level": "WARNING",
+            "message": "late",
+            "logger": "orders",
+            "requestId": "request-log",
+            "order": 17,
+        }
+        assert (paid["level"], paid["order"]) == ("INFO", 18)
+        assert (no_total["message"], no_total["errorType"]) == ("no total", "KeyError")
+        assert (raised["level"], raised["errorMessage"]) == ("ERROR", "two\nlines")
+        kinds = [orjson.loads(line)["type"] for line in s.lines() if '"platform.' in line]
+        assert kinds == [f"platform.{each}" for each in ("start", "runtimeDone", "report")]
+
+    pool(tmp_path, body, logging_function(tmp_path, log_format="json", log_level="INFO"))

@@ -161,4 +161,18 @@ def _reserved(case: Case) -> Iterator[Problem]:
                 )
 
 
-RULES = (_code, _runtime, _venv, _environment, _concurrency)
+def _logging(case: Case) -> Iterator[Problem]:
+    for name, function in case.config.functions.items():
+        logging = function.logging
+        for key in ("level", "system_level"):
+            if logging.format == "text" and getattr(logging, key) != "info":  # the default
+                yield case.tell(
+                    "SF1106",
+                    ("functions", name, "logging", key),
+                    f"{key} has no effect where the format is text",
+                    "add format: json, or set the level of Python's logging in the code",
+                    key=True,
+                )
+
+
+RULES = (_code, _runtime, _venv, _environment, _concurrency, _logging)

@@ -37,6 +37,7 @@ from streamfaas.guest.python.handler import NoHandler, import_handler  # noqa: E
 from streamfaas.guest.python.invoke import HEADER, INIT_ERROR, Conversation  # noqa: E402
 from streamfaas.guest.python.kafka import EventBuilder  # noqa: E402
 from streamfaas.guest.python.libraries import load_libraries  # noqa: E402
+from streamfaas.guest.python.log_format import log_format  # noqa: E402
 from streamfaas.guest.python.marshalling import make_dumps, make_loads, make_measure  # noqa: E402
 from streamfaas.guest.python.output import Output  # noqa: E402
 
@@ -64,7 +65,9 @@ class Guest:
         """The interpreter as a handler expects it: its own code first, then its packages, then
         the standard library. Lines of .pth files are not run: packages lie where they lie."""
         packet = self._packet
-        self._output = Output()
+        env = packet["env"]
+        named = env.get("AWS_LAMBDA_LOG_FORMAT", ""), env.get("AWS_LAMBDA_LOG_LEVEL", "")
+        self._output = Output(log_format(*named))
         os.environ.setdefault("_X_AMZN_TRACE_ID", "")
         time.tzset()
         extra = [path for path in os.environ.get("PYTHONPATH", "").split(":") if path]

@@ -58,20 +58,6 @@ def encode(described: Failure, dumps: Callable[[Any], bytes]) -> bytes:
     return body
 
 
-def log_line(described: Failure) -> str:
-    """The line that Lambda writes for an uncaught error: one line, by carriage returns and
-    spaces that do not break."""
-    lines = [f"[ERROR] {described['errorType']}"]
-    if described["errorMessage"]:
-        lines[0] += f": {described['errorMessage']}"
-    lines.append("Traceback (most recent call last):")
-    for element in described["stackTrace"]:
-        for line in element.splitlines():
-            text = line.lstrip(" ")
-            lines.append("\N{NO-BREAK SPACE}" * (len(line) - len(text)) + text)
-    return "\r".join(part.replace("\n", "\r") for part in lines) + "\n"
-
-
 def _beyond_ours(trace: TracebackType | None) -> TracebackType | None:
     while trace is not None:
         file = trace.tb_frame.f_code.co_filename

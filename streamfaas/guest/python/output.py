@@ -8,30 +8,30 @@ import io
 import logging
 import sys
 import termios
-import time
 
-from streamfaas.guest.python.failure import Failure, log_line
+from streamfaas.guest.python.failure import Failure
+from streamfaas.guest.python.log_format import LogFormat, one_line
 
-_FORMAT = "[%(levelname)s]\t%(asctime)s.%(msecs)03dZ\t%(aws_request_id)s\t%(message)s\n"
-_TIME_FORMAT = "%Y-%m-%dT%H:%M:%S"
 _NOTHING = bytes(4)
 
 
 class Output:
     """The two streams and the root logger of a worker. Both streams are one pipe."""
 
-    def __init__(self) -> None:
+    def __init__(self, log_format: LogFormat) -> None:
         self.request_id = ""
         self.stdout = _open(1)
         self.stderr = _open(2)
         self._unread = bytearray(4)
+        self._format_error = log_format.error_line
         sys.stdout = sys.__stdout__ = self.stdout  # type: ignore[misc]
         sys.stderr = sys.__stderr__ = self.stderr  # type: ignore[misc]
-        handler = _LogHandler(self)
-        formatter = logging.Formatter(_FORMAT, _TIME_FORMAT)
-        formatter.converter = time.gmtime
-        handler.setFormatter(formatter)
-        logging.getLogger().addHandler(handler)
+        handler, root = _LogHandler(self), logging.getLogger()
+        handler.setFormatter(log_format.formatter)
+        if log_format.level is not None:
+            root.setLevel(log_format.level)
+            handler.setLevel(log_format.level)  # also for loggers that say more
+        root.addHandler(handler)
 
     def flush(self) -> None:
         """Hands over lines that have no end yet."""
@@ -42,7 +42,7 @@ class Output:
     def write_error(self, described: Failure) -> None:
         """Writes the line of an uncaught error to the function's log."""
         with contextlib.suppress(OSError, ValueError):
-            self.stdout.write(log_line(described))
+            self.stdout.write(self._format_error(described))
 
     def is_unread(self) -> bool:
         """Whether the pipe holds what the daemon has not read yet, whoever wrote it: a child
@@ -62,7 +62,7 @@ class _LogHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         record.aws_request_id = self._output.request_id
         try:
-            self._output.stdout.write(self.format(record))
+            self._output.stdout.write(one_line(self.format(record)))
         except Exception:
             self.handleError(record)
 

@@ -1,0 +1,111 @@
+"""The platform's own lines, in either format."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from streamfaas.flow.outcome import Failure, Fault, Report, Success
+from streamfaas.functions import Function
+from streamfaas.workers import endings
+from streamfaas.workers.platform import Platform
+
+REPORT = Report("f#1", 0.00123, 0.25, 73 << 20)
+DONE = Success(b"null", report=REPORT)
+ERROR = Failure(Fault.FUNCTION, "KeyError", "'total'", report=REPORT)
+TIMEOUT = Failure(Fault.TIMEOUT, "Sandbox.Timedout", "", report=REPORT)
+
+
+def platform(**options):
+    return Platform(Function("f", Path("f"), "app.main", **options))
+
+
+def told(lines):
+    documents = [json.loads(line) for line in lines]
+    assert all(list(each) == ["time", "type", "record"] for each in documents)
+    return [(each["type"].removeprefix("platform."), each["record"]) for each in documents]
+
+
+def kinds(lines):
+    return [kind for kind, _ in told(lines)]
+
+
+def test_text_is_as_lambda_has_always_written_it():
+    of = platform()
+    assert of.started("id") == ("START RequestId: id Version: $LATEST",)
+    end, report = of.ended("id", DONE, begun=True)
+    assert end == "END RequestId: id"
+    assert report.startswith("REPORT RequestId: id\tDuration: 1.23 ms\tBilled Duration: 2 ms\t")
+    assert len(of.ended("id", DONE, begun=False)) == 3
+    assert of.init_ended(1.0, None) == ()
+    assert of.init_ended(1.0, endings.init_timed_out(1))[0].startswith("INIT_REPORT ")
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_of_failures_alone_everything_is_told(form):
+    of = platform(platform_logs=False, log_format=form)
+    assert of.started("id") == ()
+    assert of.ended("id", DONE, begun=True) == ()
+    assert len(of.ended("id", ERROR, begun=True)) == 3
+
+
+def test_a_report_of_json_has_lambda_s_metrics():
+    ((kind, record),) = told(platform(log_format="json").ended("id", DONE, begun=True))
+    assert kind == "report"
+    assert record == {
+        "requestId": "id",
+        "status": "success",
+        "metrics": {
+            "durationMs": 1.23,
+            "billedDurationMs": 2,
+            "memorySizeMB": 128,
+            "maxMemoryUsedMB": 73,
+            "initDurationMs": 250.0,
+        },
+    }
+
+
+def test_each_level_shows_what_lambda_shows_at_it():
+    def seen(level, outcome):
+        of = platform(log_format="json", system_level=level)
+        return kinds((*of.started("id"), *of.ended("id", outcome, begun=True)))
+
+    assert seen("debug", DONE) == ["start", "runtimeDone", "report"]
+    assert seen("info", DONE) == ["start", "report"]
+    assert seen("warn", DONE) == []
+    assert seen("info", ERROR) == ["start", "runtimeDone", "report"]
+    assert seen("warn", ERROR) == ["runtimeDone", "report"]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "status", "kind"),
+    [
+        (ERROR, "error", "KeyError"),
+        (TIMEOUT, "timeout", None),
+        (Failure(Fault.CRASH, "Runtime.ExitError", ""), "failure", "Runtime.ExitError"),
+    ],
+)
+def test_how_it_ended_is_told(outcome, status, kind):
+    _, (_, done), (_, report) = told(platform(log_format="json").ended("id", outcome, begun=False))
+    assert (done["status"], done.get("errorType")) == (status, kind)
+    assert (report["status"], report.get("errorType")) == (status, kind)
+
+
+def test_an_init_is_told_where_it_failed_or_everything_is():
+    assert kinds(platform(log_format="json").init_ended(0.5, None)) == []
+    everything = platform(log_format="json", system_level="debug")
+    assert told(everything.init_ended(0.5, None)) == [
+        (
+            "initReport",
+            {
+                "initializationType": "on-demand",
+                "phase": "init",
+                "status": "success",
+                "metrics": {"durationMs": 500.0},
+            },
+        )
+    ]
+    failed = everything.init_ended(0.5, endings.exited(Fault.INIT, 256))
+    assert told(failed)[0][1]["errorType"] == "Runtime.ExitError"
