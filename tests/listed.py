@@ -40,6 +40,7 @@ class Listed:
     on_rewind: object = None
     is_closed: bool = False
     woken: int = 0
+    ready: object = ()
 
     @property
     def judge(self):
@@ -75,7 +76,8 @@ class Listed:
         return b""
 
     def durable(self, lane):
-        settled = [one.position for one in self.settled if isinstance(one, Checkpoint)]
+        told = (one for one in self.settled if isinstance(one, Checkpoint))
+        settled = [one.position for one in told if one.lane == lane]
         return settled[-1] if settled else None
 
     def batch_info(self, batch):
@@ -85,6 +87,7 @@ class Listed:
         self._maybe_fail("open")
 
     async def next(self, ready):
+        self.ready = ready
         self._maybe_fail("next")
         arrival = await self.arrivals.get()
         if isinstance(arrival, Exception):

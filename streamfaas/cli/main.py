@@ -20,6 +20,8 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "status": ("streamfaas.cli.status", "Show what a running daemon does."),
     "dlq": ("streamfaas.cli.dlq", "List, show and purge what was put aside."),
     "replay": ("streamfaas.cli.replay", "Run records once more: of a failed batch, or a log."),
+    "pause": ("streamfaas.cli.pause:pause", "Read and run nothing more of a trigger."),
+    "resume": ("streamfaas.cli.pause:resume", "Let a trigger that was paused go on."),
     "skip": ("streamfaas.cli.skip", "Give up what a trigger keeps failing at, and go on."),
     "filter": ("streamfaas.cli.filter", "Try a pattern on an event: does it match, or why not?"),
     "explain": ("streamfaas.cli.explain", "Explain a problem's code, or a key."),
@@ -40,7 +42,8 @@ class Commands(click.Group):
             near = get_close_matches(cmd_name, COMMANDS, 1)
             hint = f" Did you mean {near[0]}?" if near else ""
             ctx.fail(f"there is no command {cmd_name!r}.{hint}")
-        found: click.Command = importlib.import_module(COMMANDS[cmd_name][0]).command
+        module, _, name = COMMANDS[cmd_name][0].partition(":")
+        found: click.Command = getattr(importlib.import_module(module), name or "command")
         return found
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

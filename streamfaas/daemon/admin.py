@@ -9,6 +9,7 @@ import orjson
 from streamfaas.api.server import Request, Response
 from streamfaas.daemon.catalogue import Catalogue
 from streamfaas.daemon.replays import Replays
+from streamfaas.daemon.steering import Steering, known_triggers
 from streamfaas.engine.requests import RequestIds
 from streamfaas.flow.errors import Busy, StoreError
 from streamfaas.flow.event import EVENT_BYTES_MAX, Encoding, Event
@@ -27,8 +28,8 @@ ASYNC_BYTES_MAX = 1024 * 1024
 
 class Admin:
     """Routes: `GET /status`, `POST /stop`, `POST /invoke/<function>` (`/event`: and wait for no
-    answer), and those of what was put aside and is run again (`/dlq`, `/redrive`, `/replay`,
-    `/skip`)."""
+    answer), those of what was put aside and is run again (`/dlq`, `/redrive`, `/replay`, `/skip`),
+    and those that steer triggers (`/pause`, `/resume`)."""
 
     def __init__(self, daemon: Daemon) -> None:
         self._daemon = daemon
@@ -40,6 +41,8 @@ class Admin:
                 return await self._catalogue().handle(request)
             case _, ["redrive", _] | ["replay" | "skip", _, _]:
                 return await self._replays().handle(request)
+            case _, ["pause" | "resume", *_]:
+                return await self._steering().handle(request)
             case "POST", ["invoke", function, "event"]:
                 return await self._accept(function, request.body)
             case "GET", ["status"]:
@@ -61,6 +64,11 @@ class Admin:
     def _replays(self) -> Replays:
         assert self._daemon.outbox is not None
         return Replays(self._daemon.mappings, self._daemon.outbox, self._daemon.accept)
+
+    def _steering(self) -> Steering:
+        daemon = self._daemon
+        assert daemon.brakes is not None
+        return Steering(known_triggers(daemon.plan), daemon.mappings, daemon.brakes)
 
     async def _accept(self, function: str, body: bytes) -> Response:
         """An asynchronous invocation: nobody waits for its answer."""

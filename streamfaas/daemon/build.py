@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
@@ -23,6 +23,7 @@ from streamfaas.config.triggers import (
 from streamfaas.daemon.access import sasl_options, tls_options
 from streamfaas.daemon.deliveries import Destinations
 from streamfaas.engine.lane import Filter, LanePolicy
+from streamfaas.engine.mapping import Pause
 from streamfaas.flow.admission import Share
 from streamfaas.flow.batch import BatchPolicy
 from streamfaas.flow.record import Instant
@@ -47,12 +48,13 @@ MEMORY_SHARE = 0.8
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """What sources are made with."""
+    """What sources and their mappings are made with. `pauses` are those that hold at the moment."""
 
     store: Store
     backlog: Backlog
     clock: Clock
     emit: Emit
+    pauses: Mapping[str, Pause] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ from streamfaas.daemon.deliveries import Destinations
 from streamfaas.daemon.feeds import Feeds
 from streamfaas.daemon.mappings import Mappings
 from streamfaas.daemon.measured import routes
+from streamfaas.daemon.steering import Brakes
 from streamfaas.daemon.summary import json_summary, summary_lines
 from streamfaas.daemon.systemd import Notifier, Pulse
 from streamfaas.engine.lane import Surroundings
@@ -113,6 +114,7 @@ class Daemon:
         self.state = "starting"
         self.pool: WorkerPool | None = None
         self.outbox: Outbox | None = None
+        self.brakes: Brakes | None = None
         self._mappings: Mappings | None = None
         self.ready = anyio.Event()
         self._probes: Probes | None = None
@@ -227,7 +229,9 @@ class Daemon:
                 emit=self.emit,
                 outbox=self.outbox,
             )
-            means = Means(store, Backlog(store), clock, self.emit)
+            brakes = self.brakes = Brakes(store, emit=self.emit)
+            await brakes.open()
+            means = Means(store, Backlog(store), clock, self.emit, brakes.held)
             mappings = self._mappings = Mappings(plan, means, letters, surroundings)
             left = await means.backlog.queues()
             async with anyio.create_task_group() as tasks:

@@ -79,4 +79,5 @@ class Mappings:
 
     def _made(self, spec: MappingPlan) -> Mapping:
         policy = spec.policy_maker(self._letters)
-        return Mapping(spec.name, spec.source_maker(self._means), policy, self._around)
+        maker, pause = spec.source_maker(self._means), self._means.pauses.get(spec.name)
+        return Mapping(spec.name, maker, policy, self._around, pause)

@@ -46,7 +46,8 @@ def unready(view: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(
         f"{name} is {trigger['state']}: {_why(trigger)}"
         for name, trigger in view["triggers"].items()
-        # one that has only begun (the first asynchronous invocation of a function) is given time
+        # one that has only begun (the first asynchronous invocation of a function) is given time,
+        # and one that is paused is as it should be
         if trigger["connected"] and trigger["state"] in {"connecting", "degraded", "blocked"}
     )
 

@@ -137,6 +137,8 @@ class LaneRunner:
         self.on_room = on_room
         self.status = LaneStatus()
         self.closing = False
+        self.paused = False
+        """Nothing new is run for now; what runs goes on, and may be settled."""
         self.scope = anyio.CancelScope()
         """Cancelled when the grace has ended: what is in flight is cut off, its worker killed."""
         self.ended = anyio.Event()
@@ -195,6 +197,18 @@ class LaneRunner:
             self.strands[0].offer(run)
         if len(self.strands) > 1:
             self._tell_if_far_ahead()
+
+    def pause(self, *, paused: bool) -> None:
+        self.paused = paused
+        for strand in self.strands:
+            strand.wake()
+
+    @property
+    def at_rest(self) -> bool:
+        """Nothing runs, and all that is settled survives a crash."""
+        settled, durable = self.status.position, self.source.durable(self.lane)
+        on_disk = settled is None or durable is None or durable >= settled
+        return on_disk and all(strand.at_rest for strand in self.strands)
 
     def close(self) -> None:
         """No new invocation from here on; `run` ends once what is in flight has ended."""

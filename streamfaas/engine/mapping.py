@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import anyio
 from anyio.abc import TaskGroup
 
+from streamfaas.engine import views
 from streamfaas.engine.lane import LanePolicy, LaneRunner, Surroundings
 from streamfaas.flow.errors import Refused, WorldError
 from streamfaas.flow.record import Instant, Lane
 from streamfaas.flow.verdict import RetryPolicy
-from streamfaas.sources import Arrived, Closing, Held, Opened, Source
+from streamfaas.sources import Arrived, Closing, Opened, Source
 from streamfaas.telemetry import signals
 
 RECONNECT = RetryPolicy(backoff_seconds=1.0, backoff_seconds_max=30.0)
@@ -21,6 +23,14 @@ CLOSE_SECONDS = 15.0
 REBUILD_GRACE_SECONDS = 10.0
 HELD_BYTES_MAX = 64 * 1024 * 1024
 """What the lanes of one mapping may hold together, beyond the first run of each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Since when (epoch milliseconds) and by whom nothing new is read or run."""
+
+    since_ms: int
+    by: str
 
 
 class Mapping:
@@ -33,9 +43,11 @@ class Mapping:
         make_source: Callable[[], Source],
         policy: LanePolicy,
         surroundings: Surroundings,
+        paused: Pause | None = None,
     ) -> None:
         self.name = name
         self.policy = policy
+        self.paused = paused
         self._make_source = make_source
         self._around = surroundings
         self._lanes: dict[Lane, LaneRunner] = {}
@@ -83,6 +95,27 @@ class Mapping:
         if self._reading is not None:
             self._reading.cancel()
         await self._stopped.wait()
+
+    def pause(self, pause: Pause) -> None:
+        """Nothing more is read or run until `resume`; what is in flight ends and is settled. The
+        source stays open: leases and memberships are kept."""
+        self.paused = pause
+        self._full |= self._ready
+        self._ready.clear()
+        for runner in self._lanes.values():
+            runner.pause(paused=True)
+
+    def resume(self) -> None:
+        self.paused = None
+        for runner in self._lanes.values():
+            runner.pause(paused=False)
+        for lane in list(self._full):
+            self._has_room(lane)
+
+    @property
+    def at_rest(self) -> bool:
+        """Nothing is in flight, and what was done survives a crash."""
+        return all(runner.at_rest for runner in self._lanes.values())
 
     # -- one life of the source
 
@@ -165,6 +198,7 @@ class Mapping:
     def _open_lane(self, lane: Lane, source: Source, tasks: TaskGroup) -> None:
         assert lane not in self._lanes
         runner = LaneRunner(lane, source, self.policy, self._around, self._has_room)
+        runner.paused = self.paused is not None
         self._lanes[lane] = runner
         self._left_blocked.pop(lane.name, None)
         tasks.start_soon(self._run_lane, runner, name=f"{self.name}: {lane.name}")
@@ -181,7 +215,7 @@ class Mapping:
 
     def _begin(self, runner: LaneRunner) -> None:
         if not runner.closing:
-            (self._full if runner.full else self._ready).add(runner.lane)
+            (self._full if runner.full or self.paused else self._ready).add(runner.lane)
             if self._source is not None:
                 self._source.wake()
 
@@ -248,7 +282,7 @@ class Mapping:
 
     def _has_room(self, lane: Lane) -> None:
         """A lane has taken a batch out: it, and whoever waited for the common budget, may read."""
-        if not self._full:
+        if self.paused or not self._full:
             return
         within = self._held_bytes() <= HELD_BYTES_MAX
         changed = False
@@ -275,43 +309,15 @@ class Mapping:
     def view(self, now: Instant) -> dict[str, Any]:
         """The trigger as `status` shows it."""
         source = self._source.view() if self._source is not None else None
-        blocked = {} if source is None else dict(source.blocked)
-        lanes = []
-        for lane, runner in sorted(self._lanes.items()):
-            status = runner.view()
-            seen = None if source is None else source.lanes.get(lane)
-            reason = blocked.get(lane) or status.reason
-            wait = None if status.again_at is None else max(0.0, status.again_at - now)
-            lanes.append(
-                {
-                    "name": lane.name,
-                    "by_key": False,
-                    "state": "blocked" if lane in blocked else status.state,
-                    "position": runner.status.position if seen is None else seen.position,
-                    "lag": None if seen is None else seen.lag,
-                    "age_seconds": runner.age_seconds,
-                    "held_records": runner.held_records,
-                    "held_bytes": runner.held_bytes,
-                    "in_flight": sum(strand.status.in_flight for strand in runner.strands),
-                    "attempt": status.attempt,
-                    "reason": reason,
-                    "next_in_seconds": wait,
-                }
-            )
-        # a queue holds what failed itself: by key, not by lane
-        held = {} if source is None else source.held
-        lanes += [_held(lane, each, lane in blocked, now) for lane, each in held.items()]
-        lanes += [
-            _held(lane, Held(0, why, None), True, now)
-            for lane, why in blocked.items()
-            if lane not in self._lanes and lane not in held
-        ]
+        lanes = views.lanes(self._lanes, source, now, paused=self.paused is not None)
         state, reason = self._state, self._reason
         if state == "running" and source is not None and source.state != "running":
             state, reason = source.state, source.reason
         if state == "running":
             states = {lane["state"] for lane in lanes}
             state = next((s for s in ("blocked", "retrying") if s in states), state)
+        if self.paused is not None:
+            state = "paused"
         totals = {
             name: count + sum(getattr(r.status, name) for r in self._lanes.values())
             for name, count in self._done.items()
@@ -322,6 +328,8 @@ class Mapping:
             "kind": kind,
             "state": state,
             "reason": reason,
+            "paused": None if self.paused is None else asdict(self.paused),
+            "at_rest": self.at_rest,
             "connected": self.connected.is_set(),
             "lanes": lanes,
             **totals,
@@ -342,23 +350,6 @@ _COUNTED = (
     "failures",
 )
 """Of a lane's status, what is added up over the lanes that there were."""
-
-
-def _held(lane: Lane, held: Held, blocked: bool, now: Instant) -> dict[str, Any]:
-    return {
-        "name": lane.name,
-        "by_key": True,
-        "state": "blocked" if blocked else "retrying",
-        "position": None,
-        "lag": None,
-        "age_seconds": None,
-        "held_records": 0,
-        "held_bytes": 0,
-        "in_flight": 0,
-        "attempt": held.attempt,
-        "reason": held.reason,
-        "next_in_seconds": None if held.at is None else max(0.0, held.at - now),
-    }
 
 
 async def _end(runner: LaneRunner, grace_seconds: float) -> None:

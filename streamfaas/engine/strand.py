@@ -75,6 +75,12 @@ class Strand:
         return not self._busy and not self.batcher
 
     @property
+    def at_rest(self) -> bool:
+        """Nothing of it runs or is on its way to a destination: it waits for what comes next."""
+        waits = self._wakened is not None and not self._wakened.done()
+        return self.status.state == "closing" or (waits and not self._held_up)
+
+    @property
     def full(self) -> bool:
         """A whole batch is waiting."""
         policy, batcher = self._policy.batch, self.batcher
@@ -117,7 +123,10 @@ class Strand:
             self._busy, self._streak = True, 0
             self._pending.append(batch)
             while self._pending and not self._lane.closing:
-                await self._step(self._pending.popleft())
+                if self._lane.paused and self._pending[0] is not self._skipping:
+                    await self._wait(None)
+                else:
+                    await self._step(self._pending.popleft())
             self._busy, self._in_hand = False, None
             self._lane.rested()
 
@@ -169,13 +178,14 @@ class Strand:
 
     async def _next_batch(self) -> Batch | None:
         while not self._lane.closing:
-            batch = self.batcher.take(self._around.clock())
+            paused = self._lane.paused
+            batch = None if paused else self.batcher.take(self._around.clock())
             if batch is not None:
                 self._lane.on_room(self._lane.lane)
                 return batch
             if self.status.state != "idle":
                 self.status.state = "idle"
-            await self._wait(self.batcher.deadline)
+            await self._wait(None if paused else self.batcher.deadline)
         self.status.state = "closing"
         return None
 
@@ -324,8 +334,11 @@ class Strand:
         if len(rest) == 1 or at > self._around.clock():
             self._tell(rest[0], outcome, at, blocked=blocked)
             self.status.again_at = at
-            while not self._skipping and not self._lane.closing and self._around.clock() < at:
-                await self._wait(at)
+            while not self._skipping and not self._lane.closing:
+                paused = self._lane.paused
+                if not paused and self._around.clock() >= at:
+                    break
+                await self._wait(None if paused else at)
             self.status.again_at = None
 
     def _tell(

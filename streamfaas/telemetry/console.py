@@ -97,6 +97,11 @@ class Console:
                 colour = YELLOW if state in {"degraded", "rebuilt"} else DIM
                 because = f": {printable(reason)}" if reason else ""
                 return self._stamped(f"{state} {source}{because}", colour)
+            case signals.TriggerPaused(source, by):
+                text = f"paused {source}, as {printable(by)} asked (streamfaas resume {source})"
+                return self._stamped(text, YELLOW)
+            case signals.TriggerResumed(source, by):
+                return self._stamped(f"resumed {source}, as {printable(by)} asked", GREEN)
             case signals.FunctionIsolated(function, level, missing):
                 lacks = f", without {', '.join(missing)}" if missing else ""
                 colour = DIM if level == "full" else YELLOW

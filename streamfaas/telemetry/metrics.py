@@ -359,6 +359,10 @@ def _watched(*, per_partition: bool) -> Iterator[tuple[Instrument, Callable[[Vie
         _of_triggers(lambda trigger: int(trigger["state"] not in {"connecting", "degraded"})),
     )
     yield (
+        gauge("streamfaas_trigger_paused", "1 while a person wants it to rest.", *place),
+        _of_triggers(lambda trigger: int(trigger["paused"] is not None)),
+    )
+    yield (
         gauge(
             "streamfaas_backlog_events",
             "Asynchronous invocations that were accepted and are not over with.",

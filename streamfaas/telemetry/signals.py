@@ -121,6 +121,23 @@ class SourceChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class TriggerPaused:
+    """Nothing more is read or run of a trigger, as `by` has asked; it may be so from an earlier
+    life on."""
+
+    source: str
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class TriggerResumed:
+    """A trigger that was paused goes on, as `by` has asked."""
+
+    source: str
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerStarted:
     """A worker has imported its handler and is ready."""
 
@@ -182,6 +199,8 @@ Signal: TypeAlias = (
     | DestinationFailed
     | DestinationUnready
     | SourceChanged
+    | TriggerPaused
+    | TriggerResumed
     | WorkerStarted
     | WorkerEnded
     | FunctionIsolated

@@ -40,9 +40,15 @@ def test_examples_in_a_help_stand_on_lines_of_their_own(name):
     assert "\\b" not in output
     examples = [line for line in output.splitlines() if line.startswith("    streamfaas ")]
     assert all(line.count("streamfaas ") == 1 for line in examples)
-    assert len(examples) == {"main": 3, "explain": 4, "schema": 1, "test": 2, "replay": 3}.get(
-        name[-1] if name else "main", 0
-    )
+    assert len(examples) == {
+        "main": 3,
+        "explain": 4,
+        "schema": 1,
+        "test": 2,
+        "replay": 3,
+        "pause": 3,
+        "resume": 2,
+    }.get(name[-1] if name else "main", 0)
 
 
 @pytest.mark.parametrize("name", [["validate"], ["status", "-c"]])
@@ -51,7 +57,11 @@ def test_a_configuration_that_may_not_be_read_is_78_with_its_code(tmp_path, name
     config.touch(mode=0)
     for folder in (tmp_path, *tmp_path.parents[:2]):
         folder.chmod(0o755)
-    for module in (COMMANDS[name[0]][0], "streamfaas.config.load", "streamfaas.config.report"):
+    for module in (
+        COMMANDS[name[0]][0].partition(":")[0],
+        "streamfaas.config.load",
+        "streamfaas.config.report",
+    ):
         importlib.import_module(module)  # what root may read, the other user perhaps may not
 
     def asked():

@@ -146,9 +146,9 @@ def test_a_database_whose_tables_were_changed_is_set_aside(whole):
 def test_a_database_of_a_newer_version_is_refused_and_stays(whole):
     with laid(whole) as path:
         with contextlib.closing(sqlite3.connect(path)) as connection:
-            connection.execute("PRAGMA user_version = 7")
+            connection.execute("PRAGMA user_version = 99")
         before = path.read_bytes()
-        with pytest.raises(StoreError, match="schema 7; this one knows up to 3") as caught:
+        with pytest.raises(StoreError, match="schema 99; this one knows up to 4") as caught:
             look(path)
         assert "newer version" in caught.value.remedy
         assert path.read_bytes() == before

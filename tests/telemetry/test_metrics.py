@@ -24,7 +24,7 @@ def view(*lanes, **counts):
     zero = dict.fromkeys(
         ("received", "records", "set_aside", "filtered", "expired", "given_back"), 0
     )
-    trigger = {"state": "running", "lanes": lanes, **zero, **counts}
+    trigger = {"state": "running", "paused": None, "lanes": lanes, **zero, **counts}
     workers = {"starting": 0, "idle": 1, "spare": 0, "busy": 2, "draining": 0, "waiting": 3}
     return {
         "version": "1.0",

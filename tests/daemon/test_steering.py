@@ -1,0 +1,105 @@
+"""Triggers are paused and resumed by commands, and stay so over a restart."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from daemon_process import DaemonProcess, write_project
+from streamfaas.cli.main import main as command
+from streamfaas.daemon.measured import unready
+
+pytestmark = pytest.mark.slow
+
+CONFIG = """
+version: 1
+functions:
+  orders:
+    code: orders
+    handler: app.main
+    isolation: best-effort
+    triggers:
+      stream: {type: memory, topic: orders, partitions: 2, rate: 500, batch: {size: 10}}
+      other: {type: memory, topic: other, records: 10}
+"""
+
+HANDLER = """
+def main(event, context):
+    if "records" not in event:
+        print("ran", event)
+"""
+
+
+def asked(daemon, *arguments, code=0):
+    """What the command printed."""
+    made = [*arguments, "--socket", str(daemon.state / "streamfaas.sock")]
+    result = CliRunner(env={"SUDO_USER": "ada"}).invoke(command, made)
+    assert result.exit_code == code, (result.exit_code, result.output)
+    return result.output
+
+
+def records(status):
+    return status["triggers"]["orders/stream"]["records"]
+
+
+def test_a_paused_trigger_rests_over_a_restart_until_it_is_resumed(tmp_path):
+    config = write_project(tmp_path, CONFIG, orders=HANDLER)
+    with DaemonProcess(config) as daemon:
+        daemon.wait_for(records)
+        told = asked(daemon, "pause", "orders/stream", "--wait")
+        assert told == "paused orders/stream  (undo: streamfaas resume orders/stream)\n"
+        status = daemon.status()
+        trigger = status["triggers"]["orders/stream"]
+        assert (trigger["state"], trigger["paused"]["by"]) == ("paused", "ada")
+        assert trigger["at_rest"]
+        assert status["triggers"]["orders/other"]["state"] == "running"
+        assert unready(status) == ()
+        before = records(status)
+        assert asked(daemon, "pause", "orders/stream") == "orders/stream was paused already\n"
+        assert records(daemon.status()) == before
+        assert "paused orders/stream, as ada asked" in daemon.text
+        assert daemon.stop() == 0
+    with DaemonProcess(config) as daemon:
+        daemon.wait_ready()
+        daemon.wait_for(lambda status: status["triggers"]["orders/other"]["records"] == 10)
+        assert daemon.status()["triggers"]["orders/stream"]["state"] == "paused"
+        assert records(daemon.status()) == 0
+        found = json.loads(asked(daemon, "resume", "orders", "-o", "json"))
+        assert found["changed"] == ["orders/stream"]
+        daemon.wait_for(records)
+        assert asked(daemon, "resume", "orders/other") == "orders/other was not paused\n"
+        assert daemon.stop() == 0
+
+
+def test_asynchronous_calls_are_kept_while_they_are_paused(tmp_path):
+    config = write_project(tmp_path, CONFIG, orders=HANDLER)
+    (tmp_path / "event.json").write_text('{"kept": 1}')
+    event = ("-e", str(tmp_path / "event.json"))
+    with DaemonProcess(config) as daemon:
+        daemon.wait_ready()
+        asked(daemon, "pause", "orders/async")
+        asked(daemon, "invoke", "orders", *event, "--async")
+        daemon.wait_for(
+            lambda status: status["triggers"]["orders/asynchronous"]["state"] == "paused"
+        )
+        asked(daemon, "invoke", "orders", *event)
+        daemon.wait_for(lambda _: daemon.text.count("ran {'kept': 1}") == 1)
+        asked(daemon, "resume", "orders/async")
+        daemon.wait_for(lambda _: daemon.text.count("ran {'kept': 1}") == 2)
+        assert daemon.stop() == 0
+
+
+def test_what_is_not_there_cannot_be_paused(tmp_path):
+    config = write_project(tmp_path, CONFIG, orders=HANDLER)
+    with DaemonProcess(config) as daemon:
+        daemon.wait_ready()
+        told = asked(daemon, "pause", "ordres", code=2)
+        assert told == "streamfaas: there is no function 'ordres'; there are orders\n"
+        told = asked(daemon, "pause", "orders/straem", code=2)
+        assert told.endswith("no trigger 'straem'; it has stream, other, async\n")
+        assert asked(daemon, "pause", "orders/", code=2).endswith("nor FUNCTION/TRIGGER\n")
+        assert daemon.request("GET", "/pause/orders")[0] == 405
+        assert daemon.request("POST", "/pause/orders", b"{}")[0] == 400
+        assert daemon.stop() == 0
