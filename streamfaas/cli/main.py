@@ -18,6 +18,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "validate": ("streamfaas.cli.validate", "Check a configuration, and tell all that is wrong."),
     "invoke": ("streamfaas.cli.invoke", "Call a function with an event, and print its answer."),
     "status": ("streamfaas.cli.status", "Show what a running daemon does."),
+    "tap": ("streamfaas.cli.tap", "Watch events pass, with what the handler sees on request."),
     "dlq": ("streamfaas.cli.dlq", "List, show and purge what was put aside."),
     "replay": ("streamfaas.cli.replay", "Run records once more: of a failed batch, or a log."),
     "pause": ("streamfaas.cli.pause:pause", "Read and run nothing more of a trigger."),

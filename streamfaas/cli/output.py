@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -100,6 +101,20 @@ def _kept(heads: Sequence[str], spans: Sequence[int], width: int) -> list[int]:
         if not heads[at].startswith("!"):
             kept.remove(at)
     return kept
+
+
+def width() -> int:
+    """Of lines: as wide as the terminal, or without end where there is none."""
+    if sys.stdout.isatty():
+        return shutil.get_terminal_size().columns
+    asked = os.environ.get("COLUMNS", "")
+    return int(asked) if asked.isdecimal() else sys.maxsize
+
+
+def coloured(line: str, colour: str) -> None:
+    """One line, in colour where that is wanted."""
+    plain = not colour or "NO_COLOR" in os.environ
+    click.echo(line if plain else click.style(line, fg=colour))
 
 
 def count(number: int | None) -> str:

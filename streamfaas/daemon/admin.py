@@ -28,8 +28,8 @@ ASYNC_BYTES_MAX = 1024 * 1024
 
 class Admin:
     """Routes: `GET /status`, `POST /stop`, `POST /invoke/<function>` (`/event`: and wait for no
-    answer), those of what was put aside and is run again (`/dlq`, `/redrive`, `/replay`, `/skip`),
-    and those that steer triggers (`/pause`, `/resume`)."""
+    answer), and those of what passes (`/tap`), of what was put aside and is run again (`/dlq`,
+    `/redrive`, `/replay`, `/skip`), and those that steer triggers (`/pause`, `/resume`)."""
 
     def __init__(self, daemon: Daemon) -> None:
         self._daemon = daemon
@@ -39,6 +39,8 @@ class Admin:
         match request.method, request.path.partition("?")[0].split("/")[1:]:
             case _, ["dlq", *_]:
                 return await self._catalogue().handle(request)
+            case _, ["tap"]:
+                return self._daemon.taps.handle(request)
             case _, ["redrive", _] | ["replay" | "skip", _, _]:
                 return await self._replays().handle(request)
             case _, ["pause" | "resume", *_]:
@@ -106,7 +108,10 @@ class Admin:
             self._request_id(), function, Event(Encoding.JSON, (body,)), Manner.SYNC
         )
         outcome = await daemon.pool.call(invocation)
-        daemon.emit(InvocationEnded(invocation.id, function, None, 1, 0, 0, 0, outcome))
+        ended = InvocationEnded(invocation.id, function, None, 1, 0, 0, 0, outcome)
+        daemon.emit(ended)
+        if daemon.taps:
+            daemon.taps.saw_event(ended, body)
         report = outcome.report
         headers = {
             "content-type": "application/json",

@@ -19,6 +19,9 @@ BYTES_MAX = 1024 * 1024
 ALIVE_SECONDS = 15.0
 """After so long without anything to tell, an empty line is."""
 
+TELL_SECONDS = 1.0
+"""How long a gap may go untold where nothing follows it."""
+
 ENDED = "the daemon has ended"
 
 Choose: TypeAlias = Callable[[Signal], object]
@@ -36,10 +39,23 @@ class Feeds:
         self._ended = False
 
     def subscribe(
-        self, choose: Choose, *, lines_max: int = LINES_MAX, bytes_max: int = BYTES_MAX
+        self,
+        choose: Choose,
+        *,
+        lines_max: int = LINES_MAX,
+        bytes_max: int = BYTES_MAX,
+        left: Callable[[], None] = lambda: None,
     ) -> Feed:
-        """Everything from now on. It must be closed; as the body of an answer, it is."""
-        feed = Feed(choose, self._left, self._alive_seconds, (lines_max, bytes_max))
+        """Everything from now on. It must be closed, when `left` is called; as the body of an
+        answer, it is."""
+
+        def leave(feed: Feed) -> None:
+            if feed in self._feeds:
+                self._feeds.remove(feed)
+                self._ears.remove(feed)
+                left()
+
+        feed = Feed(choose, leave, self._alive_seconds, (lines_max, bytes_max))
         self._ears.append(feed)
         self._feeds.append(feed)
         if self._ended:
@@ -51,11 +67,6 @@ class Feeds:
         self._ended = True
         for feed in self._feeds:
             feed.end(ENDED)
-
-    def _left(self, feed: Feed) -> None:
-        if feed in self._feeds:
-            self._feeds.remove(feed)
-            self._ears.remove(feed)
 
 
 class Feed:
@@ -89,20 +100,21 @@ class Feed:
         if self._last is not None:
             return
         if len(self._lines) >= self._lines_max or self._held_bytes >= self._bytes_max:
-            self.miss()  # and spare the work
+            self._missed += 1  # and spare the work
             return
-        line = _line(value)
-        if self._missed or self._held_bytes + len(line) > self._bytes_max:
-            self.miss()  # what follows a gap waits until the gap was told
+        line = self._gap() + _line(value)
+        if self._held_bytes + len(line) > self._bytes_max:
+            self._missed += 1
             return
         self._lines.append(line)
         self._held_bytes += len(line)
+        self._missed = 0
         self._stirred.set()
 
-    def miss(self, count: int = 1) -> None:
-        """So many could not be told."""
-        self._missed += count
-        self._stirred.set()
+    def miss(self) -> None:
+        """Something is not to be told, but counted; which is told before what comes next, or a
+        little later."""
+        self._missed += 1
 
     def end(self, reason: str) -> None:
         """Nothing follows what is held."""
@@ -114,22 +126,30 @@ class Feed:
         return self
 
     async def __anext__(self) -> bytes:
-        while not (self._lines or self._missed):
-            if self._last is not None:
-                if not self._last:
-                    raise StopAsyncIteration
-                last, self._last = self._last, b""
-                return last
-            self._stirred.clear()
-            with anyio.move_on_after(self._alive_seconds) as silence:
-                await self._stirred.wait()
-            if silence.cancelled_caught:
-                return b"\n"
-        if self._missed:
-            self._lines.append(_line({"missed": self._missed}))
-        told = b"".join(self._lines)
+        if not self._lines:
+            await self._wait()
+        told = b"".join(self._lines) + self._gap()
         self._lines, self._held_bytes, self._missed = [], 0, 0
-        return told
+        if told:
+            return told
+        if self._last is None:
+            return b"\n"
+        if not self._last:
+            raise StopAsyncIteration
+        last, self._last = self._last, b""
+        return last
+
+    async def _wait(self) -> None:
+        """Until there is something to tell, or it is time to show that we live."""
+        left = self._alive_seconds
+        while not self._lines and self._last is None and left > 0:
+            self._stirred.clear()
+            with anyio.move_on_after(min(left, TELL_SECONDS)):
+                await self._stirred.wait()
+            left = 0 if self._missed else left - TELL_SECONDS
+
+    def _gap(self) -> bytes:
+        return _line({"missed": self._missed}) if self._missed else b""
 
     async def aclose(self) -> None:
         self._left(self)

@@ -30,6 +30,7 @@ from streamfaas.daemon.measured import routes
 from streamfaas.daemon.steering import Brakes
 from streamfaas.daemon.summary import json_summary, summary_lines
 from streamfaas.daemon.systemd import Notifier, Pulse
+from streamfaas.daemon.taps import Taps
 from streamfaas.engine.lane import Surroundings
 from streamfaas.engine.mapping import Mapping
 from streamfaas.engine.requests import RequestIds
@@ -107,6 +108,10 @@ class Daemon:
         self.plan = plan
         self._listeners = list(listeners)
         self.feeds = Feeds(self._listeners)
+        self.taps = Taps(
+            self.feeds, lambda: [each.name for each in self.plan.functions], lambda: self.mappings
+        )
+        self._listeners.append(self.taps)
         self._finish = finish
         self._notifier = Notifier(os.environ)
         self._stop_asked = anyio.Event()
@@ -228,6 +233,7 @@ class Daemon:
                 request_id=RequestIds(),
                 emit=self.emit,
                 outbox=self.outbox,
+                witness=self.taps,
             )
             brakes = self.brakes = Brakes(store, emit=self.emit)
             await brakes.open()

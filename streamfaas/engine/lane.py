@@ -61,13 +61,23 @@ class LanePolicy:
     filter: Filter | None = None
 
 
+class Witness(Protocol):
+    """Who may want to look at the batches that are run. It is false while that is not so, and then
+    costs nothing."""
+
+    def __bool__(self) -> bool: ...
+
+    def saw(self, ended: signals.InvocationEnded, source: Source, batch: Batch) -> None:
+        """An attempt at a batch has ended. Never raises, never waits."""
+
+
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """What the lane is given of the world: the way to the workers, time, chance, ears, and where
     letters are kept until they are delivered (None: nowhere, they are only sent).
 
     `clock` is the event loop's, `wall` epoch seconds. `jitter` gives 0 ≤ x < 1. `request_id` gives
-    a new one each time.
+    a new one each time. `witness` (if any) is shown each batch that was run.
     """
 
     dispatch: Dispatch
@@ -77,6 +87,7 @@ class Surroundings:
     request_id: Callable[[], str]
     emit: Emit
     outbox: Outbox | None = None
+    witness: Witness | None = None
 
 
 @dataclass(slots=True)

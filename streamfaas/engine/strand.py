@@ -250,18 +250,19 @@ class Strand:
             assert tail is not None
             self._pending.appendleft(replace(tail, attempt=0, splits=0, origin=0))
             batch = head
-        self._around.emit(
-            signals.InvocationEnded(
-                self.request_id,
-                self._policy.function,
-                self._lane.lane,
-                batch.count,
-                batch.first,
-                batch.last,
-                batch.attempt,
-                outcome,
-            )
+        ended = signals.InvocationEnded(
+            self.request_id,
+            self._policy.function,
+            self._lane.lane,
+            batch.count,
+            batch.first,
+            batch.last,
+            batch.attempt,
+            outcome,
         )
+        self._around.emit(ended)
+        if self._around.witness:
+            self._around.witness.saw(ended, self._source, batch)
         if isinstance(outcome, Failure) and outcome.fault is Fault.CORRUPT:
             batch = replace(batch, attempt=self._lane.damaged(batch))
         return batch

@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 
+from streamfaas.flow.failure import place_of
 from streamfaas.flow.outcome import Failure, Outcome, Success
 from streamfaas.flow.record import Lane
 from streamfaas.telemetry import signals
@@ -134,7 +135,9 @@ class Console:
             f"{_ms(report.duration_seconds)}{init}  {report.worker}".rstrip()
         )
         if isinstance(signal.outcome, Failure):
+            where = place_of(signal.outcome.stack)
             text += f"  {printable(signal.outcome.type)}: {printable(signal.outcome.message)}"
+            text += f"  {printable(where)}" if where else ""
         return self._stamped(text, RED if failed else GREEN)
 
     def _too_many(self) -> bool:

@@ -48,6 +48,7 @@ def test_examples_in_a_help_stand_on_lines_of_their_own(name):
         "replay": 3,
         "pause": 3,
         "resume": 2,
+        "tap": 4,
     }.get(name[-1] if name else "main", 0)
 
 

@@ -45,15 +45,31 @@ def test_what_was_missed_and_what_was_told_are_together_what_happened_and_in_ord
     anyio.run(main)
 
 
+def test_what_is_only_counted_is_told_before_what_follows_or_else_by_itself():
+    async def main():
+        ears = []
+        feed = Feeds(ears, alive_seconds=0.001).subscribe(step)
+        feed.miss()
+        feed.miss()
+        emit(ears, "next")
+        assert await read(feed) == [{"missed": 2}, {"step": "next"}]
+        feed.miss()
+        assert await read(feed) == [{"missed": 1}]
+        await feed.aclose()
+
+    anyio.run(main)
+
+
 def test_nobody_hears_anything_where_nobody_listens():
     async def main():
         ears = []
         feeds = Feeds(ears)
-        feed = feeds.subscribe(step)
+        left = []
+        feed = feeds.subscribe(step, left=lambda: left.append(1))
         assert ears == [feed]
         await feed.aclose()
         await feed.aclose()
-        assert ears == []
+        assert (ears, left) == ([], [1])
 
     anyio.run(main)
 
@@ -76,7 +92,7 @@ def test_a_listener_who_does_not_read_is_held_no_more_for_than_the_bound():
 def test_a_line_that_never_fits_is_missed_and_the_next_one_comes():
     async def main():
         ears = []
-        feed = Feeds(ears).subscribe(step, bytes_max=100)
+        feed = Feeds(ears, alive_seconds=0.001).subscribe(step, bytes_max=100)
         emit(ears, "x" * 1_000)
         assert await read(feed) == [{"missed": 1}]
         emit(ears, "short")
