@@ -46,9 +46,7 @@ class _Asked:
 
     @property
     def folder(self) -> Path:
-        if not self.own:
-            return SYSTEM_UNITS
-        return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "systemd/user"
+        return own_units() if self.own else SYSTEM_UNITS
 
     @property
     def unit(self) -> Path:
@@ -58,6 +56,11 @@ class _Asked:
     def environment(self) -> str:
         own = self.folder.parent.parent / f"{self.name}.env"
         return str(own) if self.own else f"/etc/default/{self.name}"
+
+
+def own_units() -> Path:
+    """Where units of one's own service manager are."""
+    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "systemd/user"
 
 
 @click.command()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Mapping
 from difflib import get_close_matches
+from typing import Any
 
 import click
 
@@ -25,11 +27,16 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "resume": ("streamfaas.cli.pause:resume", "Let a trigger that was paused go on."),
     "skip": ("streamfaas.cli.skip", "Give up what a trigger keeps failing at, and go on."),
     "filter": ("streamfaas.cli.filter", "Try a pattern on an event: does it match, or why not?"),
+    "doctor": ("streamfaas.cli.doctor", "Try all that a daemon needs, and tell what helps."),
     "explain": ("streamfaas.cli.explain", "Explain a problem's code, or a key."),
     "schema": ("streamfaas.cli.schema", "Print the JSON schema of a configuration, for editors."),
+    "completion": ("streamfaas.cli.completion", "Complete commands and names in your shell."),
     "version": ("streamfaas.cli.version", "Print the version."),
 }
 """Name to module and help: the list must cost no import."""
+
+COMPLETING = "_STREAMFAAS_COMPLETE"
+"""The variable by which a shell asks for completions."""
 
 
 class Commands(click.Group):
@@ -45,7 +52,22 @@ class Commands(click.Group):
             ctx.fail(f"there is no command {cmd_name!r}.{hint}")
         module, _, name = COMMANDS[cmd_name][0].partition(":")
         found: click.Command = getattr(importlib.import_module(module), name or "command")
+        if COMPLETING in os.environ:
+            from streamfaas.cli.names import teach
+
+            teach(found)
         return found
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[Any]:
+        """The commands, without importing them, and the options."""
+        from click.shell_completion import CompletionItem
+
+        items = [
+            CompletionItem(name, help=told)
+            for name, (_, told) in COMMANDS.items()
+            if name.startswith(incomplete)
+        ]
+        return items + click.Command.shell_complete(self, ctx, incomplete)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

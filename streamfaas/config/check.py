@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from streamfaas.config import complaints, document, keys, rules
 from streamfaas.config.delivery import AnyDestination, LogRetries, Retries
 from streamfaas.config.document import Table
+from streamfaas.config.files import default_state
 from streamfaas.config.interpolate import interpolate
 from streamfaas.config.rules.case import Case
 from streamfaas.config.rules.connections import plain_secrets, suspects
@@ -57,12 +58,6 @@ def _without(problem: Problem, hidden: list[str]) -> Problem:
     for text in hidden:
         message, hint = message.replace(text, document.MASK), hint.replace(text, document.MASK)
     return replace(problem, message=message, hint=hint)
-
-
-def default_state(environ: Mapping[str, str]) -> str:
-    """The state directory where the file names none."""
-    # systemd gives a list where a unit asks for several; ours is the first
-    return environ.get("STATE_DIRECTORY", "").split(":")[0] or "state"
 
 
 def redacted(text: str) -> str:

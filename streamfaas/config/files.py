@@ -1,10 +1,11 @@
-"""Small regular files, read whole, without ever waiting."""
+"""Small regular files, read whole, without ever waiting; where state lies that no file names."""
 
 from __future__ import annotations
 
 import errno
 import os
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 
 
@@ -25,3 +26,9 @@ def read_small(path: Path, bytes_max: int) -> tuple[bytes, os.stat_result]:
         return b"".join(parts), found
     finally:
         os.close(descriptor)
+
+
+def default_state(environ: Mapping[str, str]) -> str:
+    """The state directory where the file names none."""
+    # systemd gives a list where a unit asks for several; ours is the first
+    return environ.get("STATE_DIRECTORY", "").split(":")[0] or "state"

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from streamfaas.config import document
-from streamfaas.config.check import check, default_state, redacted
-from streamfaas.config.files import read_small
+from streamfaas.config.check import check, redacted
+from streamfaas.config.files import default_state, read_small
 from streamfaas.config.interpolate import interpolate
 from streamfaas.config.rules.state import unsafe
 from streamfaas.config.spec import SOCKET_NAME, Config

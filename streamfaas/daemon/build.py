@@ -106,7 +106,7 @@ def plan_of(config: spec.Config, path: Path) -> Plan:
             for name, each in config.functions.items()
         },
         concurrency=config.limits.concurrency,
-        memory_bytes=config.limits.memory or int(_machine_memory_bytes() * MEMORY_SHARE),
+        memory_bytes=memory_bytes(config),
         grace_seconds=config.shutdown.grace,
         state=config.state.path,
         metrics=config.telemetry.metrics,
@@ -150,6 +150,11 @@ def function_of(name: str, function: spec.Function) -> functions.Function:
         log_level=function.logging.level.upper() if function.logging.format == "json" else "",
         system_level=function.logging.system_level,
     )
+
+
+def memory_bytes(config: spec.Config) -> int:
+    """What all workers together may have."""
+    return config.limits.memory or int(_machine_memory_bytes() * MEMORY_SHARE)
 
 
 def _mapping(

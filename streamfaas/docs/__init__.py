@@ -8,7 +8,7 @@ from importlib.resources import files
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """What there is to say about the code of a problem."""
+    """What there is to say about a code."""
 
     code: str
     title: str
@@ -30,9 +30,9 @@ def topics() -> dict[str, str]:
 
 
 def explanations() -> dict[str, Explanation]:
-    """All problems of a configuration, by code."""
+    """All problems of a configuration, and all that doctor finds, by code."""
     found = {}
-    for part in _parts("problems.md"):
+    for part in (*_parts("problems.md"), *_parts("findings.md")):
         head, cause, mend = part.strip().split("\n")
         code, _, title = head.partition(" ")
         found[code] = Explanation(

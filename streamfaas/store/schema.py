@@ -59,7 +59,7 @@ _REMEDIES = {
 }
 
 
-class _Damaged(Exception):
+class Damaged(Exception):
     """The file is not, or not any more, a database of ours."""
 
 
@@ -71,7 +71,7 @@ def prepare(path: Path) -> Path | None:
         _check(path)
     except FileNotFoundError:
         _create(path, follows="")
-    except _Damaged as damage:
+    except Damaged as damage:
         set_aside = _set_aside(path)
         _create(path, follows=f"{set_aside.name}: {damage}")
     return set_aside
@@ -105,6 +105,11 @@ def is_of_the_world(error: BaseException) -> bool:
     return isinstance(error, sqlite3.Error) and code_of(error) in codes
 
 
+def is_damage(error: sqlite3.Error) -> bool:
+    """Whether the file itself is to blame."""
+    return code_of(error) not in _NOT_DAMAGE
+
+
 def store_error(path: Path, error: sqlite3.Error) -> StoreError:
     """What went wrong, in the words of whoever has to mend it."""
     remedy = _REMEDIES.get(code_of(error), "look at the daemon's log and the disk")
@@ -115,45 +120,47 @@ def store_error(path: Path, error: sqlite3.Error) -> StoreError:
 
 
 def _check(path: Path) -> None:
-    """`FileNotFoundError` where there is none yet, `_Damaged` where it cannot be trusted."""
+    """`FileNotFoundError` where there is none yet, `Damaged` where it cannot be trusted."""
     try:
         info = path.lstat()
     except FileNotFoundError:
         if _beside(path):  # a log without its database would be played into the new one
-            raise _Damaged("the database is gone, its log is not") from None
+            raise Damaged("the database is gone, its log is not") from None
         raise
     if not stat.S_ISREG(info.st_mode):
         raise StoreError(f"{path} is not a regular file", f"move it away: mv {path} {path}.old")
     if not os.access(path, os.R_OK | os.W_OK):
         raise StoreError(f"{path} cannot be read and written", f"chmod u+rw {path}")
-    _check_header(path)
+    check_header(path)
     try:
         with contextlib.closing(connect(path)) as connection:
             _migrate(connection, path)
-            _check_content(connection)
+            check_content(connection)
     except sqlite3.Error as error:
-        if code_of(error) in _NOT_DAMAGE:
+        if not is_damage(error):
             raise store_error(path, error) from error
-        raise _Damaged(str(error)) from error
+        raise Damaged(str(error)) from error
     except UnicodeDecodeError as error:  # what SQLite complains of is no text any more
-        raise _Damaged("its tables' definitions are damaged") from error
+        raise Damaged("its tables' definitions are damaged") from error
 
 
-def _check_header(path: Path) -> None:
+def check_header(path: Path) -> None:
     """What makes SQLite refuse a file with an error that could also be the world's."""
     with path.open("rb") as file:
         header = file.read(100)
     if not header:
-        raise _Damaged("the file is empty")
+        raise Damaged("the file is empty")
     if not header.startswith(_MAGIC) or len(header) < 100:
-        raise _Damaged("the file is not an SQLite database")
+        raise Damaged("the file is not an SQLite database")
     if not {header[18], header[19]} <= {1, 2}:
-        raise _Damaged("the header is damaged")
+        raise Damaged("the header is damaged")
 
 
-def _migrate(connection: sqlite3.Connection, path: Path) -> None:
+def check_origin(connection: sqlite3.Connection, path: Path) -> int:
+    """The version of a database of ours; `Damaged` where it is none, `StoreError` where a newer
+    streamfaas wrote it."""
     if _pragma(connection, "application_id") != APPLICATION_ID:
-        raise _Damaged("the database is not one of streamfaas")
+        raise Damaged("the database is not one of streamfaas")
     version = _pragma(connection, "user_version")
     if version > len(MIGRATIONS):
         raise StoreError(
@@ -161,6 +168,11 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> None:
             f"this one knows up to {len(MIGRATIONS)})",
             "run the newer version, or move the file away to begin without it",
         )
+    return version
+
+
+def _migrate(connection: sqlite3.Connection, path: Path) -> None:
+    version = check_origin(connection, path)
     if version < len(MIGRATIONS):
         _advance(connection, version)
 
@@ -175,15 +187,16 @@ def _advance(connection: sqlite3.Connection, version: int) -> None:
     connection.execute("COMMIT")
 
 
-def _check_content(connection: sqlite3.Connection) -> None:
+def check_content(connection: sqlite3.Connection) -> None:
+    """`Damaged` where what is in a database of this version cannot be trusted."""
     found = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
     if found != "ok":
-        raise _Damaged(found)
+        raise Damaged(found)
     if _layout(connection) != _expected_layout():
-        raise _Damaged("the tables are not those of its version")
+        raise Damaged("the tables are not those of its version")
     for damage in DAMAGES:
         if found := damage(connection):
-            raise _Damaged(found)
+            raise Damaged(found)
 
 
 def _layout(connection: sqlite3.Connection) -> list[tuple[str, ...]]:

@@ -63,15 +63,22 @@ async def reach(brokers: Sequence[str], options: dict[str, Any], seconds: float)
     itself why none of them answered."""
     problems: list[WorldError] = []
     for host, port, _ in collect_hosts(list(brokers)):
-        try:
-            with anyio.fail_after(seconds):
-                await _knock(host, port, options, seconds)
-        except _CONNECTING as error:
-            problems.append(translated(error, f"{host}:{port}"))
-        else:
+        problem = await knock(host, port, options, seconds)
+        if problem is None:
             return
+        problems.append(problem)
     refused = [problem for problem in problems if isinstance(problem, Refused)]
     raise (refused or problems)[0]
+
+
+async def knock(host: str, port: int, options: dict[str, Any], seconds: float) -> WorldError | None:
+    """Why a broker does not let us in, if it does not."""
+    try:
+        with anyio.fail_after(seconds):
+            await _knock(host, port, options, seconds)
+    except _CONNECTING as error:
+        return translated(error, f"{host}:{port}")
+    return None
 
 
 async def _knock(host: str, port: int, options: dict[str, Any], seconds: float) -> None:

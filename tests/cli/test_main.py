@@ -44,6 +44,7 @@ def test_examples_in_a_help_stand_on_lines_of_their_own(name):
         "main": 3,
         "explain": 4,
         "schema": 1,
+        "doctor": 2,
         "test": 2,
         "replay": 3,
         "pause": 3,

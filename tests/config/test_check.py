@@ -42,7 +42,7 @@ def test_a_configuration_is_told_all_that_is_wrong_with_it(project, text, told):
 
 def test_each_problem_of_the_manual_has_a_case():
     tested = set(re.findall(r"SF1\d{3}", GOLDEN)) | ELSEWHERE
-    assert tested == set(explanations())
+    assert tested == {code for code in explanations() if code.startswith("SF1")}
 
 
 @pytest.mark.parametrize(
