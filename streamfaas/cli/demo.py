@@ -73,19 +73,20 @@ def _run(config: Path, *, keep: bool) -> int:
     import uvloop
 
     from streamfaas import __version__
-    from streamfaas.config.load import load
-    from streamfaas.daemon.build import plan_of
+    from streamfaas.daemon.loading import Invalid, load
     from streamfaas.daemon.main import Daemon
     from streamfaas.telemetry.console import Console
     from streamfaas.telemetry.sink import LineSink
 
     home = config.parent
     environ = {**os.environ, "STREAMFAAS_DEMO_VENV": sys.prefix}
-    plan = plan_of(load(config, environ), config)
+    loaded = load(config, environ)
+    if isinstance(loaded, Invalid):
+        exits.end(exits.CONFIG, loaded.reason)
     colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
     sink = LineSink(sys.stdout.fileno())
     tally = Tally()
-    daemon = Daemon(plan, Console(sink.put, colour=colour), tally, finish=_unsaid)
+    daemon = Daemon(loaded, Console(sink.put, colour=colour), tally, finish=_unsaid)
     for line in (
         f"streamfaas {__version__} demo: two functions, two sources, all of it below {home}",
         "  thumbnails  <- photos dropped into a directory bucket",

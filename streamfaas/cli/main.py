@@ -21,6 +21,8 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "invoke": ("streamfaas.cli.invoke", "Call a function with an event, and print its answer."),
     "status": ("streamfaas.cli.status", "Show what a running daemon does."),
     "tap": ("streamfaas.cli.tap", "Watch events pass, with what the handler sees on request."),
+    "reload": ("streamfaas.cli.reload", "Let a running daemon read its configuration again."),
+    "diff": ("streamfaas.cli.diff", "Show what another configuration would change."),
     "dlq": ("streamfaas.cli.dlq", "List, show and purge what was put aside."),
     "replay": ("streamfaas.cli.replay", "Run records once more: of a failed batch, or a log."),
     "pause": ("streamfaas.cli.pause:pause", "Read and run nothing more of a trigger."),

@@ -56,6 +56,7 @@ def _show(view: Mapping[str, Any]) -> None:
         f"config {view.get('config', '?')}",
     ]
     _line(console, f"{state}  ", "  ".join(line), style=_COLOURS.get(state, ""))
+    _configuration(console, view.get("configuration", {}))
     triggers = view.get("triggers", {})
     width = console.width
     tables = (
@@ -68,6 +69,15 @@ def _show(view: Mapping[str, Any]) -> None:
             console.print()
             console.print(table)
     _attention(console, triggers)
+
+
+def _configuration(console: Console, about: Mapping[str, Any]) -> None:
+    """Where the file does not say what runs: that, and why."""
+    if about.get("reason"):
+        _line(console, "not reloaded  ", str(about["reason"]), style="bold red")
+    if about.get("differs"):
+        told = f"the file is another than what runs, of {about.get('loaded')}: streamfaas diff"
+        _line(console, "differs  ", told, style="yellow")
 
 
 def _functions(functions: Mapping[str, Any], *, width: int) -> Table:

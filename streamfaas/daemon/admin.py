@@ -8,6 +8,7 @@ import orjson
 
 from streamfaas.api.server import Request, Response
 from streamfaas.daemon.catalogue import Catalogue
+from streamfaas.daemon.changes import Changes
 from streamfaas.daemon.replays import Replays
 from streamfaas.daemon.steering import Steering, known_triggers
 from streamfaas.engine.requests import RequestIds
@@ -28,19 +29,22 @@ ASYNC_BYTES_MAX = 1024 * 1024
 
 class Admin:
     """Routes: `GET /status`, `POST /stop`, `POST /invoke/<function>` (`/event`: and wait for no
-    answer), and those of what passes (`/tap`), of what was put aside and is run again (`/dlq`,
-    `/redrive`, `/replay`, `/skip`), and those that steer triggers (`/pause`, `/resume`)."""
+    answer), and those of what passes (`/tap`), of another configuration (`/reload`, `/diff`), of
+    what was put aside and is run again (`/dlq`, `/redrive`, `/replay`, `/skip`), and those that
+    steer triggers (`/pause`, `/resume`)."""
 
     def __init__(self, daemon: Daemon) -> None:
         self._daemon = daemon
         self._request_id = RequestIds()
 
-    async def handle(self, request: Request) -> Response:
+    async def handle(self, request: Request) -> Response:  # noqa: C901 - one case a route
         match request.method, request.path.partition("?")[0].split("/")[1:]:
             case _, ["dlq", *_]:
                 return await self._catalogue().handle(request)
             case _, ["tap"]:
                 return self._daemon.taps.handle(request)
+            case _, ["reload" | "diff"]:
+                return await Changes(self._daemon).handle(request)
             case _, ["redrive", _] | ["replay" | "skip", _, _]:
                 return await self._replays().handle(request)
             case _, ["pause" | "resume", *_]:

@@ -62,6 +62,7 @@ class MappingPlan:
     """One trigger of one function, or its asynchronous invocations, ready to be made."""
 
     name: str
+    kind: str
     policy_maker: Callable[[Destinations], LanePolicy]
     source_maker: Callable[[Means], MakeSource]
 
@@ -70,6 +71,7 @@ class MappingPlan:
 class Plan:
     """Everything that one configuration asks for."""
 
+    config: spec.Config
     config_path: Path
     functions: tuple[functions.Function, ...]
     mappings: tuple[MappingPlan, ...]
@@ -95,6 +97,7 @@ def plan_of(config: spec.Config, path: Path) -> Plan:
     mistake."""
     made = {name: function_of(name, each) for name, each in config.functions.items()}
     return Plan(
+        config=config,
         config_path=path.resolve(),
         functions=tuple(made.values()),
         mappings=tuple(
@@ -180,7 +183,7 @@ def _mapping(
         )
 
     kind, options = _source_options(config, function.name, trigger_name, trigger)
-    return MappingPlan(name, policy_maker, _source_maker(kind, name, options))
+    return MappingPlan(name, kind, policy_maker, _source_maker(kind, name, options))
 
 
 def _asynchronous(
@@ -213,7 +216,7 @@ def _asynchronous(
         parallel = min(function.share.maximum or PARALLEL, PARALLEL)
         return BacklogOptions(function.name, parallel)
 
-    return MappingPlan(name, policy_maker, _source_maker("backlog", name, options))
+    return MappingPlan(name, "backlog", policy_maker, _source_maker("backlog", name, options))
 
 
 def _source_maker(
@@ -227,16 +230,18 @@ def _source_maker(
             made["backlog"] = means.backlog
 
         def make() -> Source:
-            module, _, class_name = KINDS[kind].partition(":")
-            # kinds are imported when the first of them is made: a daemon without Kafka has none
-            source: Source = getattr(importlib.import_module(module), class_name)(
-                name, options(), **made
-            )
+            source: Source = source_class(kind)(name, options(), **made)
             return source
 
         return make
 
     return source_maker
+
+
+def source_class(kind: str) -> Any:
+    """Kinds are imported when the first of them is made: a daemon without Kafka has none."""
+    module, _, class_name = KINDS[kind].partition(":")
+    return getattr(importlib.import_module(module), class_name)
 
 
 def _is_log(trigger: AnyTrigger) -> TypeGuard[KafkaTrigger | MemoryTrigger]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Hashable, Mapping
+from collections.abc import Collection, Hashable, Mapping
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, cast, overload
 
 import anyio
 
@@ -18,6 +18,7 @@ from streamfaas.config.delivery import (
     HttpDestination,
     KafkaDestination,
 )
+from streamfaas.config.diff import RENEWED
 from streamfaas.daemon.access import revealed, sasl_options, tls_options
 from streamfaas.destinations import KINDS, Destination
 from streamfaas.destinations.function import Accept
@@ -42,9 +43,28 @@ class Destinations:
         self._accept = accept
         self._emit = emit
         self._built: dict[tuple[str, Hashable], Destination] = {}
+        self._before: dict[tuple[str, Hashable], Destination] = {}
+        self._new: list[Destination] = []  # to be opened
 
     def __len__(self) -> int:
         return len(self._built)
+
+    def successor(
+        self, connections: Mapping[str, KafkaConnection], renewed: Collection[Path]
+    ) -> Destinations:
+        """Those of the next configuration. What that asks for in the same words is the same one as
+        here; but not where a file of its certificates holds something else by now."""
+        made = Destinations(connections, self._accept, self._emit)
+        made._before = {
+            key: each for key, each in self._built.items() if not _is_renewed(key[1], renewed)
+        }
+        return made
+
+    async def retire(self, other: Destinations) -> None:
+        """Closes what the other has not taken over, or has not given."""
+        kept = set(map(id, other._built.values()))
+        self._built = {key: each for key, each in self._built.items() if id(each) not in kept}
+        await self.close()
 
     @overload
     def of(self, asked: None) -> None: ...
@@ -69,18 +89,21 @@ class Destinations:
         return self._one("file", Path(os.path.realpath(path)))
 
     def _one(self, kind: str, options: Hashable, *more: object) -> Destination:
-        known = self._built.get((kind, options))
+        known = self._built.get((kind, options)) or self._before.get((kind, options))
         if known is None:
             module, _, class_name = KINDS[kind].partition(":")
             # kinds are imported when the first of them is built: a daemon without Kafka has none
             made: Any = getattr(importlib.import_module(module), class_name)
-            known = self._built[kind, options] = made(options, *more)
+            known = cast(Destination, made(options, *more))
+            self._new.append(known)
+        self._built[kind, options] = known
         return known
 
     async def open(self) -> None:
         """Reaches all that can be reached soon, and tells of the others."""
         async with anyio.create_task_group() as tasks:
-            for destination in self._built.values():
+            while self._new:
+                destination = self._new.pop()
                 tasks.start_soon(self._open, destination, name=f"open {destination.name}")
 
     async def _open(self, destination: Destination) -> None:
@@ -100,6 +123,11 @@ class Destinations:
         async with anyio.create_task_group() as tasks:
             for destination in self._built.values():
                 tasks.start_soon(_close, destination, name=f"close {destination.name}")
+
+
+def _is_renewed(options: Hashable, renewed: Collection[Path]) -> bool:
+    tls = getattr(options, "tls", None) or options
+    return any(getattr(tls, name, None) in renewed for name in RENEWED)
 
 
 async def _close(destination: Destination) -> None:

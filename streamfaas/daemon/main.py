@@ -12,21 +12,27 @@ import random
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
+from collections.abc import Mapping as Table
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
 import anyio
 import uvloop
 
-from streamfaas.api.probes import Probes
+from streamfaas.api.probes import Answer
 from streamfaas.api.server import Server
 from streamfaas.daemon.admin import Admin
-from streamfaas.daemon.build import Clock, Means, Plan, plan_of
+from streamfaas.daemon.build import Clock, Means, Plan
 from streamfaas.daemon.deliveries import Destinations
 from streamfaas.daemon.feeds import Feeds
+from streamfaas.daemon.listening import Listening
+from streamfaas.daemon.loading import Loaded, Unlike
 from streamfaas.daemon.mappings import Mappings
 from streamfaas.daemon.measured import routes
+from streamfaas.daemon.reload import Reached, Reload, Reloaded
+from streamfaas.daemon.reloads import Turns
 from streamfaas.daemon.steering import Brakes
 from streamfaas.daemon.summary import json_summary, summary_lines
 from streamfaas.daemon.systemd import Notifier, Pulse
@@ -61,15 +67,14 @@ FEEDS_END_SECONDS = 1.0
 
 def run(config: Path, *, quiet: bool = False, json_logs: bool = False) -> int:
     """Runs the daemon in the foreground until SIGTERM or SIGINT; the exit status."""
-    from streamfaas.config.load import examine
     from streamfaas.config.report import report
+    from streamfaas.daemon.loading import Invalid, load
 
-    found = examine(config, os.environ)
-    if found.problems:
-        sys.stderr.write(report(found.problems, str(config), found.text) + "\n")
-    if found.config is None:
+    loaded = load(config, os.environ)
+    if loaded.report:
+        sys.stderr.write(loaded.report + "\n")
+    if isinstance(loaded, Invalid):
         return CONFIG_EXIT
-    plan = plan_of(found.config, config)
     faulthandler.enable()  # systemd ends who is stuck by SIGABRT: the log then says where
     _keep_memory()
     colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
@@ -81,7 +86,7 @@ def run(config: Path, *, quiet: bool = False, json_logs: bool = False) -> int:
         for line in told(view):
             sink.put(line)
 
-    daemon = Daemon(plan, console, finish=finish)
+    daemon = Daemon(loaded, console, finish=finish)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
             status = runner.run(daemon.main())
@@ -99,13 +104,18 @@ def run(config: Path, *, quiet: bool = False, json_logs: bool = False) -> int:
 class Daemon:
     """Everything of one configuration, from the store to the mappings.
 
-    `finish` is given what `status` would show at the end.
+    `finish` is given what `status` would show at the end; `reached` each step of a reload.
     """
 
     def __init__(
-        self, plan: Plan, *listeners: Emit, finish: Callable[[dict[str, Any]], None]
+        self,
+        loaded: Loaded,
+        *listeners: Emit,
+        finish: Callable[[dict[str, Any]], None],
+        reached: Reached = lambda _step: None,
     ) -> None:
-        self.plan = plan
+        self._take(loaded)
+        self._reached = reached
         self._listeners = list(listeners)
         self.feeds = Feeds(self._listeners)
         self.taps = Taps(
@@ -122,12 +132,28 @@ class Daemon:
         self.brakes: Brakes | None = None
         self._mappings: Mappings | None = None
         self.ready = anyio.Event()
-        self._probes: Probes | None = None
-        if plan.metrics.listen is not None:  # otherwise nothing is counted for nobody
-            names = [each.name for each in plan.mappings]
-            metrics = Metrics(names, per_partition=plan.metrics.per_partition)
-            self._listeners.append(metrics)
-            self._probes = Probes(plan.metrics.listen, routes(self, metrics))
+        self.reloads = Turns(self._reload)
+        self._transaction: Reload | None = None
+        self._last: Reloaded | None = None
+        self._metrics: Metrics | None = None
+        self._listening = Listening(self.plan.metrics.listen, self._measured)
+
+    @property
+    def plan(self) -> Plan:
+        """What runs."""
+        return self.loaded.plan
+
+    def _take(self, loaded: Loaded) -> None:
+        self.loaded = loaded
+        self._differs = Unlike(loaded.plan.config_path, loaded.digest)
+
+    def _measured(self) -> Table[str, Answer]:
+        """What an address answers. Without one, nothing is counted for nobody."""
+        if self._metrics is None:
+            names = [each.name for each in self.plan.mappings]
+            self._metrics = Metrics(names, per_partition=self.plan.metrics.per_partition)
+            self._listeners.append(self._metrics)
+        return routes(self, self._metrics)
 
     @property
     def mappings(self) -> dict[str, Mapping]:
@@ -169,8 +195,9 @@ class Daemon:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._signalled, number)
+        loop.add_signal_handler(signal.SIGHUP, self.reloads.ask)
         try:
-            async with self._probed():
+            async with self._listening.serving():
                 return await self._serve()
         except StoreError as error:
             self.emit(signals.DaemonStepped("refused", f"{error}; {error.remedy}".rstrip("; ")))
@@ -179,32 +206,13 @@ class Daemon:
             self.emit(signals.DaemonStepped("refused", f"{error}; {error.remedy}".rstrip("; ")))
             return CONFIG_EXIT
         finally:
-            for number in (signal.SIGTERM, signal.SIGINT):
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                 loop.remove_signal_handler(number)
 
     def _signalled(self, number: int) -> None:
         if self._stop_asked.is_set():  # asked twice: at once, workers die with us
             os._exit(128 + number)
         self._stop_asked.set()
-
-    @contextlib.asynccontextmanager
-    async def _probed(self) -> AsyncIterator[None]:
-        """Probes are answered from before anything is started until all has ended."""
-        if self._probes is None:
-            yield
-            return
-        self._probes.open()
-        try:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self._probes.serve, name="probes")
-                yield
-                tasks.cancel_scope.cancel()
-        except BaseExceptionGroup as group:
-            if len(group.exceptions) == 1:  # what it would be without probes
-                raise group.exceptions[0] from None
-            raise
-        finally:
-            self._probes.close()
 
     async def _serve(self) -> int:
         plan, loop = self.plan, asyncio.get_running_loop()
@@ -240,12 +248,22 @@ class Daemon:
             means = Means(store, Backlog(store), clock, self.emit, brakes.held)
             mappings = self._mappings = Mappings(plan, means, letters, surroundings)
             left = await means.backlog.queues()
+            self._transaction = Reload(
+                self.loaded,
+                mappings=mappings,
+                listening=self._listening,
+                commit=self._take,
+                clock=clock,
+                emit=self.emit,
+                reached=self._reached,
+            )
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(server.serve, name="api")
                 tasks.start_soon(self._show_life, pool, name="watchdog")
                 await self._unless_stopped(letters.open)
                 mappings.start(tasks, left)
                 tasks.start_soon(self._become_ready, name="readiness")
+                tasks.start_soon(self.reloads.serve, name="reloads")
                 await self._stop_asked.wait()
                 await self._drain()
                 self.feeds.end()
@@ -255,7 +273,7 @@ class Daemon:
             with anyio.CancelScope(shield=True):
                 await pool.close(POOL_CLOSE_SECONDS)
                 server.close()
-                await letters.close()
+                await (letters if self._mappings is None else self._mappings.letters).close()
                 if store is not None:
                     await store.close()
         self.emit(signals.DaemonStepped("stopped"))
@@ -303,13 +321,25 @@ class Daemon:
                 self.emit(signals.DaemonStepped("stuck", "no worker moves any more"))
             await anyio.sleep(seconds / 2 if beats else min(seconds / 2, DOUBT_SECONDS))
 
+    async def _reload(self) -> Reloaded:
+        assert self._transaction is not None
+        await self.ready.wait()
+        self._notifier.reloading()
+        try:
+            self._last = await self._transaction()
+        finally:
+            self._notifier.ready(self._status_line())
+        return self._last
+
     async def _drain(self) -> None:
         grace = self.plan.grace_seconds
         self.state = "draining"
         self._notifier.stopping(grace)
         self.emit(signals.DaemonStepped("draining", f"up to {grace:.0f} s"))
+        left = self._mappings.stop() if self._mappings is not None else ()
+        await self.reloads.stop()  # nothing begins any more, whatever it was about to do
         async with anyio.create_task_group() as stopping:
-            for mapping in self._mappings.stop() if self._mappings is not None else ():
+            for mapping in left:
                 stopping.start_soon(mapping.stop, grace)
             if self.pool is not None:
                 self.pool.drain()
@@ -330,10 +360,22 @@ class Daemon:
             "pid": os.getpid(),
             "uptime_seconds": round(time.monotonic() - self._started, 3),
             "config": str(self.plan.config_path),
+            "configuration": self._configuration(),
             "state": state,
             "rss_bytes": _rss_bytes(),
             "functions": {} if self.pool is None else self.pool.view(),
             "triggers": triggers,
+        }
+
+    def _configuration(self) -> dict[str, Any]:
+        """What runs, whether the file says so too, and what became of the last reload."""
+        last = self._last
+        return {
+            "digest": self.loaded.digest,
+            "loaded": datetime.fromtimestamp(self.loaded.at, UTC).isoformat(timespec="seconds"),
+            "differs": self._differs(),
+            "last_reload": None if last is None else last.state,
+            "reason": "" if last is None else last.reason,
         }
 
     def _status_line(self) -> str:

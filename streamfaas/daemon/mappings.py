@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from collections.abc import Mapping as Table
+from dataclasses import dataclass
 
+import anyio
 from anyio.abc import TaskGroup
 
 from streamfaas.daemon.build import MappingPlan, Means, Plan
@@ -12,6 +15,20 @@ from streamfaas.engine.lane import Surroundings
 from streamfaas.engine.mapping import Mapping
 from streamfaas.store.invocations import Queue
 from streamfaas.telemetry import signals
+
+_NOTHING: Table[str, Mapping] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Succession:
+    """Mappings that come, ready to run, in the place of those that go. `left` are the events that
+    wait in the store."""
+
+    plan: Plan
+    letters: Destinations
+    goes: frozenset[str]
+    comes: tuple[Mapping, ...]
+    left: tuple[Queue, ...]
 
 
 class Mappings:
@@ -23,12 +40,13 @@ class Mappings:
     ) -> None:
         self._plan = plan
         self._means = means
-        self._letters = letters
+        self.letters = letters
         self._around = surroundings
         self._tasks: TaskGroup | None = None  # while something may begin
-        self.running = {each.name: self._made(each) for each in plan.mappings}
-        for each in plan.asynchronous.values():
-            each.policy_maker(letters)  # so that what it sends to is opened with the others
+        self._going: frozenset[str] = frozenset()  # none of these begins
+        self._asked: set[str] = set()  # and for these functions, one should have
+        self.running = {each.name: self._made(each, letters) for each in plan.mappings}
+        _reserve(plan, letters)
 
     def start(self, tasks: TaskGroup, left: Iterable[Queue]) -> None:
         """All triggers, and the functions that an earlier life has `left` events of."""
@@ -36,11 +54,7 @@ class Mappings:
         for name, mapping in self.running.items():
             tasks.start_soon(mapping.run, name=name)
         for queue in left:
-            if queue.events and queue.function in self._plan.asynchronous:
-                self._begin(queue.function)
-            elif queue.events:
-                text = f"{queue.events:,} events wait for {queue.function}, which is not configured"
-                self._means.emit(signals.DaemonStepped("warning:", text))
+            self._wake(queue)
 
     def stop(self) -> tuple[Mapping, ...]:
         """All that run; none begins from here on. What is accepted waits for the next start."""
@@ -71,13 +85,87 @@ class Mappings:
         )
         self._begin(function)
 
-    def _begin(self, function: str) -> None:
-        spec = self._plan.asynchronous[function]
-        if self._tasks is not None and spec.name not in self.running:
-            mapping = self.running[spec.name] = self._made(spec)
-            self._tasks.start_soon(mapping.run, name=spec.name)
+    # -- others in their place
 
-    def _made(self, spec: MappingPlan) -> Mapping:
-        policy = spec.policy_maker(self._letters)
+    async def prepare(
+        self, plan: Plan, letters: Destinations, goes: Collection[str], comes: Collection[str]
+    ) -> Succession:
+        """Makes all that comes. Nothing of it runs, and nothing has changed."""
+        made = [self._made(each, letters) for each in plan.mappings if each.name in comes]
+        _reserve(plan, letters)
+        left = await self._means.backlog.queues()
+        return Succession(plan, letters, frozenset(goes), tuple(made), tuple(left))
+
+    async def leave(self, succession: Succession, grace_seconds: float) -> None:
+        """What goes finishes what it has in hand, and settles it. It stays in sight."""
+        self._going = succession.goes
+        async with anyio.create_task_group() as tasks:
+            for name in self._going & self.running.keys():
+                tasks.start_soon(self.running[name].stop, grace_seconds)
+
+    def commit(self, succession: Succession) -> None:
+        """What comes begins where that which went has ended."""
+        past = {name: self.running.pop(name) for name in self._going & self.running.keys()}
+        before, self._plan, self.letters = self._plan, succession.plan, succession.letters
+        self._going = frozenset()
+        for mapping in succession.comes:
+            self._run(mapping, past)
+        for function, each in before.asynchronous.items():
+            if each.name in past:
+                self._begin(function, past)
+        self._begin_asked()
+        for queue in succession.left:
+            if (queue.function in before.asynchronous) != (
+                queue.function in self._plan.asynchronous
+            ):
+                self._wake(queue)
+
+    def resume(self) -> None:
+        """What went begins anew: nothing comes in its place."""
+        past = {name: each for name, each in self.running.items() if each.stopping}
+        self._going = frozenset()
+        for each in (*self._plan.mappings, *self._plan.asynchronous.values()):
+            if each.name in past:
+                self._run(self._made(each, self.letters), past)
+        self._begin_asked()
+
+    def _wake(self, queue: Queue) -> None:
+        """Events wait: for their function, or for nobody."""
+        if queue.events and queue.function in self._plan.asynchronous:
+            self._begin(queue.function)
+        elif queue.events:
+            text = f"{queue.events:,} events wait for {queue.function}, which is not configured"
+            self._means.emit(signals.DaemonStepped("warning:", text))
+
+    def _begin_asked(self) -> None:
+        asked, self._asked = self._asked, set()
+        for function in asked:
+            self._begin(function)
+
+    def _begin(self, function: str, past: Table[str, Mapping] = _NOTHING) -> None:
+        """Where nobody can begin, what was accepted is kept for whoever does."""
+        spec = self._plan.asynchronous.get(function)
+        if spec is None or spec.name in self.running:
+            self._asked |= {function} if spec is not None and spec.name in self._going else set()
+        elif self._tasks is not None:
+            self._run(self._made(spec, self.letters), past)
+
+    def _run(self, mapping: Mapping, past: Table[str, Mapping]) -> None:
+        if self._tasks is None:
+            return
+        mapping.paused = self._means.pauses.get(mapping.name)  # somebody may have, meanwhile
+        if mapping.name in past:
+            mapping.inherit(past[mapping.name])
+        self.running[mapping.name] = mapping
+        self._tasks.start_soon(mapping.run, name=mapping.name)
+
+    def _made(self, spec: MappingPlan, letters: Destinations) -> Mapping:
+        policy = spec.policy_maker(letters)
         maker, pause = spec.source_maker(self._means), self._means.pauses.get(spec.name)
         return Mapping(spec.name, maker, policy, self._around, pause)
+
+
+def _reserve(plan: Plan, letters: Destinations) -> None:
+    """So that what anybody sends to is there, and opened with the others."""
+    for each in (*plan.mappings, *plan.asynchronous.values()):
+        each.policy_maker(letters)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import time
 from collections.abc import Mapping
 
 from streamfaas.workers.pool import Motion
@@ -33,6 +34,11 @@ class Notifier:
 
     def ready(self, status: str) -> None:
         self._send(f"READY=1\nSTATUS={_one_line(status)}\nMAINPID={os.getpid()}")
+
+    def reloading(self) -> None:
+        """`ready` is owed after it. One datagram, as the manager wants it."""
+        microseconds = time.monotonic_ns() // 1_000
+        self._send(f"RELOADING=1\nMONOTONIC_USEC={microseconds}\nSTATUS=reloading")
 
     def status(self, status: str) -> None:
         self._send(f"STATUS={_one_line(status)}")

@@ -89,6 +89,11 @@ class Mapping:
         finally:
             self._stopped.set()
 
+    def inherit(self, other: Mapping) -> None:
+        """Counts on from where another has ended: no number falls."""
+        self._done = other._done.copy()
+        self._checkpoints = other._checkpoints.copy()
+
     async def stop(self, grace_seconds: float) -> None:
         """Reads nothing more, lets what is in flight end within the grace, settles, closes."""
         self._grace_seconds = grace_seconds

@@ -117,6 +117,11 @@ class Console:
                 if reason in {"idle", "drained"}:
                     return ""
                 return self._stamped(f"worker {worker} ended: {printable(reason)}", YELLOW)
+            case signals.ConfigReloaded(state, detail, seconds):
+                good = state in {"reloaded", "unchanged"}
+                mark = state if good else f"NOT RELOADED ({state})"
+                text = f"{mark} in {seconds:.2f} s: {printable(detail)}"
+                return self._stamped(text, GREEN if good else RED)
             case signals.DaemonStepped(step, detail):
                 return self._stamped(f"{step} {detail}".rstrip(), "")
             case _:

@@ -180,6 +180,16 @@ class LogWritten:
 
 
 @dataclass(frozen=True, slots=True)
+class ConfigReloaded:
+    """A reload was asked for, and is over: `reloaded`, `unchanged`, `invalid` (the file is not),
+    `refused` (it needs a restart) or `rolled back` (it failed on the way)."""
+
+    state: str
+    detail: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class DaemonStepped:
     """The daemon is `ready`, `draining`, `drained`, …"""
 
@@ -205,6 +215,7 @@ Signal: TypeAlias = (
     | WorkerEnded
     | FunctionIsolated
     | LogWritten
+    | ConfigReloaded
     | DaemonStepped
 )
 

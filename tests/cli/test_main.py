@@ -50,6 +50,8 @@ def test_examples_in_a_help_stand_on_lines_of_their_own(name):
         "pause": 3,
         "resume": 2,
         "tap": 4,
+        "reload": 2,
+        "diff": 2,
     }.get(name[-1] if name else "main", 0)
 
 

@@ -1,0 +1,102 @@
+"""What a change of the configuration means for what runs: which mappings, workers, or all of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from streamfaas.config import document
+from streamfaas.config.diff import Diff, Key, Part, diff
+from streamfaas.config.spec import Config
+from streamfaas.daemon.build import function_of
+from streamfaas.flow.admission import Share
+
+LIVE: tuple[document.Path, ...] = (
+    ("defaults",),  # filled in: it is the functions that change
+    ("shutdown",),
+    ("telemetry", "metrics", "listen"),
+)
+"""What of the file's other sections can change while the daemon runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Effects:
+    """What differs, and what is done for it. `stops` are mappings that end (restarted ones too),
+    `starts` those that begin; `replaced` are functions that get other workers. Where anything is
+    in `restart`, nothing can be done but to start the daemon anew."""
+
+    diff: Diff
+    stops: tuple[str, ...]
+    starts: tuple[str, ...]
+    replaced: tuple[str, ...]
+    restart: tuple[Key, ...]
+
+    def __bool__(self) -> bool:
+        return bool(self.diff)
+
+    @property
+    def restarted(self) -> tuple[str, ...]:
+        return tuple(name for name in self.stops if name in self.starts)
+
+    @property
+    def added(self) -> tuple[str, ...]:
+        return tuple(name for name in self.starts if name not in self.stops)
+
+    @property
+    def removed(self) -> tuple[str, ...]:
+        return tuple(name for name in self.stops if name not in self.starts)
+
+    def view(self) -> dict[str, Any]:
+        """As plain values, for whoever shows it."""
+        found = self.diff
+        parts = {
+            "functions": found.functions,
+            "triggers": found.mappings,
+            "connections": found.connections,
+            "sections": found.sections,
+        }
+        return {
+            "changed": bool(found),
+            **{name: [_part(part) for part in each] for name, each in parts.items()},
+            "untouched": list(found.untouched),
+            "restarted": list(self.restarted),
+            "workers_replaced": list(self.replaced),
+            "needs_restart": [document.dotted(key.path) for key in self.restart],
+        }
+
+
+def effects(old: Config, new: Config, renewed: Iterable[Path] = ()) -> Effects:
+    """What one configuration after the other means."""
+    found = diff(old, new, frozenset(renewed))
+    keys = [key for part in found.sections for key in part.keys]
+    return Effects(
+        diff=found,
+        stops=tuple(part.name for part in found.mappings if part.old is not None),
+        starts=tuple(part.name for part in found.mappings if part.new is not None),
+        replaced=tuple(
+            name
+            for name, function in new.functions.items()
+            if name in old.functions and _workers(old, name) != _workers(new, name)
+        ),
+        restart=tuple(key for key in keys if not any(_below(key.path, live) for live in LIVE)),
+    )
+
+
+def _workers(config: Config, name: str) -> object:
+    """What workers of a function are made of: not how many of them there are."""
+    function = function_of(name, config.functions[name])
+    memory = Share(memory_bytes=function.share.memory_bytes)
+    return replace(function, share=memory)
+
+
+def _below(path: document.Path, around: document.Path) -> bool:
+    return path[: len(around)] == around
+
+
+def _part(part: Part[Any]) -> Mapping[str, Any]:
+    keys = [
+        {"path": document.dotted(key.path), "old": key.old, "new": key.new} for key in part.keys
+    ]
+    return {"name": part.name, "change": part.fate, "keys": keys, "by": list(part.by)}
