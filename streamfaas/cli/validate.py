@@ -13,11 +13,13 @@ from streamfaas.cli import exits
 
 @click.command()
 @click.argument("config", type=exits.PATH, default=exits.DEFAULT_CONFIG)
-def command(config: Path) -> None:
+@click.option("--online", is_flag=True, help="Also ask brokers, and all else that it names.")
+def command(config: Path, *, online: bool) -> None:
     """Check a configuration, and tell all that is wrong with it.
 
-    Looks at files and directories, and at nothing on the network. Exits with 78 where there are
-    errors; warnings alone are no failure.
+    Looks at files and directories; with --online also at the network: brokers, topics, groups,
+    addresses, as `streamfaas doctor` does. Exits with 78 where there are errors; warnings alone are
+    no failure; 1 where something outside does not answer as it should.
     """
     from streamfaas.config.load import examine
     from streamfaas.config.report import report
@@ -33,6 +35,11 @@ def command(config: Path) -> None:
     functions = _count(len(found.config.functions), "function")
     triggers = _count(sum(1 for _ in found.config.mappings()), "trigger")
     click.echo(f"config OK ({functions}, {triggers}, {_count(warnings, 'warning')})")
+    if online:
+        from streamfaas.cli import doctor
+        from streamfaas.daemon.doctor import checks
+
+        doctor.end_with(doctor.examined(checks.online(found.config)), "table")
 
 
 def _count(number: int, word: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import shutil
@@ -19,8 +20,9 @@ import uvloop
 
 from kafka_broker import Kafka, running
 from kafka_lanes import Lanes, consuming, options
-from streamfaas.flow.errors import Unreachable
+from streamfaas.flow.errors import Refused, Unreachable
 from streamfaas.sources.kafka import SaslOptions, TlsOptions
+from streamfaas.sources.kafka.survey import surveying
 from streamfaas.telemetry.signals import SourceChanged
 from streamfaas.wire.kafka import translated
 
@@ -264,6 +266,28 @@ def test_who_is_not_let_in_is_told_why_in_one_line_without_a_secret(
             assert "\n" not in reason
         assert not lanes.ran
         unseen(lanes)
+
+    uvloop.run(scenario())
+
+
+def test_a_survey_tells_whom_a_topic_and_a_group_are_not_open_to(guarded: Guarded) -> None:
+    async def scenario() -> None:
+        kafka, clock = guarded.kafka, asyncio.get_running_loop().time
+        address, tls = kafka.broker.address("SAFE"), guarded.tls()
+        topic, group = await kafka.create_topic(), uuid.uuid4().hex
+        for who, trouble, may_read in (("alice", "", True), ("bob", "no permission", False)):
+            sasl = password("SCRAM-SHA-512", who=who)
+            async with surveying([address], tls, sasl, clock=clock, seconds=5.0) as survey:
+                assert (await survey.doors([address])).given == {address: ""}
+                seen, by = await survey.topic(topic), await survey.group(group)
+                assert trouble in seen.trouble
+                assert bool(trouble) == bool(seen.trouble) == bool(by.trouble)
+                assert by.may_read is may_read
+        wrong = password("SCRAM-SHA-512", secret="wrong-canary")
+        with pytest.raises(Refused, match="authentication failed") as told:
+            async with surveying([address], tls, wrong, clock=clock, seconds=5.0):
+                pass
+        assert "canary" not in repr(told.value)
 
     uvloop.run(scenario())
 

@@ -148,7 +148,7 @@ def _no_topic(who: str, topic: Topic) -> Finding:
 
 
 def _lagging(reader: _Reader, topics: Sequence[Topic], group: Group) -> Finding:
-    if group.trouble or group.may_read is False:
+    if not group.may_read:
         told = group.trouble or f"no permission to read by group {group.name}"
         remedy = f"allow this user to read by group {group.name}"
         return bad(reader.name, f"{reader.name}: {told}", remedy, "SF3043")

@@ -15,6 +15,7 @@ from aiokafka.errors import KafkaError
 from aiokafka.protocol.admin import DescribeGroupsRequest
 from aiokafka.protocol.commit import OffsetFetchRequest
 from aiokafka.protocol.fetch import FetchRequest
+from aiokafka.protocol.group import HeartbeatRequest
 from aiokafka.protocol.metadata import MetadataRequest
 from aiokafka.protocol.offset import OffsetRequest, OffsetResetStrategy
 
@@ -25,8 +26,9 @@ from streamfaas.wire.kafka_options import SaslOptions, TlsOptions
 
 _GROUP_COORDINATOR = 0
 _FETCH = 1
-_READ = 1 << 3  # Kafka's number of the operation, as a bit
-_UNKNOWN = 1 << 31
+_NOT_YET = (errors.GroupCoordinatorNotAvailableError, errors.GroupLoadInProgressError)
+_PATIENCE = 20
+_PAUSE_SECONDS = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +51,13 @@ class Topic:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """A consumer group; `positions` by topic and partition. Without `may_read` nothing could be
-    read by it (None: the cluster does not say)."""
+    """A consumer group; `positions` by topic and partition. Without `may_read` nothing can be read
+    by it; in `trouble`, not even that was told."""
 
     name: str
     trouble: str = ""
-    state: str = ""
     members: int = 0
-    may_read: bool | None = None
+    may_read: bool = False
     positions: Mapping[tuple[str, int], int] = field(default_factory=dict)
 
 
@@ -114,28 +115,39 @@ class Survey:
     async def group(self, name: str) -> Group:
         """Who is in it, how far it is, and whether we may read by it."""
         try:
-            node = await self._client.coordinator_lookup(_GROUP_COORDINATOR, name)
-            asked = DescribeGroupsRequest([name], include_authorized_operations=True)
-            (seen,) = (await self._client.send(node, asked)).to_object()["groups"]
+            node = await self._coordinator(name)
+            answer = await self._client.send(node, DescribeGroupsRequest([name]))
+            (seen,) = answer.to_object()["groups"]
             _raise_for(seen["error_code"])
-            answer = (await self._client.send(node, OffsetFetchRequest(name, None))).to_object()
-            _raise_for(answer["error_code"])
+            committed = (await self._client.send(node, OffsetFetchRequest(name, None))).to_object()
+            _raise_for(committed["error_code"])
+            # who may not read by it may not show that it lives, either; nobody of that name does
+            beat = await self._client.send(node, HeartbeatRequest(name, 0, "streamfaas-doctor"))
         except KafkaError as error:
             return Group(name, _told(type(error), f"group {name}"))
-        allowed = seen["authorized_operations"] & 0xFFFFFFFF
         return Group(
             name,
-            state=seen["state"],
             members=len(seen["members"]),
-            may_read=None if allowed == _UNKNOWN else bool(allowed & _READ),
+            may_read=_failure(beat.error_code) is not errors.GroupAuthorizationFailedError,
             positions={
                 (each["topic"], part["partition"]): part["offset"]
-                for each in answer["topics"]
+                for each in committed["topics"]
                 for part in each["partitions"]
             },
         )
 
     # -- the questions
+
+    async def _coordinator(self, group: str) -> int:
+        """In a cluster where no group ever was, the first who asks has to wait for it."""
+        for _ in range(_PATIENCE):
+            try:
+                node: int = await self._client.coordinator_lookup(_GROUP_COORDINATOR, group)
+            except _NOT_YET:
+                await anyio.sleep(_PAUSE_SECONDS)
+            else:
+                return node
+        raise errors.GroupCoordinatorNotAvailableError
 
     def _brokers(self) -> list[Any]:
         return sorted(self._client.cluster.brokers(), key=lambda one: one.nodeId)
