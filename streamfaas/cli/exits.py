@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import sys
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -40,6 +42,25 @@ def refuse_root(directory: Path) -> None:
 def printable(text: str) -> str:
     """One line without anything that moves the cursor."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def time(text: str, wanted: str = "a time, as 2026-01-31T08:00:00Z") -> str:
+    """What was meant, in UTC, or the end of the command."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise click.UsageError(f"{text!r} is not {wanted}") from error
+    if moment.tzinfo is None:
+        raise click.UsageError(f"{text!r} has no time zone: end it in Z or +01:00")
+    return moment.astimezone(UTC).isoformat()
+
+
+def who() -> str:
+    """Who sits there, also behind sudo."""
+    try:
+        return (os.environ.get("SUDO_USER") or getpass.getuser())[:100]
+    except (KeyError, OSError):  # a user without a name
+        return f"uid {os.getuid()}"
 
 
 def loaded(path: Path, environ: Mapping[str, str] = os.environ) -> Config:

@@ -27,6 +27,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "replay": ("streamfaas.cli.replay", "Run records once more: of a failed batch, or a log."),
     "pause": ("streamfaas.cli.pause:pause", "Read and run nothing more of a trigger."),
     "resume": ("streamfaas.cli.pause:resume", "Let a trigger that was paused go on."),
+    "seek": ("streamfaas.cli.seek", "Read a trigger's log on from another place."),
     "skip": ("streamfaas.cli.skip", "Give up what a trigger keeps failing at, and go on."),
     "filter": ("streamfaas.cli.filter", "Try a pattern on an event: does it match, or why not?"),
     "doctor": ("streamfaas.cli.doctor", "Try all that a daemon needs, and tell what helps."),

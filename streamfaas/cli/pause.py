@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -80,15 +78,7 @@ def _braked(place: Path, verb: str, what: str) -> dict[str, Any]:
     function, slash, trigger = what.partition("/")
     if not function or "/" in trigger or (slash and not trigger):
         raise click.UsageError(f"{what!r} is neither FUNCTION nor FUNCTION/TRIGGER")
-    return client.found(place, "POST", f"/{verb}/{what}", {"by": _who()})
-
-
-def _who() -> str:
-    """Who sits there, also behind sudo."""
-    try:
-        return (os.environ.get("SUDO_USER") or getpass.getuser())[:100]
-    except (KeyError, OSError):  # a user without a name
-        return f"uid {os.getuid()}"
+    return client.found(place, "POST", f"/{verb}/{what}", {"by": exits.who()})
 
 
 def _tell(found: dict[str, Any], done: str, undo: str) -> None:

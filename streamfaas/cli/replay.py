@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -145,12 +144,4 @@ def _bar(length: int, label: str) -> Any:
 
 
 def _time(text: str | None) -> str | None:
-    if text is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise click.UsageError(f"{text!r} is no time: write 2026-01-31T08:00:00Z") from error
-    if moment.tzinfo is None:
-        raise click.UsageError(f"{text!r} has no time zone: end it in Z or +01:00")
-    return moment.astimezone(UTC).isoformat()
+    return None if text is None else exits.time(text)

@@ -31,7 +31,7 @@ class Admin:
     """Routes: `GET /status`, `POST /stop`, `POST /invoke/<function>` (`/event`: and wait for no
     answer), and those of what passes (`/tap`), of another configuration (`/reload`, `/diff`), of
     what was put aside and is run again (`/dlq`, `/redrive`, `/replay`, `/skip`), and those that
-    steer triggers (`/pause`, `/resume`)."""
+    steer triggers (`/pause`, `/resume`, `/seek`)."""
 
     def __init__(self, daemon: Daemon) -> None:
         self._daemon = daemon
@@ -47,7 +47,7 @@ class Admin:
                 return await Changes(self._daemon).handle(request)
             case _, ["redrive", _] | ["replay" | "skip", _, _]:
                 return await self._replays().handle(request)
-            case _, ["pause" | "resume", *_]:
+            case _, ["pause" | "resume" | "seek", *_]:
                 return await self._steering().handle(request)
             case "POST", ["invoke", function, "event"]:
                 return await self._accept(function, request.body)
@@ -74,7 +74,8 @@ class Admin:
     def _steering(self) -> Steering:
         daemon = self._daemon
         assert daemon.brakes is not None
-        return Steering(known_triggers(daemon.plan), daemon.mappings, daemon.brakes)
+        known = known_triggers(daemon.plan)
+        return Steering(known, daemon.mappings, daemon.brakes, emit=daemon.emit)
 
     async def _accept(self, function: str, body: bytes) -> Response:
         """An asynchronous invocation: nobody waits for its answer."""

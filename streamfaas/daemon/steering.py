@@ -1,18 +1,21 @@
-"""What a person tells triggers to do: pause, resume."""
+"""What a person tells triggers to do: rest, go on, or read on from elsewhere."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
 from collections.abc import Mapping as Table
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import AwareDatetime, BaseModel, Field, ValidationError
 
 from streamfaas.api.server import Request, Response
 from streamfaas.config.spec import ASYNCHRONOUS
 from streamfaas.engine.mapping import Mapping, Pause
-from streamfaas.flow.errors import StoreError
+from streamfaas.flow.errors import Gone, StoreError, WorldError
+from streamfaas.flow.record import Lane
+from streamfaas.sources import Seekable
 from streamfaas.store.pauses import Paused, Pauses
 from streamfaas.telemetry import signals
 from streamfaas.telemetry.signals import Emit
@@ -21,8 +24,14 @@ if TYPE_CHECKING:
     from streamfaas.daemon.build import Plan
     from streamfaas.store import Store
 
+GRACE_SECONDS = 30.0
+GRACE_SECONDS_MAX = 900.0
+"""How long a seek lets what is in flight end: not at all, or as long as a function may run."""
+
 SHORT = "async"
 """What people may call the asynchronous invocations of a function."""
+
+Position: TypeAlias = Annotated[int, Field(ge=0, lt=1 << 63)]
 
 Known: TypeAlias = "Table[str, tuple[str, ...]]"
 """The triggers of each function."""
@@ -73,9 +82,13 @@ class Brakes:
 
 class Steering:
     """Routes: `POST /pause/<function>[/<trigger>]` and `/resume/…`, with `by`. Of a function alone
-    they mean all its triggers, and its asynchronous invocations."""
+    they mean all its triggers, and its asynchronous invocations. `POST /seek/<function>/<trigger>`,
+    which says what a place stands for (`to`), or goes to `positions`."""
 
-    def __init__(self, known: Known, running: Table[str, Mapping], brakes: Brakes) -> None:
+    def __init__(
+        self, known: Known, running: Table[str, Mapping], brakes: Brakes, *, emit: Emit
+    ) -> None:
+        self._emit = emit
         self._known = known
         self._running = running
         self._brakes = brakes
@@ -86,6 +99,9 @@ class Steering:
                 case "POST", ["pause" | "resume" as verb, function, *rest] if len(rest) < 2:
                     by = _Braking.model_validate_json(request.body).by
                     return await self._brake(verb, function, "".join(rest), by)
+                case "POST", ["seek", function, trigger]:
+                    asked = _Seeking.model_validate_json(request.body)
+                    return await self._seek(f"{function}/{trigger}", asked)
                 case _:
                     return _no(405, f"{request.method} is not for {request.path}")
         except ValidationError as error:
@@ -93,6 +109,8 @@ class Steering:
             return _no(400, f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
         except StoreError as error:
             return _no(503, f"{error}; {error.remedy}".rstrip("; "))
+        except WorldError as error:
+            return _no(503, str(error))
 
     async def _brake(self, verb: str, function: str, trigger: str, by: str) -> Response:
         held = self._brakes.held
@@ -106,6 +124,45 @@ class Steering:
         await act(names, by, self._running)
         return Response.json(200, {"triggers": names, "changed": sorted(before ^ set(held))})
 
+    async def _seek(self, name: str, asked: _Seeking) -> Response:
+        mapping = self._running.get(name)
+        if mapping is None:
+            return _no(404, f"there is no trigger {name}")
+        source: object = mapping.source
+        if not isinstance(source, Seekable):
+            kind = getattr(source, "kind", "")
+            return _no(409, f"a {kind} trigger keeps no log, and has no place to be read from")
+        standing = source.standing()
+        lanes, unknown = _chosen(standing, asked.positions or asked.partitions)
+        if unknown:
+            others = f"; others have {', '.join(found)}" if (found := source.elsewhere()) else ""
+            held = ", ".join(lane.name for lane in sorted(standing)) or "none now"
+            return _no(409, f"no partition {', '.join(unknown)} is here: {held}{others}")
+        if asked.positions is None:
+            return await self._planned(source, lanes, asked)
+        positions = {lane: asked.positions[lane.name] for lane in lanes}
+        if wrong := await _outside(source, positions):
+            return _no(409, wrong)
+        stood = await mapping.seek(positions, asked.grace_seconds)
+        for lane, position in positions.items():
+            self._emit(signals.LaneSought(lane, stood[lane], position, asked.by))
+        moves = [_move(lane, stood[lane], at) for lane, at in positions.items()]
+        return Response.json(200, {"lanes": moves, "paused": mapping.paused is not None})
+
+    async def _planned(self, source: Seekable, lanes: list[Lane], asked: _Seeking) -> Response:
+        """What would be done."""
+        positions: Table[Lane, int]
+        if isinstance(asked.to, int):
+            positions = dict.fromkeys(lanes, asked.to)
+            if wrong := await _outside(source, positions):
+                return _no(409, wrong)
+        else:
+            time = asked.to if isinstance(asked.to, str) else _ms(asked.to)
+            positions = await source.places(lanes, time)
+        standing = source.standing()
+        moves = [_move(lane, standing.get(lane, at), at) for lane, at in positions.items()]
+        return Response.json(200, {"lanes": moves, "elsewhere": source.elsewhere()})
+
 
 def known_triggers(plan: Plan) -> Known:
     """The triggers of each function that is configured."""
@@ -117,6 +174,60 @@ class _Braking(BaseModel, extra="forbid"):
     """`by`: who asks, for those who look later."""
 
     by: Annotated[str, Field(min_length=1, max_length=100)]
+
+
+class _Seeking(BaseModel, extra="forbid"):
+    """`partitions` by name or number; none: all that this daemon has."""
+
+    to: Literal["earliest", "latest"] | Position | AwareDatetime = "latest"
+    partitions: list[str] = Field(default_factory=list)
+    positions: dict[str, Position] | None = None
+    grace_seconds: Annotated[float, Field(ge=0, le=GRACE_SECONDS_MAX)] = GRACE_SECONDS
+    by: Annotated[str, Field(min_length=1, max_length=100)] = "somebody"
+
+
+def _chosen(standing: Table[Lane, int], names: Iterable[str]) -> tuple[list[Lane], list[str]]:
+    """The lanes that are meant (a number is a partition of each topic), and what names none."""
+    lanes, unknown = dict[Lane, None](), []
+    wanted = list(names)
+    for name in wanted:
+        ending = f"-{name}" if name.isdecimal() else None
+        found = [
+            lane
+            for lane in standing
+            if lane.name == name or (ending and lane.name.endswith(ending))
+        ]
+        lanes |= dict.fromkeys(found)
+        unknown += [] if found else [name]
+    return sorted(lanes if wanted else standing), unknown
+
+
+async def _outside(source: Seekable, positions: Table[Lane, int]) -> str:
+    """Which of the positions the log does not reach to, in words."""
+    firsts = await source.places(list(positions), "earliest")
+    try:
+        ends = await source.places(list(positions), "latest")
+    except Gone:  # it has no end
+        ends = positions
+    for lane, at in positions.items():
+        if not firsts[lane] <= at <= ends[lane]:
+            return f"{lane.name} can be read from {firsts[lane]} to {ends[lane]}, not from {at}"
+    return ""
+
+
+def _move(lane: Lane, stood: int, position: int) -> dict[str, Any]:
+    """Positions need not all hold a record: the counts are the most that it can be."""
+    return {
+        "lane": lane.name,
+        "from": stood,
+        "to": position,
+        "again": max(0, stood - position),
+        "skipped": max(0, position - stood),
+    }
+
+
+def _ms(moment: datetime) -> int:
+    return int(moment.astimezone(UTC).timestamp() * 1000)
 
 
 def _by_function(names: Iterable[str]) -> dict[str, tuple[str, ...]]:

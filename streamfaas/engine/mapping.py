@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Mapping as Table
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,7 +15,7 @@ from streamfaas.engine.lane import LanePolicy, LaneRunner, Surroundings
 from streamfaas.flow.errors import Refused, WorldError
 from streamfaas.flow.record import Instant, Lane
 from streamfaas.flow.verdict import RetryPolicy
-from streamfaas.sources import Arrived, Closing, Opened, Source
+from streamfaas.sources import Arrived, Closing, Opened, Seekable, Source
 from streamfaas.telemetry import signals
 
 RECONNECT = RetryPolicy(backoff_seconds=1.0, backoff_seconds_max=30.0)
@@ -59,6 +60,7 @@ class Mapping:
         self._grace_seconds: float | None = None  # set once told to stop
         self._reading: anyio.CancelScope | None = None
         self._stopped = anyio.Event()
+        self._seeking = anyio.Lock()
         self._done = dict.fromkeys(_COUNTED, 0)
         self._checkpoints: dict[str, int] = {}  # of lanes that have been closed
         self._left_blocked: dict[str, str] = {}
@@ -121,6 +123,37 @@ class Mapping:
     def at_rest(self) -> bool:
         """Nothing is in flight, and what was done survives a crash."""
         return all(runner.at_rest for runner in self._lanes.values())
+
+    async def seek(self, positions: Table[Lane, int], grace_seconds: float) -> dict[Lane, int]:
+        """Reads lanes on from elsewhere: what is in flight ends within the grace or is let go, the
+        positions are made durable, and the lanes begin there. From where they have gone. Whatever
+        happens, a lane stands where it stood or where it was sent to. The source is `Seekable`."""
+        async with self._seeking:
+            source: Any = self._source
+            log: Seekable = source
+            # one that was given away meanwhile may have come back
+            while runners := [self._lanes[lane] for lane in positions if lane in self._lanes]:
+                await self._end(runners, grace_seconds)
+            stood = log.standing()
+            try:
+                await log.seek(positions)
+                await self._leave_behind(positions, stood)
+            finally:
+                with anyio.CancelScope(shield=True):
+                    for lane in positions:
+                        await source.closed(lane)
+            return {lane: stood[lane] for lane in positions}
+
+    async def _leave_behind(self, positions: Table[Lane, int], stood: Table[Lane, int]) -> None:
+        """Letters that were delivered guard their records no more: who reads them again wants them
+        to run again."""
+        for lane, position in positions.items():
+            self._left_blocked.pop(lane.name, None)
+            self._checkpoints.pop(lane.name, None)
+            if position:
+                self._checkpoints[lane.name] = position - 1
+            if self._around.outbox is not None:
+                await self._around.outbox.settled(self.name, lane.name, stood[lane] - 1)
 
     # -- one life of the source
 
@@ -226,24 +259,27 @@ class Mapping:
 
     async def _close_lane(self, lane: Lane, grace_seconds: float) -> None:
         """Lets the lane end within the grace, cuts it off after, and tells the source."""
-        runner = self._lanes.get(lane)
-        if runner is not None:
-            await _end(runner, grace_seconds)
-            self._forget(lane)
+        if lane in self._lanes:
+            await self._end([self._lanes[lane]], grace_seconds)
         if self._source is not None:
             await self._source.closed(lane)
 
     async def _close_lanes(self, grace_seconds: float) -> None:
-        for runner in self._lanes.values():
+        await self._end(list(self._lanes.values()), grace_seconds)
+
+    async def _end(self, runners: Sequence[LaneRunner], grace_seconds: float) -> None:
+        """Lets lanes end within the grace, and cuts them off after."""
+        for runner in runners:
             runner.close()
         with anyio.move_on_after(grace_seconds):
-            for runner in list(self._lanes.values()):
+            for runner in runners:
                 await runner.ended.wait()
-        for runner in list(self._lanes.values()):
+        for runner in runners:
             runner.scope.cancel()
-        for lane, runner in list(self._lanes.items()):
+        for runner in runners:
             await runner.ended.wait()
-            self._forget(lane)
+            if self._lanes.get(runner.lane) is runner:
+                self._forget(runner.lane)
 
     def _forget(self, lane: Lane) -> None:
         runner = self._lanes.pop(lane, None)
@@ -355,14 +391,6 @@ _COUNTED = (
     "failures",
 )
 """Of a lane's status, what is added up over the lanes that there were."""
-
-
-async def _end(runner: LaneRunner, grace_seconds: float) -> None:
-    runner.close()
-    with anyio.move_on_after(grace_seconds):
-        await runner.ended.wait()
-    runner.scope.cancel()
-    await runner.ended.wait()
 
 
 def _first(group: BaseExceptionGroup[WorldError]) -> WorldError:

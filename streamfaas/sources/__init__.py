@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Coroutine, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol, TypeAlias, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, TypeAlias, runtime_checkable
 
 from streamfaas.flow.batch import Batch
 from streamfaas.flow.event import Event
@@ -112,6 +112,31 @@ class Rereadable(Protocol):
         self, lane: Lane, first: int, last: int, records_max: int
     ) -> tuple[tuple[Record, ...], int]:
         """Records at `first`..`last`, so many at most, and the position that follows them."""
+
+
+Place: TypeAlias = "Literal['earliest', 'latest'] | int"
+"""Where a log may be read from: its ends, or a time (epoch milliseconds)."""
+
+
+@runtime_checkable
+class Seekable(Protocol):
+    """A log that can be read on from elsewhere. Errors are `WorldError`s."""
+
+    def standing(self) -> Mapping[Lane, int]:
+        """Of the lanes that are ours: the position that is read next after what is settled."""
+
+    def elsewhere(self) -> tuple[str, ...]:
+        """Lanes of the log that others read."""
+
+    async def places(self, lanes: Collection[Lane], to: Place) -> Mapping[Lane, int]:
+        """The positions that a place stands for; of a time, that of the first record of then or
+        later, or the end."""
+
+    async def seek(self, positions: Mapping[Lane, int]) -> None:
+        """Makes these the positions that are read next, durable when this returns. The engine has
+        let go of the lanes, as after `Closing`: they are opened anew once it calls `closed`, where
+        they are to be read now, or, if this has failed, where they stood. A crash meanwhile leaves
+        them at one of the two."""
 
 
 class Source(Protocol):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
@@ -13,14 +14,23 @@ from typing import Any, ClassVar
 import orjson
 
 from streamfaas.flow.batch import Batch, looked_at
-from streamfaas.flow.errors import Busy
+from streamfaas.flow.errors import Busy, Gone, Unreachable
 from streamfaas.flow.event import Encoding, Event
 from streamfaas.flow.invocation import Manner
 from streamfaas.flow.ledger import Checkpoint, Ledger, LogLedger, Settlement
 from streamfaas.flow.partial import Style
 from streamfaas.flow.record import Headers, Instant, Lane, Record, run_of_records
 from streamfaas.flow.verdict import Judge, judge_log
-from streamfaas.sources import Arrival, Arrived, Closing, LaneView, Opened, SourceView, Spawn
+from streamfaas.sources import (
+    Arrival,
+    Arrived,
+    Closing,
+    LaneView,
+    Opened,
+    Place,
+    SourceView,
+    Spawn,
+)
 from streamfaas.telemetry.signals import Emit
 from streamfaas.wire.kafka_event import (
     kafka_batch_info,
@@ -199,12 +209,33 @@ class Memory:
     async def settle(self, settlement: Settlement) -> None:
         assert isinstance(settlement, Checkpoint)
         name, position = settlement.lane.name, settlement.position
-        assert position > self.stream.checkpoints.get(name, -1), "a settlement went back"
+        assert position > self._checkpoint(settlement.lane), "a settlement went back"
         self.stream.checkpoints[name] = position
         put = self.stream.put.get(name, deque())
         while put and put[0].position <= position:
             put.popleft()
         self._settled.set()
+
+    # -- reading on from elsewhere
+
+    def standing(self) -> Mapping[Lane, int]:
+        return {lane: self._checkpoint(lane) + 1 for lane in self._next}
+
+    def elsewhere(self) -> tuple[str, ...]:
+        return tuple(lane.name for lane in self.lanes if lane not in self._next)
+
+    async def places(self, lanes: Collection[Lane], to: Place) -> Mapping[Lane, int]:
+        return {lane: self._place(lane, to) for lane in lanes}
+
+    async def seek(self, positions: Mapping[Lane, int]) -> None:
+        if missing := sorted(lane.name for lane in positions if lane not in self._next):
+            raise Unreachable(f"{', '.join(missing)}: given away; nothing has changed, try again")
+        self._told = deque(told for told in self._told if told.lane not in positions)
+        for lane, position in positions.items():
+            self._next[lane] = position
+            self._leaving.add(lane)
+            self.stream.checkpoints[lane.name] = position - 1
+            self.assign(lane)
 
     def durable(self, lane: Lane) -> int | None:
         return self.stream.checkpoints.get(lane.name)
@@ -255,10 +286,7 @@ class Memory:
 
     async def finished(self) -> None:
         """Waits until everything is settled, for ever if there is no end."""
-        while any(
-            self.stream.checkpoints.get(lane.name, -1) + 1 < self._end_of_all(lane)
-            for lane in self.lanes
-        ):
+        while any(self._checkpoint(lane) + 1 < self._end_of_all(lane) for lane in self.lanes):
             self._settled.clear()
             await self._settled.wait()
 
@@ -273,7 +301,7 @@ class Memory:
         else:
             return None
         if isinstance(told, Opened):
-            self._next[told.lane] = self.stream.checkpoints.get(told.lane.name, -1) + 1
+            self._next[told.lane] = self._checkpoint(told.lane) + 1
         else:
             self._leaving.add(told.lane)
             self._next.pop(told.lane, None)
@@ -281,7 +309,7 @@ class Memory:
 
     def _in_turn(self, ready: Collection[Lane]) -> list[Lane]:
         """Lanes that may be read, each time beginning with another."""
-        lanes = [lane for lane in self._next if lane in ready]
+        lanes = [lane for lane in self._next if lane in ready and lane not in self._leaving]
         self._turn += 1
         start = self._turn % len(lanes) if lanes else 0
         return lanes[start:] + lanes[:start]
@@ -293,6 +321,8 @@ class Memory:
         found = [self._made(lane, position) for position in range(first, generated)]
         if put := self.stream.put.get(lane.name):
             base = put[0].position
+            # what was put in and is settled is gone: between what is made and what is left
+            last = max(last, min(base + RUN_MAX, self._end(lane))) if first < base else last
             found += islice(put, max(0, first - base), max(0, last - base))
         return tuple(found)
 
@@ -313,8 +343,27 @@ class Memory:
         generated = self._share(lane, count)
         return generated if count < self._count else max(generated, self._put_end(lane))
 
+    def _place(self, lane: Lane, to: Place) -> int:
+        if to == "earliest":
+            return 0
+        end = self._end(lane)
+        if end > _ENDLESS >> 32:
+            raise Gone(f"{lane.name} has no end, and no times: it is all there at once")
+        if to == "latest":
+            return end
+        return bisect_left(range(end), to, key=lambda at: self._time_ms(lane, at))
+
+    def _time_ms(self, lane: Lane, position: int) -> int:
+        if position < self._share(lane, self._count):
+            return self._made(lane, position).timestamp_ms
+        put = self.stream.put.get(lane.name)
+        return put[max(0, position - put[0].position)].timestamp_ms if put else 0
+
+    def _checkpoint(self, lane: Lane) -> int:
+        return self.stream.checkpoints.get(lane.name, -1)
+
     def _lag(self, lane: Lane) -> int | None:
-        lag = self._end(lane) - self.stream.checkpoints.get(lane.name, -1) - 1
+        lag = self._end(lane) - self._checkpoint(lane) - 1
         return lag if lag < _ENDLESS >> 32 else None
 
     def _end_of_all(self, lane: Lane) -> int:

@@ -103,6 +103,11 @@ class Console:
                 return self._stamped(text, YELLOW)
             case signals.TriggerResumed(source, by):
                 return self._stamped(f"resumed {source}, as {printable(by)} asked", GREEN)
+            case signals.LaneSought(lane, stood, position, by):
+                text = (
+                    f"sought {_place(lane)}: from {stood} to {position}, as {printable(by)} asked"
+                )
+                return self._stamped(text, YELLOW)
             case signals.FunctionIsolated(function, level, missing):
                 lacks = f", without {', '.join(missing)}" if missing else ""
                 colour = DIM if level == "full" else YELLOW

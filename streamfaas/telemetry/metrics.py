@@ -359,7 +359,12 @@ def _watched(*, per_partition: bool) -> Iterator[tuple[Instrument, Callable[[Vie
         _of_triggers(lambda trigger: int(trigger["state"] not in {"connecting", "degraded"})),
     )
     yield (
-        gauge("streamfaas_trigger_paused", "1 while a person wants it to rest.", *place),
+        gauge(
+            "streamfaas_trigger_paused",
+            "1 while a person wants it to rest.",
+            *place,
+            otel="streamfaas.trigger.paused",
+        ),
         _of_triggers(lambda trigger: int(trigger["paused"] is not None)),
     )
     yield (

@@ -138,6 +138,16 @@ class TriggerResumed:
 
 
 @dataclass(frozen=True, slots=True)
+class LaneSought:
+    """A lane that stood at `stood` is read on from `position`, as `by` has asked."""
+
+    lane: Lane
+    stood: int
+    position: int
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerStarted:
     """A worker has imported its handler and is ready."""
 
@@ -211,6 +221,7 @@ Signal: TypeAlias = (
     | SourceChanged
     | TriggerPaused
     | TriggerResumed
+    | LaneSought
     | WorkerStarted
     | WorkerEnded
     | FunctionIsolated

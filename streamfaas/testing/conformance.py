@@ -24,7 +24,16 @@ from streamfaas.flow.errors import WorldError
 from streamfaas.flow.event import Encoding
 from streamfaas.flow.ledger import Ledger, QueueLedger
 from streamfaas.flow.record import Instant, Lane, Record, Run
-from streamfaas.sources import Arrived, Closing, LaneView, Opened, Source, SourceView, Spawn
+from streamfaas.sources import (
+    Arrived,
+    Closing,
+    LaneView,
+    Opened,
+    Seekable,
+    Source,
+    SourceView,
+    Spawn,
+)
 
 PATIENCE_SECONDS = 60.0
 """How long anything that must happen may take; a machine of tests may be slow."""
@@ -138,6 +147,20 @@ class Driver:
         assert settlement is not None
         with anyio.fail_after(PATIENCE_SECONDS):
             await self.source.settle(settlement)
+
+    def let_go(self, lane: Lane) -> None:
+        """What is in hand of the lane is not finished with any more: it is about to be sought."""
+        self.taken = deque(run for run in self.taken if run.lane != lane)
+        self.ledgers.pop(lane, None)
+        self.ready.discard(lane)
+
+    async def until(self, lane: Lane, count: int) -> list[Record]:
+        """So many records of a lane, from here on."""
+        start, came = len(self.seen), list[Record]()
+        while len(came) < count:
+            await self.step()
+            came = [record for record in self.seen[start:] if record.lane == lane]
+        return came
 
     async def quiet(self) -> None:
         """No record comes for a while. Lanes that are opened meanwhile are ready, unless it is
@@ -425,6 +448,64 @@ async def check_a_checkpoint_holds_whatever_lies_behind_it(subject: Subject) -> 
         assert kept <= came
 
 
+async def check_a_lane_goes_on_from_where_it_is_sent_to(subject: Subject) -> None:
+    """Forth and back; it is not read in between, and a crash changes nothing of it."""
+    await subject.produce(30)
+    async with crashed(subject.make()) as driver:
+        log = driver.source
+        assert isinstance(log, Seekable)
+        await driver.take(30)
+        lane = driver.taken[0].lane
+        before = [record for record in driver.seen if record.lane == lane]
+        assert log.standing()[lane] == before[0].position
+        ends = await log.places(list(driver.ledgers), "latest")
+        assert ends[lane] == before[-1].position + 1
+        for wanted in (before[len(before) // 2 :], before):
+            driver.let_go(lane)
+            await log.seek({lane: wanted[0].position})
+            assert log.standing()[lane] == wanted[0].position
+            await driver.quiet()
+            await log.closed(lane)
+            assert await driver.until(lane, len(wanted)) == wanted
+        driver.let_go(lane)
+        await log.seek({lane: before[-1].position})
+    async with driven(subject.make()) as driver:
+        while lane not in driver.ledgers:
+            await driver.step()
+        assert (await driver.until(lane, 1))[0] == before[-1]
+
+
+async def check_a_seek_that_is_cut_off_leaves_one_of_the_two_places(subject: Subject) -> None:
+    """Whether by a deadline or by a crash: it stands where it stood, or where it was sent to."""
+    await subject.produce(30)
+    async with driven(subject.make()) as driver:
+        await driver.take(30)
+        lane = driver.taken[0].lane
+        first, *_, last = (each.position for each in driver.seen if each.lane == lane)
+    stood = to = first
+    for step in range(7):
+        async with crashed(subject.make()) as driver:
+            log = driver.source
+            assert isinstance(log, Seekable)
+            while lane not in driver.ledgers:
+                await driver.step()
+            assert log.standing()[lane] in {stood, to}
+            stood = log.standing()[lane]
+            to = last if stood == first else first
+            driver.let_go(lane)
+            with anyio.move_on_after(0.0002 * 2**step):
+                await log.seek({lane: to})
+            if step % 2:  # it goes on from where it says that it stands
+                stands = log.standing()[lane]
+                assert stands in {stood, to}
+                await log.closed(lane)
+                assert (await driver.until(lane, 1))[0].position == stands
+    async with driven(subject.make()) as driver:
+        while lane not in driver.ledgers:
+            await driver.step()
+        assert (await driver.until(lane, 1))[0].position in {stood, to}
+
+
 # -- of queues
 
 
@@ -564,6 +645,8 @@ _OF_ALL: tuple[Check, ...] = (
 _OF_LOGS: tuple[Check, ...] = (
     check_a_lane_that_is_read_again_gives_the_same,
     check_a_checkpoint_holds_whatever_lies_behind_it,
+    check_a_lane_goes_on_from_where_it_is_sent_to,
+    check_a_seek_that_is_cut_off_leaves_one_of_the_two_places,
 )
 _OF_QUEUES: tuple[Check, ...] = (
     check_what_goes_back_comes_again_when_it_is_due,

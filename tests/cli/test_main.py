@@ -52,6 +52,7 @@ def test_examples_in_a_help_stand_on_lines_of_their_own(name):
         "tap": 4,
         "reload": 2,
         "diff": 2,
+        "seek": 3,
     }.get(name[-1] if name else "main", 0)
 
 

@@ -173,7 +173,7 @@ def test_an_event_that_nobody_waits_for_is_kept_and_run(tmp_path):
         (["replay", "orders/stream"], "which records?"),
         (["replay", "abc", "--from", "3"], "an ID stands for a whole batch"),
         (["replay", "orders/", "--from", "3"], "neither an ID nor FUNCTION/TRIGGER"),
-        (["replay", "orders/stream", "--since", "yesterday"], "is no time"),
+        (["replay", "orders/stream", "--since", "yesterday"], "is not a time"),
         (["replay", "orders/stream", "--since", "2026-01-01"], "has no time zone"),
         (["skip", "orders"], "is not FUNCTION/TRIGGER"),
         (["dlq", "redrive"], "which ones?"),

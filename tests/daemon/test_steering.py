@@ -91,6 +91,85 @@ def test_asynchronous_calls_are_kept_while_they_are_paused(tmp_path):
         assert daemon.stop() == 0
 
 
+def test_a_log_is_read_on_from_where_a_person_wants(tmp_path):
+    text = CONFIG.replace("rate: 500,", "records: 400, rate: 4000,")
+    config = write_project(tmp_path, text, orders=HANDLER)
+
+    def lanes(status):
+        return {each["name"]: each["position"] for each in triggers(status)["lanes"]}
+
+    def triggers(status):
+        return status["triggers"]["orders/stream"]
+
+    def done(status):
+        return records(status) if lanes(status) == {"orders-0": 199, "orders-1": 199} else 0
+
+    with DaemonProcess(config) as daemon:
+        assert daemon.wait_for(done) == 400
+        told = asked(daemon, "seek", "orders/stream", "--to", "150", "--dry-run")
+        assert [line.split() for line in told.splitlines()] == [
+            ["PARTITION", "FROM", "TO", "AGAIN", "SKIPPED"],
+            ["orders-0", "200", "150", "50", "0"],
+            ["orders-1", "200", "150", "50", "0"],
+            [
+                "100",
+                "records",
+                "come",
+                "again,",
+                "0",
+                "are",
+                "skipped",
+                "(at",
+                "most:",
+                "not",
+                "every",
+                "offset",
+                "holds",
+                "a",
+                "record)",
+            ],
+        ]
+        assert lanes(daemon.status()) == {"orders-0": 199, "orders-1": 199}
+        told = asked(daemon, "seek", "orders/stream", "--to", "earliest", "-p", "1")
+        assert told.endswith("orders/stream goes on from there\n")
+        daemon.wait_for(lambda status: records(status) == 600 and done(status))
+        assert "sought orders/stream orders-1: from 200 to 0, as ada asked" in daemon.text
+        asked(daemon, "pause", "orders/stream", "--wait")
+        found = asked(daemon, "seek", "orders/stream", "--to", "10", "-o", "json")
+        assert json.loads(found)["paused"] is True
+        assert lanes(daemon.status()) == {"orders-0": 9, "orders-1": 9}
+        told = asked(daemon, "seek", "orders/stream", "--to", "latest", "-p", "orders-0", code=2)
+        assert "190 records would be skipped, and never run: give --yes" in told
+        asked(daemon, "seek", "orders/stream", "--to", "latest", "-p", "orders-0", "--yes")
+        asked(daemon, "resume", "orders/stream")
+        daemon.wait_for(lambda status: records(status) == 790 and done(status))
+        told = asked(daemon, "seek", "orders/stream", "--to", "2999-01-01T00:00:00Z", "--dry-run")
+        assert told.count("200  200") == 2
+        assert daemon.stop() == 0
+
+
+def test_what_cannot_be_sought_is_told(tmp_path):
+    extra = "      files: {type: object-store, via: directory, path: ./inbox, bucket: inbox}\n"
+    (tmp_path / "inbox").mkdir()
+    config = write_project(tmp_path, CONFIG + extra, orders=HANDLER)
+    with DaemonProcess(config) as daemon:
+        daemon.wait_ready()
+        seek = ("seek", "orders/stream", "--to")
+        assert "orders-0 can be read from 0 to" in asked(daemon, *seek, "1" + "0" * 15, code=1)
+        assert "no partition 7 is here: orders-0, orders-1" in asked(
+            daemon, *seek, "5", "-p", "7", code=1
+        )
+        assert "there is no trigger orders/x" in asked(
+            daemon, "seek", "orders/x", "--to", "latest", code=2
+        )
+        told = asked(daemon, "seek", "orders/files", "--to", "latest", code=1)
+        assert "a directory trigger keeps no log" in told
+        assert "is not earliest, latest, an offset, or a time" in asked(
+            daemon, *seek, "noon", code=2
+        )
+        assert daemon.stop() == 0
+
+
 def test_what_is_not_there_cannot_be_paused(tmp_path):
     config = write_project(tmp_path, CONFIG, orders=HANDLER)
     with DaemonProcess(config) as daemon:

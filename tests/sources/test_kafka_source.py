@@ -473,11 +473,13 @@ def test_a_lane_whose_records_were_lost_to_retention_is_blocked_until_somebody_a
             await reader.until(lambda: blocked in reader.source.view().blocked)
             told = reader.source.view().blocked[blocked]
             assert "3..6 are gone" in told
-            assert f"--topic {topic}:0 --reset-offsets --to-offset 7" in told
+            assert f"streamfaas seek f/t --to 7 --partition {topic}-0" in told
             assert not reader.records[blocked]
             await reader.until(lambda: reader.source.view().state == "degraded")
             assert await kafka.committed(name, topic) == {0: 3, 1: 10}
-            await reader.source.rewind(blocked, 7)
+            await reader.close_lane(blocked)
+            await reader.source.seek({blocked: 7})
+            await reader.source.closed(blocked)
             await reader.until(lambda: len(reader.records[blocked]) == 3)
             assert blocked not in reader.source.view().blocked
             await kafka.wait_for_commit(name, topic, {0: 10})

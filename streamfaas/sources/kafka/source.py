@@ -27,6 +27,7 @@ from streamfaas.sources import (
     Closing,
     LaneView,
     Opened,
+    Place,
     SourceView,
     Spawn,
     Stretch,
@@ -57,6 +58,9 @@ COMMIT_SECONDS = 5.0
 
 BEGIN_SECONDS_MAX = 20.0
 """How long the offsets of new partitions may take to be read; no heartbeat is sent meanwhile."""
+
+ASK_SECONDS = 10.0
+"""How long it may take to ask where a log begins or ends, or what offset a time has."""
 
 LOST_SECONDS = 2.0
 """How long a seat that is lost already waits for what is in flight to be cut off."""
@@ -104,6 +108,7 @@ class Kafka:
         self._held: set[Lane] = set()  # ours again, while an earlier life of them is leaving
         self._stirred = asyncio.Event()
         self._left = asyncio.Event()
+        self._committing = anyio.Lock()
         self._revoking = False
         self._closing = False
         self._failure: Exception | None = None
@@ -262,6 +267,72 @@ class Kafka:
             for partition in range(member.partitions(topic))
         ]
 
+    # -- reading on from elsewhere
+
+    def standing(self) -> Mapping[Lane, int]:
+        return {lane: one.settled for lane, one in self._partitions.items()}
+
+    def elsewhere(self) -> tuple[str, ...]:
+        return tuple(lane.name for lane in self._everything() if lane not in self._partitions)
+
+    async def places(self, lanes: Collection[Lane], to: Place) -> Mapping[Lane, int]:
+        if self._member is None:
+            raise Unreachable(f"{self._servers}: not connected")
+        at = {lane: place_of(lane) for lane in lanes}
+        try:
+            with anyio.fail_after(2 * ASK_SECONDS):  # a time is asked for in two steps
+                found = await self._member.starts(list(at.values()), to, ASK_SECONDS)
+        except (KafkaError, TimeoutError) as error:
+            raise translated(error, self._servers) from error
+        return {lane: found[place] for lane, place in at.items()}
+
+    async def seek(self, positions: Mapping[Lane, int]) -> None:
+        member, seat = self._member, self._seat
+        known = {lane: self._partitions.get(lane) for lane in positions}
+        chosen = {lane: one for lane, one in known.items() if one is not None}
+        if member is None or self._closing or self._revoking or len(chosen) < len(known):
+            raise Unreachable("partitions are being given away: nothing has changed, try again")
+        self._told = deque(one for one in self._told if one.lane not in chosen)
+        for lane, one in chosen.items():
+            one.opened = False
+            self._leaving.add(lane)
+            self._held.add(lane)
+        try:
+            await self._stand(member, seat, chosen, positions)
+        finally:
+            for lane, one in chosen.items():
+                if self._partitions.get(lane) is one:
+                    member.fetcher.seek(one, one.settled)
+
+    async def _stand(
+        self,
+        member: Member,
+        seat: Seat,
+        chosen: Mapping[Lane, Partition],
+        positions: Mapping[Lane, int],
+    ) -> None:
+        """Commits the positions, and nothing else meanwhile: what was settled before must not come
+        after them."""
+        offsets = {
+            one.place: OffsetAndMetadata(positions[lane], one.note) for lane, one in chosen.items()
+        }
+        try:
+            with anyio.fail_after(COMMIT_SECONDS):
+                async with self._committing:
+                    for one in chosen.values():  # until the answer is here it may be either
+                        one.committed = -1
+                    done = await member.commit(offsets, seat, patient=True)
+                    for lane, one in chosen.items():
+                        if one.place in done:
+                            one.settled = one.committed = positions[lane]
+        except SeatLostError as error:
+            lost = f"group {self._options.group} has given its partitions anew: try again"
+            raise Unreachable(lost) from error
+        except (KafkaError, TimeoutError) as error:
+            raise translated(error, self._servers, known=True) from error
+        if gone := sorted(lane.name for lane, one in chosen.items() if one.place not in done):
+            raise Gone(f"there is no partition {', '.join(gone)} any more")
+
     # -- settling
 
     async def settle(self, settlement: Settlement) -> None:
@@ -286,14 +357,16 @@ class Kafka:
 
     async def _commit(self, *, patient: bool) -> None:
         assert self._member is not None
-        risen = {one.place: one for one in self._partitions.values() if one.settled > one.committed}
-        if risen:
-            offsets = {
-                place: OffsetAndMetadata(one.settled, one.note) for place, one in risen.items()
-            }
-            await self._member.commit(offsets, self._seat, patient=patient)
-            for place, given in offsets.items():
-                risen[place].committed = max(risen[place].committed, given.offset)
+        async with self._committing:
+            partitions = self._partitions.values()
+            risen = {one.place: one for one in partitions if one.settled > one.committed}
+            if risen:
+                offsets = {
+                    place: OffsetAndMetadata(one.settled, one.note) for place, one in risen.items()
+                }
+                await self._member.commit(offsets, self._seat, patient=patient)
+                for place, given in offsets.items():
+                    risen[place].committed = max(risen[place].committed, given.offset)
 
     async def _last_commit(self) -> WorldError | None:
         """What stood in its way. That the seat is lost is no error: somebody else begins where

@@ -105,18 +105,15 @@ class Watch:
                     partition.blocked = self._loss(partition, first, end)
 
     def _loss(self, partition: Partition, first: int, end: int) -> str:
-        at, place = partition.expected, partition.place
+        at = partition.expected
         if at < first:
             told = f"the records at {at}..{first - 1} are gone: the log now begins at {first}"
         else:
             told = (
                 f"the group stands at {at}, but the log ends at {end}: it may have been made anew"
             )
-        return (
-            f"{told}. To go on without them stop this trigger, and run kafka-consumer-groups.sh "
-            f"--bootstrap-server {self._servers} --group {self._options.group} "
-            f"--topic {place.topic}:{place.partition} --reset-offsets --to-offset {first} --execute"
-        )
+        remedy = f"streamfaas seek {self._name} --to {first} --partition {partition.lane.name}"
+        return f"{told}. To go on without them: {remedy}"
 
     def _look_at(self, partition: Partition, now: float, *, revoking: bool) -> None:
         if partition.end is not None and partition.end <= partition.expected:

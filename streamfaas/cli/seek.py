@@ -1,0 +1,118 @@
+"""`streamfaas seek`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from streamfaas.cli import client, exits, output
+from streamfaas.cli.output import count
+
+PLAN_SECONDS = 40.0
+"""What may be asked of brokers, one after the other."""
+
+
+@click.command()
+@click.argument("trigger", metavar="FUNCTION/TRIGGER")
+@click.option("--to", required=True, metavar="PLACE", help="earliest, latest, a time or an offset.")
+@click.option(
+    "-p", "--partition", "partitions", multiple=True, metavar="P",
+    help="One partition (0, or orders-0); may be given again. [default: all that are here]",
+)  # fmt: skip
+@click.option("--dry-run", is_flag=True, help="Say what would come again or be skipped.")
+@click.option("-y", "--yes", is_flag=True, help="Skip records without being asked.")
+@click.option(
+    "--grace",
+    type=click.FloatRange(0, 900),
+    default=30.0,
+    show_default=True,
+    help="Seconds for what is in flight to end; after that it is let go.",
+)
+@client.options
+@output.option
+def command(
+    trigger: str,
+    *,
+    to: str,
+    partitions: tuple[str, ...],
+    dry_run: bool,
+    yes: bool,
+    grace: float,
+    config: Path | None,
+    socket: Path | None,
+    form: str,
+) -> None:
+    """Read a trigger's log on from another place.
+
+    \b
+      streamfaas seek orders/stream --to earliest --dry-run
+      streamfaas seek orders/stream --to 2026-01-31T08:00:00Z
+      streamfaas seek orders/stream --to 1204 --partition orders-0
+
+    What is in flight ends first, the new position is committed, and reading goes on from there: a
+    trigger that is paused stays so, one that is blocked begins anew. For a look at old records that
+    moves nothing: `streamfaas replay`.
+    """  # noqa: D301 - click wants the character itself
+    function, _, name = trigger.partition("/")
+    if not function or not name or "/" in name:
+        raise click.UsageError(f"{trigger!r} is not FUNCTION/TRIGGER")
+    place, target = client.socket_of(config, socket), f"/seek/{function}/{name}"
+    asked: dict[str, Any] = {"to": _place(to), "partitions": partitions}
+    plan = client.found(place, "POST", target, asked, timeout=PLAN_SECONDS)
+    moves = plan["lanes"]
+    if not moves:
+        exits.end(exits.FAILED, f"{trigger} has no partition here: streamfaas status")
+    if dry_run:
+        if not output.written(plan, form):
+            _show(moves)
+            _tell_elsewhere(plan["elsewhere"])
+        return
+    if form == "table":
+        _show(moves)
+    if skipped := sum(each["skipped"] for each in moves):
+        _agreed(skipped, yes=yes)
+    positions = {each["lane"]: each["to"] for each in moves}
+    asked = {"positions": positions, "grace_seconds": grace, "by": exits.who()}
+    done = client.found(place, "POST", target, asked, timeout=PLAN_SECONDS + grace)
+    if not output.written(done, form):
+        more = f"; it is paused: streamfaas resume {trigger}" if done["paused"] else ""
+        click.echo(exits.printable(f"{trigger} goes on from there{more}"))
+        _tell_elsewhere(plan["elsewhere"])
+
+
+def _place(text: str) -> str | int:
+    if text in {"earliest", "latest"}:
+        return text
+    if text.isdecimal():
+        return int(text)
+    return exits.time(text, "earliest, latest, an offset, or a time as 2026-01-31T08:00:00Z")
+
+
+def _show(moves: list[dict[str, Any]]) -> None:
+    heads = ("!PARTITION", "!>FROM", "!>TO", "!>AGAIN", "!>SKIPPED")
+    rows = [(m["lane"], m["from"], m["to"], count(m["again"]), count(m["skipped"])) for m in moves]
+    again, skipped = (sum(move[key] for move in moves) for key in ("again", "skipped"))
+    console = output.console()
+    console.print(output.table(heads, rows, width=console.width, colours={}))
+    told = f"{count(again)} records come again, {count(skipped)} are skipped"
+    click.echo(f"{told} (at most: not every offset holds a record)")
+
+
+def _tell_elsewhere(names: list[str]) -> None:
+    if names:
+        some = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+        told = f"other members of the group have {some}: they stay where they are"
+        click.echo(exits.printable(told), err=True)
+
+
+def _agreed(skipped: int, *, yes: bool) -> None:
+    """Ends the command where nobody agrees that records are skipped."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        told = f"{count(skipped)} records would be skipped, and never run: give --yes"
+        exits.end(exits.USAGE, told)
+    click.confirm(f"Skip {count(skipped)} records, which will never run?", abort=True, err=True)
