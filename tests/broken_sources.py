@@ -63,6 +63,26 @@ class GoesOnWithALaneThatLeaves(Memory):
         return told
 
 
+class SeeksOnlyInItsMemory(Memory):
+    async def seek(self, positions):
+        kept = dict(self.stream.checkpoints)
+        await super().seek(positions)
+        self._told.clear()
+        self._sought.clear()
+        self.stream.checkpoints = kept
+
+
+class ReadsOnWhileItIsSought(Memory):
+    async def seek(self, positions):
+        await super().seek(positions)
+        self._sought.clear()
+
+
+class StandsBetweenTheTwoPlaces(Memory):
+    async def seek(self, positions):
+        await super().seek({lane: max(0, position - 1) for lane, position in positions.items()})
+
+
 class CannotBeClosedTwice(Memory):
     async def close(self):
         await super().close()
@@ -135,6 +155,9 @@ OF_LOGS = {
     LosesWhatACancelledCallHadTaken: suite.check_a_call_of_next_may_be_cancelled,
     ReadsOnAfterARewind: suite.check_a_lane_that_is_read_again_gives_the_same,
     GoesOnWithALaneThatLeaves: suite.check_a_lane_that_is_taken_away_is_let_go,
+    SeeksOnlyInItsMemory: suite.check_a_lane_goes_on_from_where_it_is_sent_to,
+    ReadsOnWhileItIsSought: suite.check_a_lane_goes_on_from_where_it_is_sent_to,
+    StandsBetweenTheTwoPlaces: suite.check_a_seek_that_is_cut_off_leaves_one_of_the_two_places,
     CannotBeClosedTwice: suite.check_closing_is_safe_at_any_time,
     HasAViewOfItsOwn: suite.check_views_have_their_form_at_any_time,
     TurnsRecordsRound: suite.check_everything_produced_arrives_in_order,

@@ -135,6 +135,7 @@ class Memory:
         self._told: deque[Opened | Closing] = deque()
         self._next: dict[Lane, int] = {}  # lanes that are ours, and where reading goes on
         self._leaving: set[Lane] = set()  # told to close, and not closed yet
+        self._sought: set[Lane] = set()  # sent elsewhere, and not closed yet
         self._turn = 0
         self._changed = asyncio.Event()
         self._settled = asyncio.Event()
@@ -204,6 +205,7 @@ class Memory:
 
     async def closed(self, lane: Lane) -> None:
         self._leaving.discard(lane)
+        self._sought.discard(lane)
         self.wake()
 
     async def settle(self, settlement: Settlement) -> None:
@@ -233,7 +235,7 @@ class Memory:
         self._told = deque(told for told in self._told if told.lane not in positions)
         for lane, position in positions.items():
             self._next[lane] = position
-            self._leaving.add(lane)
+            self._sought.add(lane)
             self.stream.checkpoints[lane.name] = position - 1
             self.assign(lane)
 
@@ -295,7 +297,7 @@ class Memory:
     def _tell(self) -> Opened | Closing | None:
         """What is to be told next; a lane that is still leaving cannot be opened again."""
         for told in self._told:
-            if told.lane not in self._leaving:
+            if told.lane not in self._leaving | self._sought:
                 self._told.remove(told)
                 break
         else:
@@ -309,7 +311,7 @@ class Memory:
 
     def _in_turn(self, ready: Collection[Lane]) -> list[Lane]:
         """Lanes that may be read, each time beginning with another."""
-        lanes = [lane for lane in self._next if lane in ready and lane not in self._leaving]
+        lanes = [lane for lane in self._next if lane in ready and lane not in self._sought]
         self._turn += 1
         start = self._turn % len(lanes) if lanes else 0
         return lanes[start:] + lanes[:start]

@@ -206,7 +206,7 @@ class Torn(Memory):
             await super().seek(positions)
         else:
             for lane in positions:
-                self._leaving.add(lane)
+                self._sought.add(lane)
                 self.assign(lane)
         raise Unreachable("no answer")
 
