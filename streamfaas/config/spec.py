@@ -227,9 +227,39 @@ class Metrics(Model):
     )
 
 
+class Logs(Model):
+    """Where the lines of functions and of the daemon go."""
+
+    output: Annotated[
+        Literal["auto", "stdout", "journal"], forms.choice("auto", "stdout", "journal")
+    ] = Field(
+        default="auto",
+        description="stdout: lines of text, or of JSON with `run --json`. journal: entries of "
+        "systemd's journal, with a field for each thing. auto: the journal where systemd says that "
+        "stdout is it, else stdout.",
+    )
+    directory: Annotated[Path | None, forms.location("a directory")] = Field(
+        default=None,
+        description="Directory of a file for each function, <function>.log. Made if missing, "
+        "readable only by the daemon's user. Without it: no files.",
+        examples=["/var/log/streamfaas"],
+    )
+    max_size: Annotated[int, forms.size("64KB", "10GB")] = Field(
+        default=10 << 20, description="Size from which on a file is put aside and begun anew."
+    )
+    keep: Annotated[int, forms.whole(0, 1_000)] = Field(
+        default=5, description="Files of each function that were put aside; older ones go."
+    )
+    recent: Annotated[int, forms.size("0B", "64MB")] = Field(
+        default=256 << 10,
+        description="Memory for the last lines of each function, which `streamfaas logs` shows.",
+    )
+
+
 class Telemetry(Model):
     """What the daemon tells of itself."""
 
+    logs: Logs = Field(default=Logs(), description="Where lines go.")
     metrics: Metrics = Field(default=Metrics(), description="Metrics and probes.")
 
 

@@ -29,9 +29,9 @@ ASYNC_BYTES_MAX = 1024 * 1024
 
 class Admin:
     """Routes: `GET /status`, `POST /stop`, `POST /invoke/<function>` (`/event`: and wait for no
-    answer), and those of what passes (`/tap`), of another configuration (`/reload`, `/diff`), of
-    what was put aside and is run again (`/dlq`, `/redrive`, `/replay`, `/skip`), and those that
-    steer triggers (`/pause`, `/resume`, `/seek`)."""
+    answer), and those of what passes (`/tap`) and is written (`/logs`), of another configuration
+    (`/reload`, `/diff`), of what was put aside and is run again (`/dlq`, `/redrive`, `/replay`,
+    `/skip`), and those that steer triggers (`/pause`, `/resume`, `/seek`)."""
 
     def __init__(self, daemon: Daemon) -> None:
         self._daemon = daemon
@@ -41,8 +41,8 @@ class Admin:
         match request.method, request.path.partition("?")[0].split("/")[1:]:
             case _, ["dlq", *_]:
                 return await self._catalogue().handle(request)
-            case _, ["tap"]:
-                return self._daemon.taps.handle(request)
+            case _, ["tap" | "logs" as asked]:
+                return await self._watch(asked, request)
             case _, ["reload" | "diff"]:
                 return await Changes(self._daemon).handle(request)
             case _, ["redrive", _] | ["replay" | "skip", _, _]:
@@ -62,6 +62,11 @@ class Admin:
                 return Response.json(405, {"error": f"{request.method} is not for {request.path}"})
             case _:
                 return Response.json(404, {"error": f"there is no {request.path}"})
+
+    async def _watch(self, asked: str, request: Request) -> Response:
+        if asked == "tap":
+            return self._daemon.taps.handle(request)
+        return await self._daemon.lines.handle(request)
 
     def _catalogue(self) -> Catalogue:
         assert self._daemon.outbox is not None

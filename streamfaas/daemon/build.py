@@ -13,7 +13,7 @@ from streamfaas import functions
 from streamfaas.config import filters, spec
 from streamfaas.config.connections import KafkaConnection
 from streamfaas.config.delivery import Asynchronous, LogRetries
-from streamfaas.config.spec import ASYNCHRONOUS, Metrics
+from streamfaas.config.spec import ASYNCHRONOUS, Logs, Metrics
 from streamfaas.config.triggers import (
     AnyTrigger,
     DirectoryTrigger,
@@ -81,6 +81,7 @@ class Plan:
     grace_seconds: float
     state: Path
     metrics: Metrics
+    logs: Logs
     connections: Mapping[str, KafkaConnection]
 
     @property
@@ -113,6 +114,7 @@ def plan_of(config: spec.Config, path: Path) -> Plan:
         grace_seconds=config.shutdown.grace,
         state=config.state.path,
         metrics=config.telemetry.metrics,
+        logs=config.telemetry.logs,
         connections=config.connections,
     )
 

@@ -23,10 +23,12 @@ import uvloop
 
 from streamfaas.api.probes import Answer
 from streamfaas.api.server import Server
+from streamfaas.daemon import outputs
 from streamfaas.daemon.admin import Admin
 from streamfaas.daemon.build import Clock, Means, Plan
 from streamfaas.daemon.deliveries import Destinations
 from streamfaas.daemon.feeds import Feeds
+from streamfaas.daemon.lines import Lines
 from streamfaas.daemon.listening import Listening
 from streamfaas.daemon.loading import Loaded, Unlike
 from streamfaas.daemon.mappings import Mappings
@@ -34,7 +36,6 @@ from streamfaas.daemon.measured import routes
 from streamfaas.daemon.reload import Reached, Reload, Reloaded
 from streamfaas.daemon.reloads import Turns
 from streamfaas.daemon.steering import Brakes
-from streamfaas.daemon.summary import json_summary, summary_lines
 from streamfaas.daemon.systemd import Notifier, Pulse
 from streamfaas.daemon.taps import Taps
 from streamfaas.engine.lane import Surroundings
@@ -46,10 +47,8 @@ from streamfaas.store import Store
 from streamfaas.store.backlog import Backlog
 from streamfaas.store.outbox import Outbox
 from streamfaas.telemetry import signals
-from streamfaas.telemetry.console import Console
 from streamfaas.telemetry.metrics import Metrics
 from streamfaas.telemetry.signals import Emit, Signal
-from streamfaas.telemetry.sink import LineSink
 from streamfaas.workers.pool import WorkerPool
 
 CONFIG_EXIT = 78
@@ -77,16 +76,8 @@ def run(config: Path, *, quiet: bool = False, json_logs: bool = False) -> int:
         return CONFIG_EXIT
     faulthandler.enable()  # systemd ends who is stuck by SIGABRT: the log then says where
     _keep_memory()
-    colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-    sink = LineSink(sys.stdout.fileno())
-    console = Console(sink.put, json=json_logs, colour=colour, quiet=quiet)
-    told = json_summary if json_logs else summary_lines
-
-    def finish(view: dict[str, Any]) -> None:
-        for line in told(view):
-            sink.put(line)
-
-    daemon = Daemon(loaded, console, finish=finish)
+    output = outputs.opened(loaded.plan.logs.output, quiet=quiet, json_logs=json_logs)
+    daemon = Daemon(loaded, output.listen, finish=output.finish, quiet=quiet)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
             status = runner.run(daemon.main())
@@ -94,7 +85,7 @@ def run(config: Path, *, quiet: bool = False, json_logs: bool = False) -> int:
             sys.stderr.write(report(error.problems, str(config)) + "\n")
             status = CONFIG_EXIT
         finally:
-            sink.close()
+            output.close()
         # everything is settled and closed: a loop that waits for what a library left open in it
         # (a look-up of a name, a connection half made) must not keep the process
         sys.stderr.flush()
@@ -113,7 +104,9 @@ class Daemon:
         *listeners: Emit,
         finish: Callable[[dict[str, Any]], None],
         reached: Reached = lambda _step: None,
+        quiet: bool = False,
     ) -> None:
+        """`quiet`: no listener wants the lines of functions."""
         self._take(loaded)
         self._reached = reached
         self._listeners = list(listeners)
@@ -122,6 +115,9 @@ class Daemon:
             self.feeds, lambda: [each.name for each in self.plan.functions], lambda: self.mappings
         )
         self._listeners.append(self.taps)
+        self.lines = Lines(self.feeds, self._listeners, self.plan.logs, lambda: self.plan.functions)
+        if not quiet:
+            self.lines.hear()
         self._finish = finish
         self._notifier = Notifier(os.environ)
         self._stop_asked = anyio.Event()
@@ -198,7 +194,8 @@ class Daemon:
         loop.add_signal_handler(signal.SIGHUP, self.reloads.ask)
         try:
             async with self._listening.serving():
-                return await self._serve()
+                with self.lines.written(self.emit):
+                    return await self._serve()
         except StoreError as error:
             self.emit(signals.DaemonStepped("refused", f"{error}; {error.remedy}".rstrip("; ")))
             return CONFIG_EXIT
@@ -226,6 +223,8 @@ class Daemon:
             memory_bytes=plan.memory_bytes,
             emit=self.emit,
             clock=clock,
+            logs_wanted=self.lines.wanted,
+            platform_logs_wanted=self.lines.platform_wanted,
         )
         try:
             store = await Store.open(plan.store_path, emit=self.emit)

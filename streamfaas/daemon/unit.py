@@ -70,6 +70,8 @@ def places(config: Config) -> Places:
             writes.append(destination.path.parent)  # the file itself may not be there yet
         if isinstance(destination, HttpDestination):
             reads.append(destination.ca)
+    if config.telemetry.logs.directory is not None:
+        writes.append(config.telemetry.logs.directory)
     for connection in config.connections.values():
         tls, sasl = connection.tls, connection.sasl
         reads += [] if tls is None else [tls.ca, tls.certificate, tls.key]

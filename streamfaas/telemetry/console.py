@@ -36,8 +36,10 @@ class Console:
         json: bool = False,
         colour: bool = False,
         quiet: bool = False,
+        stamped: bool = True,
     ) -> None:
         self._put = put
+        self._with_time = stamped
         self._json = json
         self._colour = colour
         self._quiet = quiet
@@ -118,6 +120,9 @@ class Console:
                 who = worker or function
                 text = "\n".join(f"{who} | {part}" for part in line.split("\n"))
                 return self._painted(text, DIM) if platform else text
+            case signals.LogsDropped(place, count, reason):
+                text = f"dropped {count:,} log lines, {place}: {printable(reason)}"
+                return self._stamped(text, RED)
             case signals.WorkerEnded(_, worker, reason):
                 if reason in {"idle", "drained"}:
                     return ""
@@ -164,6 +169,8 @@ class Console:
         return False
 
     def _stamped(self, text: str, colour: str) -> str:
+        if not self._with_time:  # who takes the line knows when it is
+            return text
         stamp = time.strftime("%H:%M:%S")
         return f"{self._painted(stamp, DIM)} {self._painted(text, colour)}"
 

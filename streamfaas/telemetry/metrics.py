@@ -141,6 +141,13 @@ class Metrics:
             "reason",
             counts="worker",
         )
+        lost = registry.counter(
+            "streamfaas_log_lines_dropped",
+            "Lines of functions that could not be written to files or the journal.",
+            otel="streamfaas.log_lines.dropped",
+            counts="line",
+        )
+        self._lines_lost = lost.cell()
         for about, read in _watched(per_partition=per_partition):
             registry.watch(about, read)
         self._meters: dict[str, _Meter] = {}
@@ -152,6 +159,7 @@ class Metrics:
             signals.BatchSplit: self._batch_split,
             signals.BatchSetAside: self._batch_set_aside,
             signals.DestinationFailed: self._destination_failed,
+            signals.LogsDropped: self._logs_dropped,
         }
         for source in sources:
             self._meter(source)
@@ -218,6 +226,9 @@ class Metrics:
     def _batch_set_aside(self, signal: signals.BatchSetAside) -> None:
         place = _place(signal.lane.source)
         self._set_aside.cell(*place, signal.condition).value += signal.records
+
+    def _logs_dropped(self, signal: signals.LogsDropped) -> None:
+        self._lines_lost.value += signal.lines
 
     def _destination_failed(self, signal: signals.DestinationFailed) -> None:
         self._meter(signal.lane.source).destination_failures.value += 1

@@ -200,6 +200,15 @@ class ConfigReloaded:
 
 
 @dataclass(frozen=True, slots=True)
+class LogsDropped:
+    """Lines of functions could not be written to a place: `files` or `journal`."""
+
+    place: str
+    lines: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class DaemonStepped:
     """The daemon is `ready`, `draining`, `drained`, …"""
 
@@ -227,6 +236,7 @@ Signal: TypeAlias = (
     | FunctionIsolated
     | LogWritten
     | ConfigReloaded
+    | LogsDropped
     | DaemonStepped
 )
 

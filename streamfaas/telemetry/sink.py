@@ -3,58 +3,45 @@
 from __future__ import annotations
 
 import os
-import queue
-import threading
+from collections.abc import Sequence
 
-LINES_MAX = 20_000
-BYTES_MAX = 32 * 1024 * 1024
-CLOSE_SECONDS = 2.0
+from streamfaas.telemetry.behind import ITEMS_MAX, Behind
 
 
 class LineSink:
     """Takes lines without ever waiting. Past its bounds lines are dropped, counted, and the gap
     is told in the output as soon as there is room again."""
 
-    def __init__(self, descriptor: int, *, lines_max: int = LINES_MAX) -> None:
+    def __init__(self, descriptor: int, *, lines_max: int = ITEMS_MAX) -> None:
         self._descriptor = descriptor
-        self._lines_max = lines_max
-        self._queue: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        self._held_bytes = 0
         self.dropped = 0
         self._untold = 0
-        self._thread = threading.Thread(target=self._write, name="line sink", daemon=True)
-        self._thread.start()
+        self._behind = Behind(self._write, "line sink", items_max=lines_max)
+
+    @property
+    def held(self) -> int:
+        """Lines that wait to be written."""
+        return self._behind.held
 
     def put(self, line: str) -> None:
         """One line, without its newline."""
         data = line.encode("utf-8", "backslashreplace") + b"\n"
-        if self._queue.qsize() >= self._lines_max or self._held_bytes > BYTES_MAX:
+        if self._untold:
+            data = b"... %d lines dropped: the output was not read\n" % self._untold + data
+        if self._behind.put(data, len(data)):
+            self._untold = 0
+        else:
             self.dropped += 1
             self._untold += 1
-            return
-        if self._untold:
-            told, self._untold = self._untold, 0
-            self._queue.put(b"... %d lines dropped: the output was not read\n" % told)
-        self._held_bytes += len(data)
-        self._queue.put(data)
 
     def close(self) -> None:
         """Writes what is left, within two seconds."""
-        self._queue.put(None)
-        self._thread.join(CLOSE_SECONDS)
+        self._behind.close()
 
-    def _write(self) -> None:
-        ended = False
-        while not ended:
-            lines = [self._queue.get()]
-            # whatever else is there goes into the same write
-            while not self._queue.empty() and len(lines) < 500:
-                lines.append(self._queue.get())
-            ended = None in lines
-            data = b"".join(line for line in lines if line is not None)
-            self._held_bytes -= len(data)
-            try:
-                while data:
-                    data = data[os.write(self._descriptor, data) :]
-            except OSError:  # the reader has gone; there is nobody to tell
-                self.dropped += len(lines)
+    def _write(self, lines: Sequence[bytes]) -> None:
+        data = b"".join(lines)
+        try:
+            while data:
+                data = data[os.write(self._descriptor, data) :]
+        except OSError:  # the reader has gone; there is nobody to tell
+            self.dropped += len(lines)

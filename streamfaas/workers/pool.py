@@ -124,17 +124,20 @@ class WorkerPool:
         clock: Callable[[], Instant],
         runtime: Runtime = python.command,
         logs_wanted: Callable[[str], bool] = lambda _: True,
+        platform_logs_wanted: Callable[[str], bool] | None = None,
         launcher_idle_seconds: float = LAUNCHER_IDLE_SECONDS,
         stream_id: Callable[[], str] = lambda: uuid.uuid4().hex,
     ) -> None:
-        """`logs_wanted` says of a function whether anybody listens to its lines now; where nobody
-        does, none is made. `ConfigError` where a function cannot be started as configured."""
+        """`logs_wanted` says of a function whether anybody listens to its lines now, and
+        `platform_logs_wanted` to ours about what goes well; where nobody does, none is made.
+        `ConfigError` where a function cannot be started as configured."""
         self._teams = _teams(functions, runtime, memory_bytes)
         shares = {function.name: function.share for function in functions}
         self._roster = Roster(concurrency, memory_bytes, shares)
         self._emit = emit
         self._clock = clock
         self._logs_wanted = logs_wanted
+        self._platform_logs_wanted = platform_logs_wanted or logs_wanted
         self._launcher_idle_seconds = launcher_idle_seconds
         self._stream_id = stream_id
         self._buffer = bytearray(PIPE_BYTES)
@@ -290,7 +293,7 @@ class WorkerPool:
         else:
             if self._sweeping is None:
                 self._watch()
-            if function.platform_logs and self._logs_wanted(function.name):
+            if function.platform_logs and self._platform_logs_wanted(function.name):
                 request_id = call.invocation.id
                 lines = self._teams[function.name].platform.started(request_id)
                 self._tell(function.name, worker.name, request_id, lines)
@@ -326,13 +329,15 @@ class WorkerPool:
         """The call has ended so."""
         team.invocations += 1
         function, future = team.function, call.future
-        told = function.platform_logs
+        shown = function.platform_logs and self._platform_logs_wanted(function.name)
+        told = shown
         if isinstance(outcome, Failure):
             team.errors += 1
             team.last_error = f"{outcome.type}: {outcome.message}"
-            told = True
-        if told and self._logs_wanted(function.name):
-            request_id, begun = call.invocation.id, call.worker is not None
+            told = self._logs_wanted(function.name)
+        if told:
+            request_id = call.invocation.id
+            begun = shown and call.worker is not None
             lines = team.platform.ended(request_id, outcome, begun=begun)
             self._tell(function.name, outcome.report.worker, request_id, lines)
         if not future.done():

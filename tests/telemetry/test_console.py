@@ -91,7 +91,7 @@ def test_a_reader_who_sleeps_loses_lines_but_holds_nobody_up():
 
     thread = threading.Thread(target=drain)
     thread.start()
-    while sink._queue.qsize():
+    while sink.held:
         pass
     sink.put("last")
     sink.close()
