@@ -89,7 +89,9 @@ def _complaint(root: Table, error: Mapping[str, Any]) -> Problem | None:
 
 
 def _standing(root: Table, path: document.Path) -> document.Path:
-    """The path as it is in the file: one thing alone may stand for a list of it."""
+    """The path as it is in the file: one thing alone may stand for a list of it, or a block."""
+    if len(path) > 1 and isinstance(document.find(root, path[:-1]), Scalar):
+        return _standing(root, path[:-1])
     for at, part in enumerate(path):
         if part == 0 and not isinstance(document.find(root, path[:at]), Items):
             return _standing(root, (*path[:at], *path[at + 1 :]))

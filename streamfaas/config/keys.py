@@ -15,7 +15,7 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from streamfaas.config.forms import Form
-from streamfaas.config.model import Words
+from streamfaas.config.model import Short, Words
 from streamfaas.config.spec import ROLES, Config
 from streamfaas.config.web import is_secret_header
 
@@ -23,7 +23,6 @@ ANY = "*"
 
 LATER: Mapping[tuple[str, ...], str] = {
     ("listen",): "listeners",
-    ("telemetry", "otlp"): "export by OTLP",
     ("telemetry", "traces"): "traces",
     ("include",): "include",
     ("layers",): "layers",
@@ -121,7 +120,9 @@ class Key:
             return f"a list: each {inner.says}"
         if section(self.path) == "destinations":
             return f"a mapping, whose type is one of {', '.join(kinds('destinations'))}"
-        words = next((each for each in self.field.metadata if isinstance(each, Words)), None)
+        words = next(
+            (each for each in self.field.metadata if isinstance(each, Short | Words)), None
+        )
         return words.says if words is not None else "a mapping"
 
     @property

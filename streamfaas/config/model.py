@@ -63,6 +63,25 @@ class Alone:
         return core_schema.no_info_before_validator_function(self.put, handler(source))
 
 
+@dataclass(frozen=True, slots=True)
+class Short:
+    """One text alone may stand for a block in which it is the value of a key; an empty one, for
+    that there is no block."""
+
+    key: str
+    says: str
+
+    def put(self, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        return {self.key: value} if value else None
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        return core_schema.no_info_before_validator_function(self.put, handler(source))
+
+
 def none() -> Mapping[str, Any]:
     """A mapping with nothing in it, which stays so."""
     return MappingProxyType({})

@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from streamfaas.config.forms import INTERPOLATED, Form
-from streamfaas.config.model import Alone, Words
+from streamfaas.config.model import Alone, Short, Words
 from streamfaas.config.spec import Config
 
 DIALECT = "http://json-schema.org/draft-07/schema#"
@@ -47,15 +47,13 @@ def _of_field(field: FieldInfo) -> dict[str, Any]:
 
 
 def _of_annotation(annotation: Any, metadata: Iterable[Any]) -> dict[str, Any]:
+    metadata = tuple(metadata)
     for each in metadata:
         if isinstance(each, Form):
             return dict(each.schema)
-        if isinstance(each, Words):
-            words = {"type": "string", "enum": list(each.blocks)}
-            return {"anyOf": [words, INTERPOLATED, _of_model(annotation)]}
-        if isinstance(each, Alone):
-            listed = _of_annotation(annotation, [it for it in metadata if it is not each])
-            return {"anyOf": [listed, dict(listed["items"])]}
+        if isinstance(each, Words | Short | Alone):
+            rest = [it for it in metadata if it is not each]
+            return {"anyOf": _either(each, _of_annotation(annotation, rest))}
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is typing.Annotated:
         return _of_annotation(arguments[0], arguments[1:])
@@ -73,6 +71,17 @@ def _of_annotation(annotation: Any, metadata: Iterable[Any]) -> dict[str, Any]:
         models = [_of_annotation(each, ()) for each in arguments if each is not type(None)]
         return models[0] if len(models) == 1 else {"oneOf": models}
     return _of_model(annotation)
+
+
+def _either(short: Words | Short | Alone, block: dict[str, Any]) -> list[dict[str, Any]]:
+    """What may be written, where something shorter may stand for the whole."""
+    match short:
+        case Words(blocks):
+            return [{"type": "string", "enum": list(blocks)}, dict(INTERPOLATED), block]
+        case Short(key):
+            return [*block["properties"][key]["anyOf"], block]
+        case Alone():
+            return [block, dict(block["items"])]
 
 
 def _of_name(annotation: Any) -> dict[str, Any]:

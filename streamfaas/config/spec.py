@@ -15,6 +15,7 @@ from streamfaas.config.connections import KafkaConnection
 from streamfaas.config.delivery import AnyDestination, Asynchronous
 from streamfaas.config.forms import Form
 from streamfaas.config.model import Model, Named, Words, none
+from streamfaas.config.otlp import OtlpOrUrl
 from streamfaas.config.triggers import AnyTrigger, Trigger
 from streamfaas.flow.errors import Problem
 
@@ -261,6 +262,12 @@ class Telemetry(Model):
 
     logs: Logs = Field(default=Logs(), description="Where lines go.")
     metrics: Metrics = Field(default=Metrics(), description="Metrics and probes.")
+    otlp: OtlpOrUrl = Field(
+        default=None,
+        description="Where traces, metrics and logs are sent by OTLP: the address of a collector, "
+        "or the whole block. Without it: where OTEL_EXPORTER_OTLP_ENDPOINT says, or nowhere.",
+        examples=["http://127.0.0.1:4318"],
+    )
 
 
 class Config(Model):

@@ -37,24 +37,11 @@ LABELS: Mapping[str, str] = {
     "reason": "throttled, aborted, oversize, corrupt; why workers end",
     "condition": "why records are given up, in Lambda's words",
     "state": "states of workers, triggers, or the daemon",
+    "signal": "traces, metrics, logs",
     "version": "one",
     "python": "one",
 }
 """Every label there is, and what bounds its values."""
-
-ATTRIBUTES: Mapping[str, str] = {
-    "function": "faas.name",
-    "trigger": "streamfaas.trigger",
-    "partition": "messaging.destination.partition.id",
-    "outcome": "streamfaas.outcome",
-    "error_type": "error.type",
-    "reason": "streamfaas.reason",
-    "condition": "streamfaas.condition",
-    "state": "streamfaas.state",
-    "version": "service.version",
-    "python": "process.runtime.version",
-}
-"""What OpenTelemetry calls each label."""
 
 UNITS: Mapping[str, str] = {"seconds": "s", "bytes": "By"}
 """What OpenTelemetry calls each unit."""

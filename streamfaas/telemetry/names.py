@@ -40,6 +40,11 @@ ERROR_TYPE = "error.type"
 SERVICE_NAME = "service.name"
 SERVICE_VERSION = "service.version"
 SERVICE_INSTANCE = "service.instance.id"
+HOST_NAME = "host.name"
+OS_TYPE = "os.type"
+PROCESS_ID = "process.pid"
+RUNTIME_NAME = "process.runtime.name"
+RUNTIME_VERSION = "process.runtime.version"
 
 # -- ours
 
@@ -62,6 +67,23 @@ LETTERS = "streamfaas.letters"
 WAIT_SECONDS = "streamfaas.wait_seconds"
 PART_RECORDS = "streamfaas.batch.part_records"
 UNFINISHED = "streamfaas.unfinished"
+ISOLATION = "streamfaas.isolation.level"
+WORKER = "streamfaas.worker"
+
+METRIC_ATTRIBUTES: Mapping[str, str] = {
+    "function": FUNCTION,
+    "trigger": "streamfaas.trigger",
+    "partition": PARTITION,
+    "outcome": OUTCOME,
+    "error_type": ERROR_TYPE,
+    "reason": "streamfaas.reason",
+    "condition": CONDITION,
+    "state": "streamfaas.state",
+    "signal": "streamfaas.signal",
+    "version": SERVICE_VERSION,
+    "python": RUNTIME_VERSION,
+}
+"""What the labels of metrics are called where they are sent by OTLP."""
 
 SYSTEMS: Mapping[str, str] = {"kafka": "kafka"}
 """Kinds of sources and destinations that have a well-known `messaging.system`; others have the

@@ -58,7 +58,9 @@ USERS = {
     "botocore": {"wire"},
     "click": {"cli"},
     "h11": {"api", "cli", "wire"},
+    "google": {"telemetry"},
     "opentelemetry": {"telemetry"},
+    "requests": {"telemetry"},
     "rich": {"cli", "telemetry"},
     "sqlite3": {"store"},
     "uvloop": {"daemon", "cli", "testing"},
@@ -67,7 +69,12 @@ USERS = {
 """The rooms that may know a library. Kept to one or two, so that it can be exchanged."""
 
 
-IMPORTED_AS = {"opentelemetry_sdk": "opentelemetry", "pyyaml": "yaml", "pillow": "PIL"}
+IMPORTED_AS = {
+    "opentelemetry_sdk": "opentelemetry",
+    "pyyaml": "yaml",
+    "pillow": "PIL",
+    "protobuf": "google",
+}
 IMPORTED_AS["pydantic"] = "pydantic_core"  # its other half, of which it wants an exact version
 
 

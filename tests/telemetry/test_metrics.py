@@ -9,8 +9,9 @@ from streamfaas.flow.record import Lane
 from streamfaas.flow.verdict import Condition
 from streamfaas.telemetry import signals
 from streamfaas.telemetry.exposition import OPENMETRICS, exposition
-from streamfaas.telemetry.instruments import ATTRIBUTES, LABELS
+from streamfaas.telemetry.instruments import LABELS
 from streamfaas.telemetry.metrics import Metrics, table
+from streamfaas.telemetry.names import METRIC_ATTRIBUTES
 from streamfaas.telemetry.process import usage
 
 PLACE = {"function": "orders", "trigger": "stream"}
@@ -219,8 +220,8 @@ def test_the_names_that_opentelemetry_has_are_given_once():
 
 
 def test_every_label_has_a_name_in_opentelemetry():
-    assert LABELS.keys() == ATTRIBUTES.keys()
-    assert len(set(ATTRIBUTES.values())) == len(ATTRIBUTES)
+    assert LABELS.keys() == METRIC_ATTRIBUTES.keys()
+    assert len(set(METRIC_ATTRIBUTES.values())) == len(METRIC_ATTRIBUTES)
 
 
 def test_what_is_shown_is_what_the_table_lists():

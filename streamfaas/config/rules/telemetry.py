@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib.util import find_spec
 
-from streamfaas.config.rules.case import Case, is_loopback
+from streamfaas.config.otlp import Otlp
+from streamfaas.config.rules.case import Case, authority, is_loopback, readable
 from streamfaas.flow.errors import Problem
 
 
@@ -20,4 +22,29 @@ def _listens_to_all(case: Case) -> Iterator[Problem]:
         )
 
 
-RULES = (_listens_to_all,)
+def _collector(case: Case) -> Iterator[Problem]:
+    otlp = case.config.telemetry.otlp
+    if otlp is None:
+        return
+    path = ("telemetry", "otlp")
+    for name in ("ca", "certificate", "key"):
+        yield from readable(case, (*path, name), getattr(otlp, name))
+    yield from authority(case, (*path, "ca"), otlp.ca)
+    if otlp.key is not None and otlp.certificate is None:
+        yield case.tell("SF1075", (*path, "key"), "there is a key but no certificate")
+    if otlp.protocol == "grpc" and find_spec("opentelemetry.exporter.otlp.proto.grpc") is None:
+        message = "what gRPC needs is not installed"
+        yield case.tell("SF1087", (*path, "protocol"), message, "pip install 'streamfaas[grpc]'")
+    yield from _in_the_clear(case, otlp)
+
+
+def _in_the_clear(case: Case, otlp: Otlp) -> Iterator[Problem]:
+    address = otlp.endpoint or ""
+    host = address.removeprefix("http://").split("/")[0]
+    if otlp.headers and address.startswith("http://") and not is_loopback(host):
+        message = "the headers for the collector cross the network in the clear"
+        path = ("telemetry", "otlp", "endpoint")
+        yield case.tell("SF1091", path, message, "use https", warning=True)
+
+
+RULES = (_listens_to_all, _collector)

@@ -1,0 +1,90 @@
+"""Export as a whole: what the daemon hands over, and an outlet for each signal that is sent."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from streamfaas.telemetry.instruments import Registry, View
+from streamfaas.telemetry.otlp.outlet import Outlet
+from streamfaas.telemetry.otlp.points import Starts, metrics_data
+from streamfaas.telemetry.otlp.resource import resource, scope
+from streamfaas.telemetry.otlp.senders import Made, Sender, hush
+from streamfaas.telemetry.otlp.settings import Settings, hint
+from streamfaas.telemetry.otlp.snapshot import snapshot
+
+CLOSE_SECONDS = 5.0
+CLOSE_SECONDS_FAILING = 1.0
+"""How long the last of it may take; and where nothing was taken before either."""
+
+Tell = Callable[[str, str, str, int], None]
+"""Takes a signal, where it is sent, why it is not taken (nothing: it is again), and how much was
+lost since. From any thread."""
+
+
+class Export:
+    """Takes what there is to tell, without ever waiting, and sends it from threads of its own."""
+
+    def __init__(self, settings: Settings, tell: Tell, start_ns: int) -> None:
+        hush()
+        self._settings = settings
+        self._tell = tell
+        self._start_ns = start_ns
+        self._scope = scope()
+        self._resource = resource("")
+        self._starts = Starts()
+        made: Mapping[str, Made] = {"metrics": self._metrics}
+        self._senders = {
+            name: Sender(target, made[name]) for name, target in settings.targets.items()
+        }
+        self._outlets: dict[str, Outlet[Any]] = {
+            name: Outlet(name, sender.send, settings.bounds[name], self._teller(name))
+            for name, sender in self._senders.items()
+        }
+
+    @property
+    def interval_seconds(self) -> float:
+        """How often `measure` is wanted."""
+        return self._settings.interval_seconds
+
+    def measure(self, registry: Registry, view: View) -> None:
+        """Sends all that is counted at this moment."""
+        outlet = self._outlets.get("metrics")
+        if outlet is not None:
+            outlet.put(snapshot(registry, view, self._start_ns, time.time_ns()))
+
+    def view(self) -> dict[str, Any]:
+        """As `status` shows it, by signal."""
+        return {
+            name: {"endpoint": self._settings.targets[name].endpoint, **outlet.view()}
+            for name, outlet in self._outlets.items()
+        }
+
+    def close(self) -> None:
+        """Sends what is left, as far as a few seconds allow."""
+        outlets = self._outlets.values()
+        failing = all(outlet.failing for outlet in outlets)
+        for outlet in outlets:
+            outlet.finish()
+        end = time.monotonic() + (CLOSE_SECONDS_FAILING if failing else CLOSE_SECONDS)
+        for outlet in outlets:
+            if not outlet.join(max(end - time.monotonic(), 0.0)):
+                outlet.give_up()
+        for sender in self._senders.values():
+            sender.close()
+
+    def _teller(self, name: str) -> Callable[[str, int], None]:
+        target = self._settings.targets[name]
+
+        def tell(reason: str, lost: int) -> None:
+            more = f" ({hint(target)})" if reason and hint(target) else ""
+            self._tell(name, target.endpoint, f"{reason}{more}", lost)
+
+        return tell
+
+    # -- by the threads
+
+    def _metrics(self, snapshots: list[Any]) -> Any:
+        (found,) = snapshots
+        return metrics_data(found, self._starts, self._resource, self._scope)
