@@ -13,6 +13,7 @@ from streamfaas import functions
 from streamfaas.config import filters, spec
 from streamfaas.config.connections import KafkaConnection
 from streamfaas.config.delivery import Asynchronous, LogRetries
+from streamfaas.config.otlp import Otlp
 from streamfaas.config.spec import ASYNCHRONOUS, Logs, Metrics
 from streamfaas.config.triggers import (
     AnyTrigger,
@@ -30,6 +31,7 @@ from streamfaas.flow.record import Instant
 from streamfaas.flow.verdict import RetryPolicy
 from streamfaas.sources import KINDS, Source
 from streamfaas.sources.backlog import BacklogOptions
+from streamfaas.telemetry.otlp.settings import Asked
 from streamfaas.telemetry.signals import Emit
 
 if TYPE_CHECKING:
@@ -82,6 +84,7 @@ class Plan:
     state: Path
     metrics: Metrics
     logs: Logs
+    otlp: Asked | None
     connections: Mapping[str, KafkaConnection]
 
     @property
@@ -115,6 +118,7 @@ def plan_of(config: spec.Config, path: Path) -> Plan:
         state=config.state.path,
         metrics=config.telemetry.metrics,
         logs=config.telemetry.logs,
+        otlp=_otlp(config.telemetry.otlp),
         connections=config.connections,
     )
 
@@ -160,6 +164,23 @@ def function_of(name: str, function: spec.Function) -> functions.Function:
 def memory_bytes(config: spec.Config) -> int:
     """What all workers together may have."""
     return config.limits.memory or int(_machine_memory_bytes() * MEMORY_SHARE)
+
+
+def _otlp(asked: Otlp | None) -> Asked | None:
+    if asked is None:
+        return None
+    return Asked(
+        endpoint=asked.endpoint,
+        protocol=asked.protocol,
+        headers=asked.headers,
+        compression=asked.compression,
+        timeout_seconds=asked.timeout,
+        interval_seconds=asked.interval,
+        signals=asked.signals,
+        ca=str(asked.ca or ""),
+        certificate=str(asked.certificate or ""),
+        key=str(asked.key or ""),
+    )
 
 
 def _mapping(

@@ -27,6 +27,7 @@ from streamfaas.daemon import outputs
 from streamfaas.daemon.admin import Admin
 from streamfaas.daemon.build import Clock, Means, Plan
 from streamfaas.daemon.deliveries import Destinations
+from streamfaas.daemon.exporting import Exporting
 from streamfaas.daemon.feeds import Feeds
 from streamfaas.daemon.lines import Lines
 from streamfaas.daemon.listening import Listening
@@ -48,6 +49,7 @@ from streamfaas.store.backlog import Backlog
 from streamfaas.store.outbox import Outbox
 from streamfaas.telemetry import signals
 from streamfaas.telemetry.metrics import Metrics
+from streamfaas.telemetry.otlp.settings import settings
 from streamfaas.telemetry.signals import Emit, Signal
 from streamfaas.workers.pool import WorkerPool
 
@@ -85,6 +87,7 @@ def run(config: Path, *, quiet: bool = False, json_logs: bool = False) -> int:
             sys.stderr.write(report(error.problems, str(config)) + "\n")
             status = CONFIG_EXIT
         finally:
+            daemon.exporting.close()
             output.close()
         # everything is settled and closed: a loop that waits for what a library left open in it
         # (a look-up of a name, a connection half made) must not keep the process
@@ -132,6 +135,11 @@ class Daemon:
         self._transaction: Reload | None = None
         self._last: Reloaded | None = None
         self._metrics: Metrics | None = None
+        self.exporting = Exporting(settings(self.plan.otlp, os.environ), self.emit, self.view)
+        if self.exporting.tells:
+            self._listeners.append(self.exporting.tell)
+        if self.exporting.counts:
+            self._counted()
         self._listening = Listening(self.plan.metrics.listen, self._measured)
 
     @property
@@ -144,12 +152,16 @@ class Daemon:
         self._differs = Unlike(loaded.plan.config_path, loaded.digest)
 
     def _measured(self) -> Table[str, Answer]:
-        """What an address answers. Without one, nothing is counted for nobody."""
+        """What an address answers."""
+        return routes(self, self._counted())
+
+    def _counted(self) -> Metrics:
+        """What is counted, from now on at the latest. Nothing is counted for nobody."""
         if self._metrics is None:
             names = [each.name for each in self.plan.mappings]
             self._metrics = Metrics(names, per_partition=self.plan.metrics.per_partition)
             self._listeners.append(self._metrics)
-        return routes(self, self._metrics)
+        return self._metrics
 
     @property
     def mappings(self) -> dict[str, Mapping]:
@@ -192,6 +204,7 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._signalled, number)
         loop.add_signal_handler(signal.SIGHUP, self.reloads.ask)
+        self.exporting.open()
         try:
             async with self._listening.serving():
                 with self.lines.written(self.emit):
@@ -259,6 +272,8 @@ class Daemon:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(server.serve, name="api")
                 tasks.start_soon(self._show_life, pool, name="watchdog")
+                if self._metrics is not None:
+                    tasks.start_soon(self.exporting.measure, self._metrics, name="export")
                 await self._unless_stopped(letters.open)
                 mappings.start(tasks, left)
                 tasks.start_soon(self._become_ready, name="readiness")
@@ -275,6 +290,8 @@ class Daemon:
                 await (letters if self._mappings is None else self._mappings.letters).close()
                 if store is not None:
                     await store.close()
+        if self._metrics is not None:
+            self.exporting.measure_now(self._metrics)
         self.emit(signals.DaemonStepped("stopped"))
         self._finish(self.view())
         return 0
@@ -364,6 +381,7 @@ class Daemon:
             "rss_bytes": _rss_bytes(),
             "functions": {} if self.pool is None else self.pool.view(),
             "triggers": triggers,
+            "export": self.exporting.view(),
         }
 
     def _configuration(self) -> dict[str, Any]:

@@ -27,7 +27,8 @@ GREEN, RED, YELLOW, DIM, PLAIN = "\x1b[32m", "\x1b[31m", "\x1b[33m", "\x1b[2m", 
 
 
 class Console:
-    """Listens to signals; `put` takes the finished line. `quiet` leaves out what goes well."""
+    """Listens to signals; `put` takes the finished line. `quiet` leaves out what goes well,
+    `stamped` puts the time before each line."""
 
     def __init__(
         self,
@@ -132,6 +133,8 @@ class Console:
                 mark = state if good else f"NOT RELOADED ({state})"
                 text = f"{mark} in {seconds:.2f} s: {printable(detail)}"
                 return self._stamped(text, GREEN if good else RED)
+            case signals.ExportChanged():
+                return self._stamped(*_export(signal))
             case signals.DaemonStepped(step, detail):
                 return self._stamped(f"{step} {detail}".rstrip(), "")
             case _:
@@ -178,10 +181,25 @@ class Console:
         return f"{colour}{text}{PLAIN}" if self._colour and colour else text
 
 
+def unicode(text: str) -> str:
+    """The text as it can be encoded: lone surrogates, which stand for bytes that were no UTF-8,
+    are written out."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+
+
 def printable(text: str, limit: int = 400) -> str:
     """One line, no control characters, not endless: what a function says cannot forge a line."""
     cut = text if len(text) <= limit else text[:limit] + "…"
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in cut)
+
+
+def _export(signal: signals.ExportChanged) -> tuple[str, str]:
+    """The line about it, and its colour."""
+    where = f"{signal.signal} to {printable(signal.endpoint)}"
+    lost = f"{signal.dropped:,} dropped" if signal.dropped else "nothing dropped yet"
+    if signal.reason:
+        return f"cannot send {where}: {printable(signal.reason)}; {lost}", YELLOW
+    return f"sending again {where}: {signal.dropped:,} dropped meanwhile", GREEN
 
 
 def _place(lane: Lane) -> str:
@@ -219,7 +237,7 @@ def _field(value: Any) -> Any:
         case bytes():
             return value.decode("utf-8", "replace")
         case str():  # lone surrogates would not be JSON
-            return value.encode("utf-8", "backslashreplace").decode()
+            return unicode(value)
         case _:
             return value
 

@@ -411,6 +411,16 @@ def _watched(*, per_partition: bool) -> Iterator[tuple[Instrument, Callable[[Vie
     )
     yield (
         gauge(
+            "streamfaas_export_dropped",
+            "Spans, log records and exports of metrics that no collector has.",
+            "signal",
+            kind="counter",
+            otel="streamfaas.export.dropped",
+        ),
+        lambda view: [((name,), each["dropped"]) for name, each in view["export"].items()],
+    )
+    yield (
+        gauge(
             "streamfaas_build",
             "What runs.",
             "version",

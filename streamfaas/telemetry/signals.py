@@ -209,6 +209,17 @@ class LogsDropped:
 
 
 @dataclass(frozen=True, slots=True)
+class ExportChanged:
+    """A collector does not take traces, metrics or logs, for that reason; or, where there is none,
+    takes them again. `dropped` of them were lost since it took them last."""
+
+    signal: str
+    endpoint: str
+    reason: str
+    dropped: int
+
+
+@dataclass(frozen=True, slots=True)
 class DaemonStepped:
     """The daemon is `ready`, `draining`, `drained`, …"""
 
@@ -237,6 +248,7 @@ Signal: TypeAlias = (
     | LogWritten
     | ConfigReloaded
     | LogsDropped
+    | ExportChanged
     | DaemonStepped
 )
 

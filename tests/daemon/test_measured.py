@@ -130,6 +130,7 @@ class World:
             "version": "1.0",
             "functions": {},
             "triggers": {"f/t": trigger},
+            "export": {},
             "process": usage(),
         }
         scrape = Scrape(exposition(self.metrics.registry, view, openmetrics=True), OPENMETRICS)

@@ -32,6 +32,7 @@ def view(*lanes, **counts):
         "functions": {"orders": {"workers": workers, "waiting": 3}},
         "triggers": {"orders/stream": trigger, "orders/asynchronous": trigger},
         "process": usage(),
+        "export": {"traces": {"dropped": 7}},
     }
 
 
@@ -173,6 +174,10 @@ def test_workers_and_calls_that_wait_are_told_apart():
 def test_the_backlog_is_what_waits_of_the_asynchronous_invocations():
     scrape = scraped(Metrics(), view(lane("0", lag=3), lane("1", lag=4)))
     assert scrape.of("streamfaas_backlog_events", function="orders") == 7
+
+
+def test_what_no_collector_took_is_counted_by_signal():
+    assert scraped(Metrics()).of("streamfaas_export_dropped_total", signal="traces") == 7
 
 
 def test_what_the_kernel_says_of_the_process_is_there():

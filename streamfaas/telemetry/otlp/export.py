@@ -6,17 +6,25 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from streamfaas.telemetry import signals
 from streamfaas.telemetry.instruments import Registry, View
 from streamfaas.telemetry.otlp.outlet import Outlet
 from streamfaas.telemetry.otlp.points import Starts, metrics_data
+from streamfaas.telemetry.otlp.records import Entry, Lines, readable_records
 from streamfaas.telemetry.otlp.resource import resource, scope
 from streamfaas.telemetry.otlp.senders import Made, Sender, hush
 from streamfaas.telemetry.otlp.settings import Settings, hint
 from streamfaas.telemetry.otlp.snapshot import snapshot
+from streamfaas.telemetry.otlp.spans import readable_spans
+from streamfaas.telemetry.signals import LogWritten, Signal
+from streamfaas.telemetry.spans import Trace
 
 CLOSE_SECONDS = 5.0
 CLOSE_SECONDS_FAILING = 1.0
 """How long the last of it may take; and where nothing was taken before either."""
+
+LEVELS = ("none", "reduced", "full")
+"""Of isolation, from the worst."""
 
 Tell = Callable[[str, str, str, int], None]
 """Takes a signal, where it is sent, why it is not taken (nothing: it is again), and how much was
@@ -34,7 +42,13 @@ class Export:
         self._scope = scope()
         self._resource = resource("")
         self._starts = Starts()
-        made: Mapping[str, Made] = {"metrics": self._metrics}
+        self._level: str | None = None
+        self._lines = Lines()
+        made: Mapping[str, Made] = {
+            "traces": self._spans,
+            "metrics": self._metrics,
+            "logs": self._records,
+        }
         self._senders = {
             name: Sender(target, made[name]) for name, target in settings.targets.items()
         }
@@ -47,6 +61,23 @@ class Export:
     def interval_seconds(self) -> float:
         """How often `measure` is wanted."""
         return self._settings.interval_seconds
+
+    def keep(self, trace: Trace) -> None:
+        """Sends a trace that has ended."""
+        outlet = self._outlets.get("traces")
+        if outlet is not None:
+            outlet.put(trace, len(trace.spans))
+
+    def __call__(self, signal: Signal) -> None:
+        """Sends what a signal says as a line, if it does."""
+        if isinstance(signal, signals.FunctionIsolated):
+            self._isolated(signal.level)
+        outlet = self._outlets.get("logs")
+        if outlet is None:
+            return
+        entry = signal if isinstance(signal, LogWritten) else self._lines.of(signal, time.time_ns)
+        if entry is not None:
+            outlet.put(entry)
 
     def measure(self, registry: Registry, view: View) -> None:
         """Sends all that is counted at this moment."""
@@ -74,6 +105,12 @@ class Export:
         for sender in self._senders.values():
             sender.close()
 
+    def _isolated(self, level: str) -> None:
+        """The resource says how well every function is isolated, at least."""
+        if self._level is None or LEVELS.index(level) < LEVELS.index(self._level):
+            self._level = level
+            self._resource = resource(level)
+
     def _teller(self, name: str) -> Callable[[str, int], None]:
         target = self._settings.targets[name]
 
@@ -84,6 +121,12 @@ class Export:
         return tell
 
     # -- by the threads
+
+    def _spans(self, traces: list[Trace]) -> Any:
+        return readable_spans(traces, self._resource, self._scope, self._settings.links_max)
+
+    def _records(self, entries: list[Entry]) -> Any:
+        return readable_records(entries, self._resource, self._scope)
 
     def _metrics(self, snapshots: list[Any]) -> Any:
         (found,) = snapshots

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import requests
 from google.protobuf.message import DecodeError
@@ -61,28 +61,31 @@ class Ear:
         self.partial = f"rejected: {answer.partial_success.error_message[:SAID_MAX]}"
 
 
-class _Wire(HTTPAdapter):
-    """Tells an ear of every answer."""
+class _Wire:
+    """An adapter that tells an ear of every answer."""
 
     def __init__(self, ear: Ear) -> None:
-        super().__init__(pool_connections=1, pool_maxsize=1)
+        self._adapter = HTTPAdapter(pool_connections=1, pool_maxsize=1)
         self._ear = ear
 
     def send(self, request: Any, *arguments: Any, **options: Any) -> requests.Response:
         try:
-            response = super().send(request, *arguments, **options)
+            response = self._adapter.send(request, *arguments, **options)
         except requests.RequestException as error:
             self._ear.broke_off(error)
             raise
         self._ear.answered(response)
         return response
 
+    def close(self) -> None:
+        self._adapter.close()
+
 
 def open_session(ear: Ear) -> requests.Session:
     """What an exporter sends its requests by."""
     session = requests.Session()
     for scheme in ("http://", "https://"):
-        session.mount(scheme, _Wire(ear))
+        session.mount(scheme, cast("Any", _Wire(ear)))
     return session
 
 

@@ -21,6 +21,7 @@ from opentelemetry.sdk.metrics.export import Histogram as HistogramData
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
+from streamfaas.telemetry.console import unicode
 from streamfaas.telemetry.instruments import Labels, Number
 from streamfaas.telemetry.names import METRIC_ATTRIBUTES, SCHEMA_URL
 from streamfaas.telemetry.otlp.snapshot import Series, Snapshot, Spread
@@ -104,7 +105,7 @@ def _spreads(series: Series, began: dict[Key, int], at_ns: int) -> Iterator[Hist
 def _attributes(series: Series, labels: Labels) -> dict[str, str]:
     """As the series is labelled; an empty label is none."""
     return {
-        METRIC_ATTRIBUTES[name]: value.encode("utf-8", "backslashreplace").decode()
+        METRIC_ATTRIBUTES[name]: unicode(value)
         for name, value in zip(series.about.labels, labels, strict=True)
         if value
     }

@@ -8,7 +8,7 @@ import socket
 import sys
 import uuid
 
-from opentelemetry.sdk.resources import OTELResourceDetector, Resource
+from opentelemetry.sdk.resources import Attributes, OTELResourceDetector, Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from streamfaas import __version__
@@ -20,7 +20,7 @@ _INSTANCE = str(uuid.uuid4())
 def resource(isolation: str) -> Resource:
     """With what OTEL_RESOURCE_ATTRIBUTES and OTEL_SERVICE_NAME add, or say better. `isolation` is
     the level that all functions have at least; nothing while that is not known."""
-    ours = {
+    ours: Attributes = {
         names.SERVICE_NAME: "streamfaas",
         names.SERVICE_VERSION: __version__,
         names.SERVICE_INSTANCE: _INSTANCE,
