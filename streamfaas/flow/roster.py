@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from streamfaas.flow.admission import Admission, Share
+from streamfaas.flow.crew import NEVER, Crew, Member, Standing
 from streamfaas.flow.handshake import State
 from streamfaas.flow.record import Instant
 
@@ -23,7 +23,7 @@ demand elsewhere are stopped for it. Shorter, and two functions that do not fit 
 would do nothing but start."""
 
 _STARTING, _IDLE, _BUSY, _DRAINING = State.STARTING, State.IDLE, State.BUSY, State.DRAINING
-_NEVER = Instant(math.inf)
+_REPLACED = Standing.REPLACED
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,32 +36,6 @@ class Plan:
     start: tuple[str, ...] = ()
     stop: tuple[int, ...] = ()
     wake: Instant | None = None
-
-
-@dataclass(slots=True, eq=False)
-class _Worker:
-    number: int
-    crew: _Crew
-    state: State = _STARTING
-    fresh: bool = True  # it has not been given an invocation yet
-    since: Instant = Instant(0.0)  # idle from then on
-
-
-@dataclass(slots=True, eq=False)
-class _Crew:
-    """The workers of one function."""
-
-    name: str
-    share: Share
-    idle: list[_Worker] = field(default_factory=list)  # last used on top
-    waiting: deque[int] = field(default_factory=deque)  # tickets, oldest first
-    unnumbered: int = 0  # planned starts that the pool has not numbered yet
-    starting: int = 0  # these included
-    alive: int = 0  # starting, idle and busy; not those told to leave
-    failures: int = 0  # starts that failed in a row
-    not_before: Instant = Instant(0.0)  # the next start
-    used: Instant = Instant(-math.inf)  # when an invocation last ended
-    short: Instant = _NEVER  # since when there is no memory for its first worker
 
 
 class Roster:
@@ -78,6 +52,9 @@ class Roster:
     Memory is counted from the planned start to the exit. Where it is short, functions that have no
     worker at all come first; idle workers make room for a ticket at once, the longest idle first;
     the warm minimum and the spares have to wait.
+
+    Functions can be defined anew: workers of a definition that is to come are started beside those
+    in force, and at `replace` take over. Who is busy then finishes, still counted, and leaves.
     """
 
     def __init__(
@@ -85,14 +62,15 @@ class Roster:
     ) -> None:
         assert all(share.memory_bytes <= memory_bytes for share in shares.values())
         self.admission = Admission(limit, shares)
-        self._crews = {name: _Crew(name, share) for name, share in shares.items()}
-        self._workers: dict[int, _Worker] = {}
-        self._memory_free = memory_bytes
+        self._crews = {name: Crew(name, share) for name, share in shares.items()}
+        self._coming: dict[str, Crew] = {}
+        self._workers: dict[int, Member] = {}
+        self._memory_bytes = self._memory_free = memory_bytes
         self._memory_coming = 0  # held by workers told to leave
         self._spare = int(spare)
         # the only ones a plan looks at: who waits, or may have fewer workers than it should
         self._restless = dict(self._crews)
-        self._reap_at = _NEVER
+        self._reap_at = NEVER
         self._contended = False  # somebody with an idle worker waits for the common limit
 
     # -- the fast road: no plan is needed where a worker stands idle and nobody waits
@@ -129,7 +107,7 @@ class Roster:
         crew = self._crews[function]
         crew.waiting.remove(ticket)
         if not crew.waiting:
-            crew.short = _NEVER
+            crew.short = NEVER
 
     def starting(self, worker: int, function: str) -> None:
         """The pool has given a planned start its number; every planned start is given one."""
@@ -137,7 +115,7 @@ class Roster:
         assert worker not in self._workers
         assert crew.unnumbered, "a start that was not planned"
         crew.unnumbered -= 1
-        self._workers[worker] = _Worker(worker, crew)
+        self._workers[worker] = Member(worker, crew)
 
     def started(self, worker: int, now: Instant) -> None:
         """Ready for the first invocation."""
@@ -149,8 +127,9 @@ class Roster:
         it.state, it.since = _IDLE, now
         crew.idle.append(it)
 
-    def freed(self, worker: int, now: Instant) -> None:
-        """Its invocation has ended and it is fit for the next."""
+    def freed(self, worker: int, now: Instant) -> bool:
+        """Its invocation has ended. Whether it stays, fit for the next: else its definition has
+        been replaced, and it is told to leave."""
         it = self._workers[worker]
         assert it.state is _BUSY
         crew = it.crew
@@ -158,13 +137,17 @@ class Roster:
         crew.used = it.since = now
         it.state = _IDLE
         crew.idle.append(it)
+        if crew.standing is _REPLACED:
+            self._stop(it)
+            return False
+        return True
 
     def pass_on(self, worker: int) -> int | None:
         """Its invocation has ended and it is fit for the next: the oldest ticket of its own
         function, if nobody else waits. It stays busy then; None: nothing has changed, and the
         worker is to be `freed`."""
         crew = self._workers[worker].crew
-        if not crew.waiting or self._contended:
+        if not crew.waiting or self._contended or self.admission.strained:
             return None
         if any(other.waiting and other is not crew for other in self._restless.values()):
             return None
@@ -180,7 +163,7 @@ class Roster:
             self._memory_coming -= crew.share.memory_bytes
             return
         crew.alive -= 1
-        self._restless[crew.name] = crew
+        self._stir(crew)
         if it.state is _BUSY:
             self.admission.leave(crew.name)
             crew.used = now
@@ -198,6 +181,63 @@ class Roster:
         assert self._workers[worker].state is _STARTING
         self.exited(worker, now)
 
+    # -- definitions that come and go
+
+    def propose(self, shares: Mapping[str, Share]) -> None:
+        """Functions that will be, or will be otherwise. Until they are in force, or are taken
+        back, they get neither tickets nor workers but those that `begin`."""
+        assert not self._coming, "one change at a time"
+        self._coming = {name: Crew(name, each, Standing.COMING) for name, each in shares.items()}
+
+    def begin(self, worker: int, function: str) -> bool:
+        """Starts a worker of a definition to come, if there is memory that nobody waits for."""
+        crew = self._coming[function]
+        wanted = any(other.short < NEVER for other in self._restless.values())
+        if wanted or crew.share.memory_bytes > self._memory_free:
+            return False
+        self._memory_free -= crew.share.memory_bytes
+        crew.alive += 1
+        crew.starting += 1
+        self._workers[worker] = Member(worker, crew)
+        return True
+
+    def take_back(self) -> tuple[int, ...]:
+        """Nothing comes of what was proposed: who is told to leave."""
+        crews = list(self._coming.values())
+        self._coming = {}
+        return tuple(number for crew in crews for number in self._disband(crew))
+
+    def replace(
+        self, limit: int, memory_bytes: int, shares: Mapping[str, Share]
+    ) -> tuple[int, ...]:
+        """These functions and limits from now on, and all that was proposed: who is told to leave.
+        The tickets of a function stay in their order; one that is left out must have none."""
+        self.admission.replace(limit, shares)
+        self._memory_free += memory_bytes - self._memory_bytes
+        self._memory_bytes = memory_bytes
+        before, coming, stop = self._crews, self._coming, list[int]()
+        self._coming = {}
+        self._crews = {name: coming.get(name) or before[name] for name in shares}
+        for name, old in before.items():
+            new = self._crews.get(name)
+            if new is not old:
+                if new is not None:
+                    new.waiting, old.waiting, new.used = old.waiting, new.waiting, old.used
+                stop += self._disband(old)
+        for name, crew in self._crews.items():
+            assert crew.share.memory_bytes == shares[name].memory_bytes, "it needs other workers"
+            crew.standing, crew.share = Standing.IN_FORCE, shares[name]
+        self._restless = dict(self._crews)
+        self._reap_at = Instant(-math.inf)
+        return tuple(stop)
+
+    def _disband(self, crew: Crew) -> list[int]:
+        assert not crew.waiting
+        assert not crew.unnumbered
+        crew.standing = _REPLACED
+        mine = [each for each in self._workers.values() if each.crew is crew]
+        return [self._stop(each) for each in mine if each.state in {_STARTING, _IDLE}]
+
     # -- what follows
 
     def plan(self, now: Instant) -> Plan:
@@ -207,7 +247,7 @@ class Roster:
         assign: list[tuple[int, int]] = []
         stop: list[int] = []
         if overdue := self._overdue(now):
-            assign = self._assign(before=_oldest(overdue))
+            assign = self._assign(before=overdue.oldest)
             stop = self._evict(overdue, 1, overdue=True)
         assign += self._assign()
         start, short = self._start(now)
@@ -220,7 +260,11 @@ class Roster:
     def states(self, function: str) -> dict[str, int]:
         """How many workers of the function are in which state, for people to look at."""
         crew = self._crews[function]
-        mine = [worker.state for worker in self._workers.values() if worker.crew is crew]
+        mine = [
+            worker.state
+            for worker in self._workers.values()
+            if worker.crew.name == function and worker.crew.standing is not Standing.COMING
+        ]
         beyond = crew.alive - (self._most(crew) - self._spare)  # what may run at the same time
         spare = max(0, min(len(crew.idle), beyond))
         return {
@@ -232,19 +276,19 @@ class Roster:
             "waiting": len(crew.waiting),
         }
 
-    def _overdue(self, now: Instant) -> _Crew | None:
+    def _overdue(self, now: Instant) -> Crew | None:
         """Who has been without a single worker for too long, for want of memory."""
         starved = [c for c in self._restless.values() if c.waiting and not c.alive]
         overdue = [c for c in starved if now >= c.short + STARVED_SECONDS]
-        return min(overdue, key=_oldest, default=None)
+        return min(overdue, key=lambda crew: crew.oldest, default=None)
 
     def _assign(self, before: float = math.inf) -> list[tuple[int, int]]:
         """Gives idle workers to those who wait, the oldest ticket first."""
         assigned: list[tuple[int, int]] = []
         able = [crew for crew in self._restless.values() if crew.waiting and crew.idle]
         while able:
-            crew = min(able, key=_oldest)
-            if _oldest(crew) > before:
+            crew = min(able, key=lambda crew: crew.oldest)
+            if crew.oldest > before:
                 break
             if not self.admission.admit(crew.name):
                 able.remove(crew)
@@ -256,10 +300,10 @@ class Roster:
                 able.remove(crew)
         return assigned
 
-    def _start(self, now: Instant) -> tuple[list[str], list[tuple[_Crew, int]]]:
+    def _start(self, now: Instant) -> tuple[list[str], list[tuple[Crew, int]]]:
         """Starts what is wanted and fits; gives back whose tickets lack how many workers."""
         started: list[str] = []
-        short: list[tuple[_Crew, int]] = []
+        short: list[tuple[Crew, int]] = []
         able = [crew for crew in self._restless.values() if now >= crew.not_before]
         for crew in sorted((c for c in able if c.waiting), key=_neediest):
             missing = self._fill(crew, self._needed(crew), now, started)
@@ -269,13 +313,13 @@ class Roster:
                 # what is free is kept for it, or smaller ones would always come before
                 crew.short = min(crew.short, now)
                 break
-            crew.short = _NEVER
+            crew.short = NEVER
         if not short:
             for crew in able:
                 self._fill(crew, self._wanted(crew), now, started)
         return started, short
 
-    def _fill(self, crew: _Crew, wanted: int, now: Instant, started: list[str]) -> int:
+    def _fill(self, crew: Crew, wanted: int, now: Instant, started: list[str]) -> int:
         """Starts workers up to a number, and gives back how many more there is no memory for."""
         missing = wanted - crew.alive
         if crew.failures:
@@ -291,23 +335,24 @@ class Roster:
                 self._reap_at = min(self._reap_at, Instant(now + IDLE_SECONDS))
         return max(0, missing)
 
-    def _needed(self, crew: _Crew) -> int:
+    def _needed(self, crew: Crew) -> int:
         """How many workers are busy or would be at once, and one at least for who waits: its turn
         comes only if it has a worker to take it."""
         at_once = min(len(crew.waiting), self.admission.free(crew.name))
-        return max(self.admission.busy(crew.name) + at_once, 1 if crew.waiting else 0)
+        needed = max(self.admission.busy(crew.name) + at_once, 1 if crew.waiting else 0)
+        return min(needed, self._most(crew) - self._spare)  # shares may have become smaller
 
-    def _wanted(self, crew: _Crew) -> int:
+    def _wanted(self, crew: Crew) -> int:
         """How many workers there should be, where memory is no matter."""
         needed = self._needed(crew)
         return max(crew.share.warm, needed + self._spare if needed else 0)
 
-    def _most(self, crew: _Crew) -> int:
+    def _most(self, crew: Crew) -> int:
         """How many workers it may ever have."""
         maximum, limit = crew.share.maximum, self.admission.limit
         return (limit if maximum is None else min(maximum, limit)) + self._spare
 
-    def _evict(self, crew: _Crew, missing: int, *, overdue: bool = False) -> list[int]:
+    def _evict(self, crew: Crew, missing: int, *, overdue: bool = False) -> list[int]:
         """Stops idle workers of others until so many of a crew fit, or soon will.
 
         Nobody is stopped down to less than the warm minimum, nor to nothing, but for the first
@@ -317,7 +362,7 @@ class Roster:
         idle: list[tuple[bool, bool, Instant, int]] = []
         held_bytes = 0
         for other in self._crews.values():
-            if other.waiting and not (overdue and _oldest(crew) < _oldest(other)):
+            if other.waiting and not (overdue and crew.oldest < other.oldest):
                 continue
             surplus = max(0, other.alive - max(1, other.share.warm))
             for rank, worker in enumerate(other.idle):
@@ -340,7 +385,7 @@ class Roster:
     def _reap(self, now: Instant) -> list[int]:
         """Stops what has not been used for long, and finds out when to look again."""
         stopped: list[int] = []
-        self._reap_at = _NEVER
+        self._reap_at = NEVER
         for crew in self._crews.values():
             if crew.alive <= crew.share.warm:
                 continue
@@ -363,14 +408,22 @@ class Roster:
                 self._reap_at = min(self._reap_at, Instant(last + IDLE_SECONDS))
         return stopped
 
-    def _stop(self, worker: _Worker) -> int:
+    def _stop(self, worker: Member) -> int:
         crew = worker.crew
-        crew.idle.remove(worker)
+        if worker.state is _IDLE:
+            crew.idle.remove(worker)
+        else:
+            crew.starting -= 1
         crew.alive -= 1
         worker.state = _DRAINING
-        self._restless[crew.name] = crew
+        self._stir(crew)
         self._memory_coming += crew.share.memory_bytes
         return worker.number
+
+    def _stir(self, crew: Crew) -> None:
+        """It may have fewer workers than it should."""
+        if crew.standing is Standing.IN_FORCE:
+            self._restless[crew.name] = crew
 
     def _settle(self, now: Instant) -> Instant | None:
         """Forgets who has come to rest, and says when to look again."""
@@ -380,18 +433,14 @@ class Roster:
             if crew.waiting or crew.alive < self._wanted(crew)
         ]
         self._restless = {crew.name: crew for crew in restless}
-        self._contended = not self.admission.common_free and any(
+        self._contended = self.admission.common_free <= 0 and any(
             crew.waiting and crew.idle for crew in restless
         )
         times = [self._reap_at]
         times += [crew.not_before for crew in restless]
         times += [Instant(crew.short + STARVED_SECONDS) for crew in restless]
-        return min((at for at in times if now < at < _NEVER), default=None)
+        return min((at for at in times if now < at < NEVER), default=None)
 
 
-def _oldest(crew: _Crew) -> int:
-    return crew.waiting[0]
-
-
-def _neediest(crew: _Crew) -> tuple[bool, int]:
-    return crew.alive > 0, crew.waiting[0]
+def _neediest(crew: Crew) -> tuple[bool, int]:
+    return crew.alive > 0, crew.oldest

@@ -125,7 +125,7 @@ class Console:
                 text = f"dropped {count:,} log lines, {place}: {printable(reason)}"
                 return self._stamped(text, RED)
             case signals.WorkerEnded(_, worker, reason):
-                if reason in {"idle", "drained"}:
+                if reason in {"idle", "drained", "replaced"}:
                     return ""
                 return self._stamped(f"worker {worker} ended: {printable(reason)}", YELLOW)
             case signals.ConfigReloaded(state, detail, seconds):

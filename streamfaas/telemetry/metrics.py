@@ -24,7 +24,9 @@ from streamfaas.telemetry.instruments import (
 )
 from streamfaas.telemetry.signals import InvocationEnded, Signal
 
-WORKER_REASONS = frozenset({"idle", "drained", "timeout", "crash", "protocol", "init", "aborted"})
+WORKER_REASONS = frozenset(
+    {"idle", "drained", "replaced", "timeout", "crash", "protocol", "init", "aborted"}
+)
 NOT_RUN = frozenset({Fault.OVERSIZE, Fault.CORRUPT, Fault.THROTTLED, Fault.ABORTED})
 """Faults that are not the function's."""
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 import uuid
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,35 +12,18 @@ from typing import Any
 
 import anyio
 
-from streamfaas.flow.errors import CannotIsolate, ConfigError, Problem
+from streamfaas.flow.errors import CannotIsolate
 from streamfaas.flow.invocation import Invocation
 from streamfaas.flow.outcome import Failure, Fault, Outcome
 from streamfaas.flow.record import Instant
-from streamfaas.flow.roster import Roster
 from streamfaas.functions import Function
-from streamfaas.runtimes import Command, Runtime, python
-from streamfaas.telemetry.signals import (
-    Emit,
-    FunctionIsolated,
-    LogWritten,
-    WorkerEnded,
-    WorkerStarted,
-)
+from streamfaas.runtimes import Runtime, python
+from streamfaas.telemetry.signals import Emit, LogWritten, WorkerEnded, WorkerStarted
 from streamfaas.workers import endings
 from streamfaas.workers.endings import Ending
-from streamfaas.workers.launcher import (
-    Denied,
-    Ended,
-    Exited,
-    Launcher,
-    Message,
-    Ready,
-    Spawned,
-    SpawnFailed,
-)
-from streamfaas.workers.logs import PIPE_BYTES
-from streamfaas.workers.platform import Platform
-from streamfaas.workers.process import NEVER, Call, Keeper, Worker, kill_tree
+from streamfaas.workers.process import NEVER, Call, Keeper, Worker
+from streamfaas.workers.staff import REPLACED, Prepared, Staff
+from streamfaas.workers.team import Desk, Ground, Team
 
 SWEEP_SECONDS = 0.02
 """How often deadlines are looked at while there are any: one timer, not one a call."""
@@ -53,9 +34,9 @@ LAUNCHER_IDLE_SECONDS = 300.0
 WAITING_MAX = 10_000
 """Calls of one function that may wait for a worker; one more is throttled."""
 
-_LEARNED_AT_ONCE = 4
 _LEAVE_SECONDS = 1.0  # at the end, for workers and then for launchers
 _CLOSING = "the service is stopping"
+_REMOVED = "the function is no longer configured"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,49 +47,6 @@ class Motion:
     steps: int
     stalled: bool
     late_seconds: float
-
-
-class _Team:
-    """One function's workers, and the calls that wait for one."""
-
-    __slots__ = (
-        "command",
-        "errors",
-        "function",
-        "group",
-        "invocations",
-        "isolation",
-        "last_error",
-        "launcher",
-        "learned",
-        "missing",
-        "ordinal",
-        "pending",
-        "platform",
-        "throttled",
-        "vacant_since",
-        "waiting",
-        "workers",
-    )
-
-    def __init__(self, function: Function, command: Command) -> None:
-        self.function = function
-        self.command = command
-        self.platform = Platform(function)
-        self.launcher: Launcher | None = None
-        self.learned: asyncio.Future[Message] | None = None
-        self.isolation = ""
-        self.missing: tuple[str, ...] = ()
-        self.group = False  # no pid namespace: descendants must be ended by process group
-        self.ordinal = 0  # of the last worker
-        self.pending: deque[Worker] = deque()  # planned, and not yet asked for
-        self.workers: dict[int, Worker] = {}  # asked for, and not gone
-        self.waiting: dict[int, Call] = {}  # by ticket, the oldest first
-        self.vacant_since = Instant(0.0)
-        self.invocations = 0
-        self.errors = 0
-        self.throttled = 0
-        self.last_error = ""
 
 
 class WorkerPool:
@@ -131,20 +69,12 @@ class WorkerPool:
         """`logs_wanted` says of a function whether anybody listens to its lines now, and
         `platform_logs_wanted` to ours about what goes well; where nobody does, none is made.
         `ConfigError` where a function cannot be started as configured."""
-        self._teams = _teams(functions, runtime, memory_bytes)
-        shares = {function.name: function.share for function in functions}
-        self._roster = Roster(concurrency, memory_bytes, shares)
         self._emit = emit
         self._clock = clock
         self._logs_wanted = logs_wanted
         self._platform_logs_wanted = platform_logs_wanted or logs_wanted
         self._launcher_idle_seconds = launcher_idle_seconds
-        self._stream_id = stream_id
-        self._buffer = bytearray(PIPE_BYTES)
         self._loop: asyncio.AbstractEventLoop
-        self._workers: dict[int, Worker] = {}  # by number, till they are gone
-        self._leaving: set[Launcher] = set()  # let go or broken, and not yet gone
-        self._numbers = 0
         self._tickets = 0
         self._waiting = 0
         self._moves = 0  # of workers: started, and gone
@@ -154,36 +84,32 @@ class WorkerPool:
         self._sweeping: asyncio.TimerHandle | None = None
         self._draining = False  # no worker is started any more, and nobody waits for one
         self._closing = False
-        self._changed = asyncio.Event()  # while closing: a worker or launcher is gone
-        self._keeper = Keeper(
-            clock=clock,
-            ready=self._worker_ready,
-            freed=self._worker_freed,
-            gone=self._worker_gone,
-            stuck=self._worker_stuck,
-            wrote=self._worker_wrote,
-            wanted=lambda worker: logs_wanted(worker.function.name),
-            watch=self._watch,
+        self._ground = Ground(emit, clock, stream_id)
+        self._staff = Staff(
+            functions,
+            self._ground,
+            concurrency=concurrency,
+            memory_bytes=memory_bytes,
+            runtime=runtime,
+            keep=self._keep,
         )
+        self._roster = self._staff.roster
+        self._teams = self._staff.teams
+        self._workers = self._staff.workers
 
     # -- the path
 
     async def open(self) -> None:
         """Starts the warm minimum. `CannotIsolate` where a function must be refused."""
         self._loop = asyncio.get_running_loop()
-        slots = anyio.Semaphore(_LEARNED_AT_ONCE)
-        refused: list[CannotIsolate] = []
         try:
-            async with anyio.create_task_group() as group:
-                for team in self._teams.values():
-                    group.start_soon(self._learn, team, slots, refused)
+            await self._staff.learn(self._teams.values())
+        except CannotIsolate:
+            await self.close(0)
+            raise
         except BaseException:
             self._destroy()
             raise
-        if refused:
-            await self.close(0)
-            remedies = dict.fromkeys(each.remedy for each in refused if each.remedy)
-            raise CannotIsolate("; ".join(map(str, refused)), "; ".join(remedies))
         self._plan()
 
     async def call(self, invocation: Invocation) -> Outcome:
@@ -191,7 +117,10 @@ class WorkerPool:
         raises for the function's sake. Cancelled, it kills the worker that runs the call."""
         future: asyncio.Future[Outcome] = self._loop.create_future()
         call = Call(invocation, future)
-        number = None if self._closing else self._roster.claim(invocation.function)
+        try:
+            number = None if self._closing else self._roster.claim(invocation.function)
+        except KeyError:  # it was there when the call was decided on
+            number = None
         if number is None:
             self._enqueue(call)
         else:
@@ -200,8 +129,38 @@ class WorkerPool:
         try:
             return await future
         except asyncio.CancelledError:
-            self._abandon(call)
+            self._give_up(call)
             raise
+
+    async def prepare(
+        self, functions: Sequence[Function], *, concurrency: int, memory_bytes: int
+    ) -> Prepared:
+        """Gets ready for these functions and limits, beside those in force: launchers of what is
+        new or changed, and the first of their workers, for a while. `CannotIsolate` and
+        `ConfigError` where that cannot be; then, and if cancelled, nothing has changed. To be
+        followed by `commit` or `abandon`, before there is another change."""
+        return await self._staff.prepare(functions, concurrency, memory_bytes)
+
+    def commit(self, prepared: Prepared) -> None:
+        """From this moment on it is so. Calls that wait go to the new workers, in their order;
+        those of a function that is no more have ended. Calls in hand are finished by the old
+        workers, which then leave."""
+        if self._closing:
+            return
+        for team in self._staff.removed_by(prepared):
+            self._fail_waiting(team, endings.aborted(_REMOVED))
+            self._moves += team.desk.invocations
+        self._staff.commit(prepared)
+        self._plan()
+
+    async def abandon(self, prepared: Prepared) -> None:
+        """Lets all go that was prepared; nothing, where it was committed."""
+        await self._staff.abandon(prepared)
+
+    async def renew(self, name: str) -> None:
+        """The function's code has changed in place: from now on new workers take its calls, and
+        old ones finish what is in hand. A change like any other, which raises what they raise."""
+        self.commit(await self._staff.prepare_anew(name))
 
     def drain(self) -> None:
         """Calls in hand go on, and workers that stand idle take more. No worker is started any
@@ -214,24 +173,26 @@ class WorkerPool:
         """Lets calls in hand end within the grace, then ends every process it started."""
         self._closing = True
         try:
+            self._staff.take_back()
             for team in self._teams.values():
                 self._fail_waiting(team, endings.aborted(_CLOSING))
-                self._fail_starts(team, endings.aborted(_CLOSING))
+                team.fail_starts(endings.aborted(_CLOSING))
             with anyio.move_on_after(grace_seconds):
-                await self._wait_until(lambda: not any(w.call for w in self._workers.values()))
+                await self._ground.wait_until(
+                    lambda: not any(w.call for w in self._workers.values())
+                )
             for worker in list(self._workers.values()):
                 if worker.ready and worker.call is None:
                     worker.dismiss("drained")
                 else:
                     worker.end("aborted", endings.aborted(_CLOSING))
             with anyio.move_on_after(_LEAVE_SECONDS):
-                await self._wait_until(lambda: not self._workers)
+                await self._ground.wait_until(lambda: not self._workers)
             for worker in list(self._workers.values()):
                 worker.end("aborted")
-            for team in self._teams.values():
-                self._release(team)
+            self._staff.release()
             with anyio.move_on_after(_LEAVE_SECONDS):
-                await self._wait_until(lambda: not self._leaving)
+                await self._ground.wait_until(lambda: not self._ground.leaving)
         finally:
             self._destroy()
 
@@ -242,11 +203,11 @@ class WorkerPool:
                 "isolation": team.isolation,
                 "missing": list(team.missing),
                 "workers": self._roster.states(name),
-                "waiting": len(team.waiting),
-                "invocations": team.invocations,
-                "errors": team.errors,
-                "throttled": team.throttled,
-                "last_error": team.last_error,
+                "waiting": len(team.desk.waiting),
+                "invocations": team.desk.invocations,
+                "errors": team.desk.errors,
+                "throttled": team.desk.throttled,
+                "last_error": team.desk.last_error,
             }
             for name, team in self._teams.items()
         }
@@ -256,31 +217,33 @@ class WorkerPool:
         now = self._clock()
         busy = [(each.call, each.function) for each in self._workers.values() if each.call]
         late = (now - call.started - function.timeout_seconds for call, function in busy)
-        steps = self._moves + sum(team.invocations for team in self._teams.values())
+        steps = self._moves + sum(team.desk.invocations for team in self._teams.values())
         return Motion(steps, self._waiting > 0 and not busy, max(late, default=0.0))
 
     # -- calls
 
     def _enqueue(self, call: Call) -> None:
-        team = self._teams[call.invocation.function]
-        if self._draining or self._closing:
+        team = self._teams.get(call.invocation.function)
+        if team is None:
+            call.future.set_result(endings.aborted(_REMOVED).of(call.invocation.id))
+        elif self._draining or self._closing:
             self._fail(team, call, endings.aborted(_CLOSING))
-        elif len(team.waiting) >= WAITING_MAX:
-            team.throttled += 1
+        elif len(team.desk.waiting) >= WAITING_MAX:
+            team.desk.throttled += 1
             self._fail(team, call, endings.throttled())
         else:
             self._tickets += 1
             call.ticket = self._tickets
-            team.waiting[call.ticket] = call
+            team.desk.waiting[call.ticket] = call
             self._waiting += 1
             if self._roster.ask(call.ticket, call.invocation.function):
                 self._plan_soon()
 
     def _take_over(self, worker: Worker, ticket: int) -> None:
         """Who waited has its turn."""
-        team = self._teams[worker.function.name]
-        call = team.waiting[ticket]
-        self._withdraw(team, call)
+        desk = self._teams[worker.function.name].desk
+        call = desk.waiting[ticket]
+        self._withdraw(desk, call)
         self._hand_over(worker, call)
 
     def _hand_over(self, worker: Worker, call: Call) -> None:
@@ -298,42 +261,42 @@ class WorkerPool:
                 lines = self._teams[function.name].platform.started(request_id)
                 self._tell(function.name, worker.name, request_id, lines)
 
-    def _abandon(self, call: Call) -> None:
-        team = self._teams[call.invocation.function]
-        if call.ticket in team.waiting:
-            self._withdraw(team, call)
+    def _give_up(self, call: Call) -> None:
+        team = self._teams.get(call.invocation.function)
+        if team is not None and call.ticket in team.desk.waiting:
+            self._withdraw(team.desk, call)
             self._roster.withdraw(call.ticket, team.function.name)
         elif call.worker is not None and call.worker.call is call:
             call.worker.abandon()
 
-    def _withdraw(self, team: _Team, call: Call) -> None:
-        del team.waiting[call.ticket]
+    def _withdraw(self, desk: Desk, call: Call) -> None:
+        del desk.waiting[call.ticket]
         self._waiting -= 1
 
-    def _fail_oldest(self, team: _Team, ending: Ending) -> None:
+    def _fail_oldest(self, team: Team, ending: Ending) -> None:
         """Whoever has waited longest is told why there is no worker; the others wait on."""
-        call = next(iter(team.waiting.values()), None)
+        call = next(iter(team.desk.waiting.values()), None)
         if call is not None:
-            self._withdraw(team, call)
+            self._withdraw(team.desk, call)
             self._roster.withdraw(call.ticket, team.function.name)
             self._fail(team, call, ending)
 
-    def _fail_waiting(self, team: _Team, ending: Ending) -> None:
-        while team.waiting:
+    def _fail_waiting(self, team: Team, ending: Ending) -> None:
+        while team.desk.waiting:
             self._fail_oldest(team, ending)
 
-    def _fail(self, team: _Team, call: Call, ending: Ending) -> None:
+    def _fail(self, team: Team, call: Call, ending: Ending) -> None:
         self._settle(team, call, ending.of(call.invocation.id))
 
-    def _settle(self, team: _Team, call: Call, outcome: Outcome) -> None:
+    def _settle(self, team: Team, call: Call, outcome: Outcome) -> None:
         """The call has ended so."""
-        team.invocations += 1
-        function, future = team.function, call.future
+        desk, function, future = team.desk, team.function, call.future
+        desk.invocations += 1
         shown = function.platform_logs and self._platform_logs_wanted(function.name)
         told = shown
         if isinstance(outcome, Failure):
-            team.errors += 1
-            team.last_error = f"{outcome.type}: {outcome.message}"
+            desk.errors += 1
+            desk.last_error = f"{outcome.type}: {outcome.message}"
             told = self._logs_wanted(function.name)
         if told:
             request_id = call.invocation.id
@@ -345,56 +308,63 @@ class WorkerPool:
 
     # -- what workers tell
 
-    def _worker_ready(self, worker: Worker) -> None:
+    def _keep(self, team: Team) -> Keeper:
+        return Keeper(
+            clock=self._clock,
+            ready=partial(self._worker_ready, team),
+            freed=partial(self._worker_freed, team),
+            gone=partial(self._worker_gone, team),
+            stuck=team.stuck,
+            wrote=self._worker_wrote,
+            wanted=lambda worker: self._logs_wanted(worker.function.name),
+            watch=self._watch,
+        )
+
+    def _worker_ready(self, team: Team, worker: Worker) -> None:
         self._moves += 1
         self._roster.started(worker.number, self._clock())
         name, init_seconds = worker.function.name, worker.init_seconds or 0.0
         self._emit(WorkerStarted(name, worker.name, init_seconds))
         if self._logs_wanted(name):
-            lines = self._teams[name].platform.init_ended(init_seconds, None)
-            self._tell(name, worker.name, "", lines)
+            self._tell(name, worker.name, "", team.platform.init_ended(init_seconds, None))
+        self._ground.changed.set()
         self._plan_soon()
 
-    def _worker_freed(self, worker: Worker, call: Call, outcome: Outcome) -> None:
-        self._settle(self._teams[worker.function.name], call, outcome)
+    def _worker_freed(self, team: Team, worker: Worker, call: Call, outcome: Outcome) -> None:
+        self._settle(team, call, outcome)
         if self._waiting:
             ticket = self._roster.pass_on(worker.number)
             if ticket is not None:
                 self._take_over(worker, ticket)
                 return
             self._plan_soon()
-        self._roster.freed(worker.number, self._clock())
+        if not self._roster.freed(worker.number, self._clock()):
+            worker.dismiss(REPLACED)
         if self._closing:
-            self._changed.set()
+            self._ground.changed.set()
 
-    def _worker_gone(self, worker: Worker, call: Call | None, outcome: Outcome | None) -> None:
-        team = self._teams[worker.function.name]
-        now = self._clock()
+    def _worker_gone(
+        self, team: Team, worker: Worker, call: Call | None, outcome: Outcome | None
+    ) -> None:
         self._moves += 1
-        del self._workers[worker.number]
-        team.workers.pop(worker.number, None)
-        team.vacant_since = now
-        self._roster.exited(worker.number, now)
+        self._staff.gone(team, worker)
         if call is not None and outcome is not None:
             self._settle(team, call, outcome)
-        elif not worker.ready:
+        elif not worker.ready and worker.reason != REPLACED:
             self._start_failed(team, worker)
         self._emit(WorkerEnded(worker.function.name, worker.name, worker.reason))
-        self._changed.set()
+        self._ground.changed.set()
         self._plan_soon()
 
-    def _start_failed(self, team: _Team, worker: Worker) -> None:
+    def _start_failed(self, team: Team, worker: Worker) -> None:
         ending = worker.ending()
-        team.last_error = f"{ending.type}: {ending.text}"
+        team.trouble = f"{ending.type}: {ending.text}"
         if ending.fault is Fault.INIT and self._logs_wanted(team.function.name):
             lines = team.platform.init_ended(worker.age_seconds(), ending)
             self._tell(team.function.name, worker.name, "", lines)
-        self._fail_oldest(team, ending)
-
-    def _worker_stuck(self, worker: Worker) -> None:
-        """Killed, and its launcher does not say that it is gone: the launcher is of no use."""
-        team = self._teams[worker.function.name]
-        self._fall(team, "does not report the end of a worker")
+        if self._staff.in_force(team):
+            team.desk.last_error = team.trouble
+            self._fail_oldest(team, ending)
 
     def _worker_wrote(self, worker: Worker, line: str) -> None:
         request_id = worker.call.invocation.id if worker.call is not None else ""
@@ -421,54 +391,16 @@ class WorkerPool:
         for number in plan.stop:
             self._workers[number].dismiss("idle")
         for name in plan.start:
-            self._start(self._teams[name])
-        wake = min(self._let_go(now), NEVER if plan.wake is None else plan.wake)
+            self._staff.start_planned(name)
+        wake = min(
+            self._staff.let_go(now, self._launcher_idle_seconds),
+            NEVER if plan.wake is None else plan.wake,
+        )
         if self._wake is not None:
             self._wake.cancel()
             self._wake = None
         if wake < NEVER:
             self._wake = self._loop.call_later(max(0.0, wake - now), self._plan_soon)
-
-    def _start(self, team: _Team) -> None:
-        self._numbers += 1
-        team.ordinal += 1
-        function = team.function
-        worker = Worker(self._numbers, f"{function.name}#{team.ordinal}", function, self._keeper)
-        self._workers[worker.number] = worker
-        self._roster.starting(worker.number, function.name)
-        team.pending.append(worker)
-        self._pump(team)
-
-    def _pump(self, team: _Team) -> None:
-        """Asks the launcher for as many of the planned workers as it takes at once."""
-        if team.launcher is None and team.pending:
-            try:
-                team.launcher = self._launch(team)
-            except OSError as error:
-                self._fail_starts(team, endings.aborted(f"no launcher: {error.strerror}"))
-        while team.launcher is not None and team.launcher.room and team.pending:
-            worker = team.pending.popleft()
-            try:
-                ends = worker.connect(self._loop, self._buffer)
-            except OSError as error:
-                worker.fall(endings.aborted(f"no channel for a worker: {error.strerror}"))
-                continue
-            team.workers[worker.number] = worker
-            team.launcher.spawn(worker.number, self._log_stream(), ends)
-            for end in ends:
-                os.close(end)
-
-    def _let_go(self, now: Instant) -> Instant:
-        """Releases launchers without work; gives back when the next one will have idled enough."""
-        next_at = NEVER
-        for team in self._teams.values():
-            if team.launcher is not None and not (team.workers or team.pending or team.waiting):
-                at = Instant(team.vacant_since + self._launcher_idle_seconds)
-                if at <= now:
-                    self._release(team)
-                else:
-                    next_at = min(next_at, at)
-        return next_at
 
     def _watch(self) -> None:
         """Looks at the deadlines from now on, as long as there are any."""
@@ -486,107 +418,17 @@ class WorkerPool:
         if any(worker.due < NEVER for worker in self._workers.values()):
             self._watch()
 
-    # -- launchers
-
-    async def _learn(
-        self, team: _Team, slots: anyio.Semaphore, refused: list[CannotIsolate]
-    ) -> None:
-        """Starts a launcher once, to know what the machine can give the function."""
-        async with slots:
-            team.learned = self._loop.create_future()
-            try:
-                team.launcher = self._launch(team)
-            except OSError as error:
-                message: Message = Ended(f"cannot be started: {error.strerror}")
-            else:
-                message = await team.learned  # bounded by the launcher's own patience
-            team.learned = None
-        name = team.function.name
-        match message:
-            case Denied():
-                text = f"function {name}: {message.control}: {message.reason}"
-                refused.append(CannotIsolate(text, message.remedy))
-            case Ended():
-                refused.append(CannotIsolate(f"function {name}: its launcher {message.reason}"))
-            case _ if team.function.share.warm == 0:
-                self._release(team)
-
-    def _launch(self, team: _Team) -> Launcher:
-        team.vacant_since = self._clock()
-        return Launcher(self._loop, team.command, self._buffer, partial(self._heard, team))
-
-    def _heard(self, team: _Team, launcher: Launcher, message: Message) -> None:
-        if team.learned is not None and not team.learned.done():
-            team.learned.set_result(message)
-        match message:
-            case Ready():
-                self._isolated(team, message)
-            case Denied():
-                team.last_error = f"{message.control}: {message.reason}"
-            case Spawned(number, pidfd) if number in team.workers:
-                team.workers[number].spawned(pidfd, group=team.group)
-            case Spawned(_, pidfd):
-                kill_tree(pidfd, group=team.group)
-                os.close(pidfd)
-            case SpawnFailed(number, reason) if number in team.workers:
-                team.workers[number].fall(endings.aborted(f"a worker cannot be forked: {reason}"))
-            case Exited(number, status, memory_bytes) if number in team.workers:
-                team.workers[number].exited(status, memory_bytes)
-            case Ended(reason):
-                self._leaving.discard(launcher)
-                self._changed.set()
-                if team.launcher is launcher:
-                    self._fall(team, reason)
-            case _:
-                pass
-        self._pump(team)
-
-    def _isolated(self, team: _Team, ready: Ready) -> None:
-        team.group = ready.controls.get("pid") != "enforced"
-        missing = tuple(str(each.get("control", "")) for each in ready.missing)
-        if (ready.level, missing) != (team.isolation, team.missing):
-            team.isolation, team.missing = ready.level, missing
-            self._emit(FunctionIsolated(team.function.name, ready.level, missing))
-
-    def _release(self, team: _Team) -> None:
-        """Lets a launcher go that nothing is wanted of any more."""
-        if team.launcher is not None:
-            self._leaving.add(team.launcher)
-            team.launcher.close()
-            team.launcher = None
-
-    def _fall(self, team: _Team, reason: str) -> None:
-        """The launcher has ended, or is to: its workers end with it, for no fault of theirs."""
-        launcher, team.launcher = team.launcher, None
-        if launcher is not None and launcher.alive:
-            self._leaving.add(launcher)
-            launcher.kill(reason)
-        ending = endings.aborted(f"the function's launcher {reason}")
-        team.last_error = ending.text
-        for worker in list(team.workers.values()):
-            worker.fall(ending)
-        self._fail_starts(team, ending)
-
-    def _fail_starts(self, team: _Team, ending: Ending) -> None:
-        while team.pending:
-            team.pending.popleft().fall(ending)
-
     # -- the end
-
-    async def _wait_until(self, condition: Callable[[], bool]) -> None:
-        while not condition():
-            self._changed.clear()
-            await self._changed.wait()
 
     def _destroy(self) -> None:
         """Whatever is left goes now. Blocks for as long as the kernel needs to end it."""
         self._closing = True
         for team in self._teams.values():
             self._fail_waiting(team, endings.aborted(_CLOSING))
-            self._release(team)
+        self._staff.release()
         for worker in list(self._workers.values()):
             worker.end("aborted", endings.aborted(_CLOSING))
-        for launcher in list(self._leaving):
+        for launcher in list(self._ground.leaving):
             launcher.kill("closed")
             launcher.wait(_LEAVE_SECONDS)
         for worker in list(self._workers.values()):
@@ -601,32 +443,3 @@ class WorkerPool:
         now_ns = time.time_ns()  # when it was is shown to people
         for line in lines:
             self._emit(LogWritten(function, worker, request_id, line, True, now_ns))
-
-    def _log_stream(self) -> str:
-        return f"{time.strftime('%Y/%m/%d', time.gmtime())}/[$LATEST]{self._stream_id()}"
-
-
-def _teams(functions: Sequence[Function], runtime: Runtime, memory_bytes: int) -> dict[str, _Team]:
-    """Everything that can be found wrong before anything is started, at once."""
-    teams: dict[str, _Team] = {}
-    problems: list[Problem] = []
-    for function in functions:
-        if function.share.memory_bytes > memory_bytes:
-            problems.append(
-                Problem(
-                    "function-memory",
-                    f"functions.{function.name}.memory",
-                    0,
-                    0,
-                    f"one worker needs {function.share.memory_bytes >> 20} MB, and all workers "
-                    f"together may have {memory_bytes >> 20} MB",
-                    "lower it, or raise limits.memory",
-                )
-            )
-        try:
-            teams[function.name] = _Team(function, runtime(function))
-        except ConfigError as error:
-            problems += error.problems
-    if problems:
-        raise ConfigError(tuple(problems))
-    return teams

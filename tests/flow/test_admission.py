@@ -10,9 +10,9 @@ NAMES = ("a", "b", "c")
 
 
 @st.composite
-def limits(draw):
+def limits(draw, least=3):
     shares = {}
-    for name in NAMES:
+    for name in sorted(draw(st.sets(st.sampled_from(NAMES), min_size=least))):
         reserved = draw(st.integers(0, 3))
         maximum = draw(st.none() | st.integers(max(1, reserved), 6))
         shares[name] = Share(maximum, reserved)
@@ -22,10 +22,13 @@ def limits(draw):
 
 
 def has_room(limit, shares, busy, name) -> bool:
-    """The rule, told from the beginning: everybody's reserve stays free for them alone."""
+    """The rule, told from the beginning: everybody's reserve stays free for them alone; and where
+    others are still in it, who were there before, the limit holds all the same."""
     share = shares[name]
     if busy[name] >= (limit if share.maximum is None else share.maximum):
         return False
+    if busy[name] < share.reserved:
+        return sum(busy.values()) < limit
     kept = sum(max(0, shares[o].reserved - busy[o]) for o in NAMES if o != name)
     return sum(busy.values()) + kept < limit
 
@@ -112,3 +115,52 @@ def test_a_limit_that_leaves_nothing_for_a_function_is_refused():
 def test_a_share_that_contradicts_itself_is_refused(wrong):
     with pytest.raises(AssertionError):
         Share(**wrong)
+
+
+@settings(max_examples=300)
+@given(st.data())
+def test_shares_may_be_replaced_at_any_time_and_what_is_in_flight_counts(data):
+    limit, shares = data.draw(limits(least=1))
+    admission = Admission(limit, shares)
+    busy = dict.fromkeys(NAMES, 0)
+    for _ in range(data.draw(st.integers(0, 40))):
+        step = data.draw(st.sampled_from(("enter", "enter", "enter", "leave", "replace")))
+        name = data.draw(st.sampled_from(NAMES))
+        if step == "replace":
+            limit, shares = data.draw(limits(least=1))
+            admission.replace(limit, shares)
+        elif step == "leave" and busy[name]:
+            admission.leave(name)
+            busy[name] -= 1
+        elif step == "enter" and name in shares:
+            everybody = {n: shares.get(n, Share(1)) for n in NAMES}
+            room = has_room(limit, everybody, busy, name)
+            assert admission.room(name) == room
+            assert admission.free(name) == could_enter(limit, everybody, busy, name)
+            assert admission.admit(name) == room
+            busy[name] += room
+        assert {n: admission.busy(n) for n in shares} == {n: busy[n] for n in shares}
+        assert admission.strained == strained(limit, shares, busy)
+
+
+def strained(limit, shares, busy) -> bool:
+    """More is in flight than the shares would have let in."""
+    over = any(
+        busy[n] > (limit if s.maximum is None else s.maximum) for n, s in shares.items()
+    ) or any(busy[n] for n in NAMES if n not in shares)
+    reserved = sum(share.reserved for share in shares.values())
+    beyond = sum(max(0, busy[n] - (shares[n].reserved if n in shares else 0)) for n in NAMES)
+    return over or beyond > limit - reserved
+
+
+def test_a_reserve_that_is_new_is_not_used_by_those_who_were_there_before():
+    admission = Admission(2, {"a": Share()})
+    admission.enter("a")
+    admission.enter("a")
+    admission.replace(2, {"a": Share(), "b": Share(reserved=1)})
+
+    assert not admission.admit("b"), "the limit holds"
+    admission.leave("a")
+    assert not admission.admit("a"), "it is kept"
+    assert admission.admit("b")
+    assert not admission.strained

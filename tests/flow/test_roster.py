@@ -11,197 +11,39 @@ from hypothesis.stateful import (
     rule,
 )
 
+from roster_model import NAMES, ROOMY, Pool, settled
 from streamfaas.flow.admission import Share
 from streamfaas.flow.record import Instant
-from streamfaas.flow.roster import IDLE_SECONDS, STARVED_SECONDS, Plan, Roster
+from streamfaas.flow.roster import IDLE_SECONDS, STARVED_SECONDS, Roster
 from streamfaas.testing.clock import ManualClock
 
-NAMES = ("a", "b", "c")
-ROOMY = 1 << 40
 EVENT_COUNT_MAX = 2_000
 """More than any simulated pool here needs to come to rest."""
 
 
-class Pool:
-    """Carries plans out on workers that are only numbers, and checks each of them."""
-
-    def __init__(self, limit, memory, shares, *, spare=True) -> None:
-        self.limit, self.memory, self.shares, self.spare = limit, memory, shares, spare
-        self.clock = ManualClock()
-        self.roster = Roster(limit, memory, shares, spare=spare)
-        self.function: dict[int, str] = {}
-        self.states: dict[int, str] = {}  # of every worker that is not gone
-        self.waiting: dict[str, list[int]] = {name: [] for name in shares}
-        self.served: dict[int, int] = {}
-        self.asked = self.numbered = 0
-        self.wake = None
-        self.plan()
-
-    def __repr__(self) -> str:
-        return f"Pool({self.limit}, {self.memory}, {self.shares}, spare={self.spare})"
-
-    # -- what may happen
-
-    def ask(self, name) -> int:
-        ticket, self.asked = self.asked, self.asked + 1
-        self.waiting[name].append(ticket)
-        self.roster.ask(ticket, name)
-        self.plan()
-        return ticket
-
-    def call(self, name) -> int | None:
-        """As the pool does it: the fast road first. The worker, where one is free at once."""
-        idle, room = self.of(name, "idle"), self.roster.admission.room(name)
-        worker = self.roster.claim(name)
-        if worker is not None:
-            assert worker in idle
-            assert room
-            assert not self.waiting[name], "it went before those who wait"
-            self.states[worker] = "busy"
-            return worker
-        contended = any(self.waiting[o] and self.of(o, "idle") for o in self.shares)
-        assert self.waiting[name] or not idle or not room or contended
-        return self.served.get(self.ask(name))
-
-    def withdraw(self, name) -> None:
-        ticket = self.waiting[name].pop()
-        self.roster.withdraw(ticket, name)
-        self.plan()
-
-    def started(self, worker) -> None:
-        assert self.states[worker] == "starting"
-        self.states[worker] = "idle"
-        self.roster.started(worker, self.clock())
-        self.plan()
-
-    def freed(self, worker) -> None:
-        assert self.states[worker] == "busy"
-        self.states[worker] = "idle"
-        self.roster.freed(worker, self.clock())
-        if any(self.waiting.values()):
-            self.plan()
-
-    def exited(self, worker) -> None:
-        self.states.pop(worker)
-        self.roster.exited(worker, self.clock())
-        self.plan()
-
-    def start_failed(self, worker) -> None:
-        assert self.states.pop(worker) == "starting"
-        self.roster.start_failed(worker, self.clock())
-        self.plan()
-
-    def advance(self, seconds) -> None:
-        self.clock.advance(seconds)
-        if self.wake is not None and self.clock() >= self.wake:
-            self.plan()
-
-    # -- what follows
-
-    def plan(self) -> Plan:
-        plan = self.roster.plan(self.clock())
-        for ticket, worker in plan.assign:
-            name = self.function[worker]
-            assert self.states[worker] == "idle", "assigned twice, or not ready"
-            assert ticket == self.waiting[name].pop(0), "out of turn"
-            self.states[worker] = "busy"
-            self.served[ticket] = worker
-        for worker in plan.stop:
-            assert self.states[worker] == "idle", "stopped at work"
-            self.states[worker] = "draining"
-        for name in plan.start:
-            worker, self.numbered = self.numbered, self.numbered + 1
-            self.function[worker], self.states[worker] = name, "starting"
-            self.roster.starting(worker, name)
-        self.wake = plan.wake
-        assert self.wake is None or self.wake > self.clock(), "it would spin"
-        again = self.roster.plan(self.clock())
-        assert again == Plan(wake=plan.wake), "a plan says everything that is to be done"
-        self.check()
-        self.check_nobody_starves()
-        return plan
-
-    def of(self, name, *states) -> list[int]:
-        wanted = states or ("starting", "idle", "busy", "draining")
-        return [w for w, s in self.states.items() if self.function[w] == name and s in wanted]
-
-    def alive(self, name) -> list[int]:
-        return self.of(name, "starting", "idle", "busy")
-
-    @property
-    def memory_free(self) -> int:
-        return self.memory - sum(self.shares[self.function[w]].memory_bytes for w in self.states)
-
-    def check(self) -> None:
-        """Never over a share, the limit or the memory; and the roster counts as we do."""
-        assert self.memory_free >= 0
-        assert self.roster._memory_free == self.memory_free
-        busy = {name: len(self.of(name, "busy")) for name in self.shares}
-        assert sum(busy.values()) <= self.limit
-        reserved = sum(share.reserved for share in self.shares.values())
-        beyond = sum(max(0, busy[name] - share.reserved) for name, share in self.shares.items())
-        assert beyond <= self.limit - reserved, "somebody's reserve is used by another"
-        for name, share in self.shares.items():
-            ceiling = self.limit if share.maximum is None else share.maximum
-            assert busy[name] <= ceiling
-            assert len(self.alive(name)) <= max(share.warm, ceiling + self.spare)
-            told, idle = self.roster.states(name), len(self.of(name, "idle"))
-            spare = max(0, min(idle, len(self.alive(name)) - min(ceiling, self.limit)))
-            assert told == {
-                "starting": len(self.of(name, "starting")),
-                "idle": idle - spare,
-                "spare": spare,
-                "busy": busy[name],
-                "draining": len(self.of(name, "draining")),
-                "waiting": len(self.waiting[name]),
-            }
-
-    def check_nobody_starves(self) -> None:
-        """After a plan, whoever waits has a reason to."""
-        ready = {n: self.clock() >= self.roster._crews[n].not_before for n in self.shares}
-        hungry = [n for n in self.shares if self.waiting[n] and not self.alive(n) and ready[n]]
-        for name in self.shares:
-            if self.waiting[name] and self.of(name, "idle"):
-                assert not self.roster.admission.room(name)
-        for name in hungry:
-            share = self.shares[name]
-            if self.memory_free >= share.memory_bytes:
-                # kept for one that has waited longer
-                assert any(self.waiting[o][0] < self.waiting[name][0] for o in hungry if o != name)
-        if hungry:
-            first = min(hungry, key=lambda name: self.waiting[name][0])
-            coming = sum(
-                self.shares[self.function[w]].memory_bytes
-                for w, state in self.states.items()
-                if state == "draining"
-            )
-            enough = self.memory_free + coming >= self.shares[first].memory_bytes
-            others = [n for n in self.shares if not self.waiting[n]]
-            assert enough or not any(self.of(n, "idle") for n in others), "room could be made"
-
-
 @st.composite
-def pools(draw):
+def layouts(draw):
+    """A limit, a bound of memory, and functions with their shares."""
     shares = {}
-    for name in NAMES[: draw(st.integers(1, 3))]:
+    for name in draw(st.sets(st.sampled_from(NAMES), min_size=1).map(sorted)):
         reserved, warm = draw(st.integers(0, 1)), draw(st.integers(0, 2))
         maximum = draw(st.none() | st.integers(max(1, reserved, warm), 3))
         shares[name] = Share(maximum, reserved, warm, draw(st.integers(1, 4)))
     reserved = sum(share.reserved for share in shares.values())
     least = 0 if all(share.reserved for share in shares.values()) else 1
     largest = max(share.memory_bytes for share in shares.values())
-    return Pool(
-        draw(st.integers(reserved + least, reserved + 3)),
-        draw(st.integers(largest, largest + 12)),
-        shares,
-        spare=draw(st.booleans()),
-    )
+    limit = draw(st.integers(reserved + least, reserved + 3))
+    return limit, draw(st.integers(largest, largest + 12)), shares
+
+
+pools = st.builds(lambda layout, spare: Pool(*layout, spare=spare), layouts(), st.booleans())
 
 
 class Machine(RuleBasedStateMachine):
-    """Starts that succeed and fail, ends in any state, owners that go away, and time."""
+    """Starts that succeed and fail, ends in any state, owners that go away, functions that are
+    defined anew, and time."""
 
-    @initialize(pool=pools())
+    @initialize(pool=pools)
     def open(self, pool):
         self.pool = pool
 
@@ -242,6 +84,11 @@ class Machine(RuleBasedStateMachine):
     def freed(self, data):
         self.pool.freed(self.any_of(data, "busy"))
 
+    @precondition(lambda self: self.all_of("busy"))
+    @rule(data=st.data())
+    def done(self, data):
+        self.pool.done(self.any_of(data, "busy"))
+
     @precondition(lambda self: self.pool.states)
     @rule(data=st.data())
     def exited(self, data):
@@ -251,6 +98,34 @@ class Machine(RuleBasedStateMachine):
     @rule(data=st.data())
     def left(self, data):
         self.pool.exited(self.any_of(data, "draining"))
+
+    @precondition(lambda self: self.pool.coming is None)
+    @rule(layout=layouts(), data=st.data())
+    def propose(self, layout, data):
+        limit, memory, shares = layout
+        now = self.pool.shares
+        must = {
+            name
+            for name, share in shares.items()
+            if name not in now or now[name].memory_bytes != share.memory_bytes
+        }
+        may = data.draw(st.sets(st.sampled_from(sorted(shares))))
+        self.pool.propose(limit, memory, shares, sorted(must | may))
+
+    @precondition(lambda self: self.pool.coming is not None and self.pool.coming[3])
+    @rule(data=st.data())
+    def begin(self, data):
+        self.pool.begin(data.draw(st.sampled_from(self.pool.coming[3])))
+
+    @precondition(lambda self: self.pool.coming is not None)
+    @rule()
+    def take_back(self):
+        self.pool.take_back()
+
+    @precondition(lambda self: self.pool.coming is not None)
+    @rule()
+    def replace(self):
+        self.pool.replace()
 
     @rule()
     def look(self):
@@ -277,6 +152,8 @@ class Machine(RuleBasedStateMachine):
 
 def come_to_rest(pool: Pool) -> None:
     """From any state, where starts succeed: all is served, all is given back."""
+    if pool.coming is not None:
+        pool.take_back()
     asked = {ticket for tickets in pool.waiting.values() for ticket in tickets}
     for _ in range(EVENT_COUNT_MAX):
         if not step(pool):
@@ -321,21 +198,13 @@ def shut_down(pool: Pool) -> None:
 
 Machine.TestCase.settings = settings(
     max_examples=250,
-    stateful_step_count=30,
+    stateful_step_count=40,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 TestMachine = pytest.mark.slow(Machine.TestCase)
 
 
 # -- named examples
-
-
-def settled(pool: Pool) -> Pool:
-    """Lets every start succeed and everyone who was told to leave go."""
-    while moving := [w for w, s in pool.states.items() if s in {"starting", "draining"}]:
-        for worker in moving:
-            (pool.started if pool.states[worker] == "starting" else pool.exited)(worker)
-    return pool
 
 
 def test_a_first_call_starts_a_worker_and_a_spare():

@@ -1,0 +1,269 @@
+"""A pool with real workers whose functions change while it runs."""
+
+import contextlib
+import os
+from dataclasses import replace
+from functools import partial
+
+import anyio
+import anyio.lowlevel
+import orjson
+import pytest
+
+from daemon_process import descendants
+from pool_scene import function, pool
+from streamfaas.flow.admission import Share
+from streamfaas.flow.errors import CannotIsolate, ConfigError
+from streamfaas.flow.outcome import Failure, Fault, Success
+
+pytestmark = pytest.mark.slow
+
+VERSIONED = """
+import os, time
+from pathlib import Path
+
+VERSION = {version}
+
+def main(event, context):
+    if event["do"] == "sleep":
+        time.sleep(event["seconds"])
+    return [VERSION, os.getpid()]
+"""
+
+
+def versioned(folder, version, name="f", **options):
+    return function(folder, name, source=VERSIONED.format(version=version), **options)
+
+
+def write(folder, version, name="f"):
+    (folder / name / "app.py").write_text(VERSIONED.format(version=version))
+
+
+def version(outcome):
+    assert isinstance(outcome, Success), outcome
+    return orjson.loads(outcome.answer)[0]
+
+
+async def change(scene, *functions, concurrency=100):
+    """Prepares and commits."""
+    prepared = await scene.pool.prepare(functions, concurrency=concurrency, memory_bytes=8 << 30)
+    scene.pool.commit(prepared)
+    return prepared
+
+
+def launchers(scene):
+    return len(scene.pool._ground.leaving) + sum(
+        team.launcher is not None for team in scene.pool._teams.values()
+    )
+
+
+async def alone(scene, name="f", workers=1):
+    """Until the function has no other workers than those."""
+    with anyio.fail_after(10):
+        while sum(scene.pool.view()[name]["workers"].values()) > workers or launchers(scene) > len(  # noqa: ASYNC110 - nobody tells
+            scene.pool.view()
+        ):
+            await anyio.sleep(0.01)
+
+
+def test_calls_in_hand_end_by_the_old_definition_and_all_others_by_the_new(tmp_path):
+    async def body(s):
+        assert version(await s.call("echo")) == 1
+        async with anyio.create_task_group() as tasks:
+            old, waiting = [], []
+
+            async def call(into, do, **more):
+                into.append(version(await s.call(do, **more)))
+
+            tasks.start_soon(partial(call, old, "sleep", seconds=1.0))
+            await anyio.sleep(0.1)
+            tasks.start_soon(call, waiting, "echo")
+            await anyio.lowlevel.checkpoint()
+            write(tmp_path, 2)
+            await change(s, replace(one, timeout_seconds=5.0))
+            assert s.pool.view()["f"]["workers"]["busy"] == 1
+            assert s.pool.view()["f"]["workers"]["waiting"] == 1
+            assert not old
+        assert (old, waiting) == ([1], [2])
+        assert version(await s.call("echo")) == 2
+        assert s.pool.view()["f"]["invocations"] == 4
+        await alone(s, workers=2)
+
+    one = versioned(tmp_path, 1, share=Share(maximum=1))
+    pool(tmp_path, body, one)
+
+
+def test_the_first_workers_are_there_before_they_are_wanted(tmp_path):
+    async def body(s):
+        outcome = await s.call("echo")
+        assert outcome.report.init_seconds is not None
+        prepared = await s.pool.prepare(
+            [replace(one, env={"A": "1"}), versioned(tmp_path, 7, "g", share=Share(warm=1))],
+            concurrency=100,
+            memory_bytes=8 << 30,
+        )
+        assert "g" not in s.pool.view()
+        before = len(descendants(os.getpid()))
+        s.pool.commit(prepared)
+        assert version(await s.call("echo")) == 1
+        assert version(await s.call("echo", "g")) == 7
+        assert before > 0
+        assert s.pool.view()["f"]["invocations"] == 2
+
+    one = versioned(tmp_path, 1)
+    pool(tmp_path, body, one)
+
+
+def test_code_that_changed_in_place_is_taken_by_new_workers_and_idle_ones_leave(tmp_path):
+    async def body(s):
+        assert version(await s.call("echo")) == 1
+        write(tmp_path, 2)
+        (tmp_path / "f" / "extra.py").write_text("")
+        await s.pool.renew("f")
+        assert version(await s.call("echo")) == 2
+        code = tmp_path / "f"
+        code.rename(tmp_path / "before")  # as a deployment does that swaps whole directories
+        versioned(tmp_path, 3)
+        await s.pool.renew("f")
+        assert version(await s.call("echo")) == 3
+        await alone(s, workers=2)
+        ended = {x.reason for x in s.signals if type(x).__name__ == "WorkerEnded"}
+        assert ended == {"replaced"}
+        isolated = [x for x in s.signals if type(x).__name__ == "FunctionIsolated"]
+        assert len(isolated) == 1, "nothing new is told"
+
+    pool(tmp_path, body, versioned(tmp_path, 1))
+
+
+def test_who_waits_for_a_function_that_is_removed_is_told_and_who_runs_goes_on(tmp_path):
+    async def body(s):
+        await s.call("echo")
+        outcomes = []
+
+        async def call(do, **more):
+            outcomes.append(await s.call(do, **more))
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(partial(call, "sleep", seconds=0.5))
+            await anyio.sleep(0.1)
+            tasks.start_soon(call, "echo")
+            await anyio.lowlevel.checkpoint()
+            steps = s.pool.motion().steps
+            await change(s, versioned(tmp_path, 1, "g"))
+            assert s.pool.motion().steps > steps
+            assert (await s.call("echo")).fault is Fault.ABORTED
+            assert list(s.pool.view()) == ["g"]
+        assert [type(each) for each in outcomes] == [Failure, Success]
+        assert "no longer configured" in outcomes[0].message
+        await alone(s, "g")
+
+    pool(tmp_path, body, versioned(tmp_path, 1, share=Share(maximum=1)))
+
+
+def test_what_cannot_be_prepared_leaves_all_as_it_was(tmp_path):
+    async def body(s):
+        first = orjson.loads((await s.call("echo")).answer)
+        good = versioned(tmp_path, 1, "g", share=Share(warm=1))
+        for wrong, error in (
+            (replace(one, code=tmp_path / "nowhere"), ConfigError),
+            (replace(one, mounts=(bad_mount,), isolation=strict), CannotIsolate),
+        ):
+            with pytest.raises(error):
+                await s.pool.prepare([wrong, good], concurrency=100, memory_bytes=8 << 30)
+            assert orjson.loads((await s.call("echo")).answer) == first
+            assert list(s.pool.view()) == ["f"]
+        await alone(s, workers=2)
+
+    from streamfaas.functions import Isolation, Mount
+
+    strict, bad_mount = Isolation(enforce=True), Mount(tmp_path / "missing", "/mnt/missing")
+    one = versioned(tmp_path, 1)
+    pool(tmp_path, body, one)
+
+
+def test_a_handler_that_does_not_load_does_not_hold_a_change_up_and_is_told_of(tmp_path):
+    async def body(s):
+        await s.call("echo")
+        (tmp_path / "f" / "app.py").write_text("import nowhere_to_be_found\n")
+        prepared = await change(s, replace(one, env={"A": "1"}))
+        assert "nowhere_to_be_found" in prepared.troubles["f"]
+        assert (await s.call("echo")).fault is Fault.INIT
+        write(tmp_path, 2)
+        await s.pool.renew("f")
+        assert version(await s.call("echo")) == 2
+
+    one = versioned(tmp_path, 1)
+    pool(tmp_path, body, one)
+
+
+def test_a_change_that_is_abandoned_or_cancelled_leaves_nothing(tmp_path):
+    async def body(s):
+        first = orjson.loads((await s.call("echo")).answer)
+        before = set(descendants(os.getpid()))
+        other = [replace(one, env={"A": "1"}), versioned(tmp_path, 1, "g", share=Share(warm=2))]
+        for seconds in (0, 0.01, 0.05, 0.1, 0.2, 5):
+            prepared = None
+            with anyio.move_on_after(seconds):
+                prepared = await s.pool.prepare(other, concurrency=100, memory_bytes=8 << 30)
+            if prepared is not None:
+                await s.pool.abandon(prepared)
+                await s.pool.abandon(prepared)
+        await alone(s, workers=2)
+        with anyio.fail_after(5):
+            while set(descendants(os.getpid())) - before:  # noqa: ASYNC110 - nobody tells
+                await anyio.sleep(0.01)
+        assert orjson.loads((await s.call("echo")).answer) == first
+
+    one = versioned(tmp_path, 1)
+    pool(tmp_path, body, one)
+
+
+def test_a_pool_that_is_closed_in_the_middle_of_a_change_leaves_nothing(tmp_path):
+    async def body(s):
+        await s.call("echo")
+        other = [replace(one, env={"A": "1"}), versioned(tmp_path, 1, "g", share=Share(warm=2))]
+
+        async def prepare():
+            with contextlib.suppress(CannotIsolate):
+                prepared = await s.pool.prepare(other, concurrency=100, memory_bytes=8 << 30)
+                s.pool.commit(prepared)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(prepare)
+            tasks.start_soon(partial(s.call, "sleep", seconds=0.2))
+            await anyio.sleep(0.05)
+            await s.pool.close(1.0)
+
+    one = versioned(tmp_path, 1)
+    pool(tmp_path, body, one)
+
+
+def test_another_share_keeps_the_workers(tmp_path):
+    async def body(s):
+        first = orjson.loads((await s.call("echo")).answer)
+        prepared = await change(s, replace(one, share=Share(maximum=3)))
+        assert not prepared.teams
+        assert orjson.loads((await s.call("echo")).answer) == first
+
+    one = versioned(tmp_path, 1, share=Share(maximum=1))
+    pool(tmp_path, body, one)
+
+
+def test_an_old_worker_is_killed_when_its_time_is_over_and_its_launcher_leaves(tmp_path):
+    async def body(s):
+        await s.call("echo")
+        async with anyio.create_task_group() as tasks:
+            outcomes = []
+
+            async def call():
+                outcomes.append(await s.call("sleep", seconds=60))
+
+            tasks.start_soon(call)
+            await anyio.sleep(0.1)
+            await change(s, replace(one, timeout_seconds=60.0))
+        assert outcomes[0].fault is Fault.TIMEOUT
+        assert "after 1.00 seconds" in outcomes[0].message
+        await alone(s, workers=2)
+
+    one = versioned(tmp_path, 1, timeout_seconds=1.0)
+    pool(tmp_path, body, one)
