@@ -17,6 +17,7 @@ from streamfaas.flow.outcome import Failure, Fault
 from streamfaas.flow.record import Record, run_of_records
 from streamfaas.flow.verdict import RetryPolicy
 from streamfaas.store.intents import DELIVERED, INTENDED, SETTLED
+from streamfaas.telemetry.recorder import Recorder, Sampling
 from streamfaas.testing.simulation import simulate
 
 WALL = 1_700_000_000.0
@@ -47,7 +48,8 @@ class Kept:
 
 class Scene:
     """A lane over a listed source, with a function given by `answer(values, attempt)`. `policy`
-    are fields of the lane's policy, `retry` of its retries; `outbox` outlives lanes."""
+    are fields of the lane's policy, `retry` of its retries; `outbox` outlives lanes. `traces` are
+    those that were kept, by `sampling`."""
 
     def __init__(
         self,
@@ -62,11 +64,19 @@ class Scene:
         policy=None,
         outbox=None,
         source=None,
+        sampling=None,
     ):
         self.source = source or Listed(queue=queue)
         self.kept = kept or Kept()
         self.calls, self.signals, self.answer = [], [], answer
+        self.traces, self.contexts = [], []
         loop = asyncio.get_running_loop()
+        self.recorder = Recorder(
+            sampling or Sampling(),
+            self.traces.append,
+            now=lambda: round(loop.time() * 1e9),
+            wall=lambda: round((WALL + loop.time()) * 1e9),
+        )
         around = Surroundings(
             dispatch=self.dispatch,
             clock=loop.time,
@@ -75,6 +85,7 @@ class Scene:
             request_id=RequestIds(),
             emit=self.signals.append,
             outbox=outbox,
+            recorder=self.recorder,
         )
         chosen = LanePolicy(
             "f",
@@ -89,6 +100,7 @@ class Scene:
 
     async def dispatch(self, invocation):
         values = self.values(orjson.loads(b"".join(invocation.event.parts)))
+        self.contexts.append(invocation.context)
         self.calls.append((asyncio.get_running_loop().time(), values, invocation.attempt))
         outcome = self.answer(values, invocation.attempt)
         return await outcome if asyncio.iscoroutine(outcome) else outcome

@@ -46,12 +46,14 @@ LINES: Mapping[str, str] = {"content-type": "application/jsonl"}
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What was asked; `path` is the target as sent, query included."""
+    """What was asked; `path` is the target as sent, query included. Names of `headers` are in small
+    letters; of those that came more than once there is the last."""
 
     method: str
     path: str
     body: bytes
     accept: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 class Stream(Protocol):
@@ -283,7 +285,7 @@ class _Conversation:
                     accept = b",".join(value for name, value in head.headers if name == b"accept")
                     words = (part.decode("latin-1") for part in (head.method, head.target, accept))
                     method, path, accepted = words
-                    return Request(method, path, bytes(body), accepted)
+                    return Request(method, path, bytes(body), accepted, _headers(head))
                 case _:  # closed
                     return None
 
@@ -335,6 +337,10 @@ class _Conversation:
     async def _send(self, *events: h11.Event) -> None:
         data = b"".join(self._http.send(event) or b"" for event in events)
         await self._loop.sock_sendall(self._socket, data)
+
+
+def _headers(head: h11.Request) -> dict[str, str]:
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in head.headers}
 
 
 def _peer_allowed(connection: socket.socket) -> bool:

@@ -23,7 +23,6 @@ ANY = "*"
 
 LATER: Mapping[tuple[str, ...], str] = {
     ("listen",): "listeners",
-    ("telemetry", "traces"): "traces",
     ("include",): "include",
     ("layers",): "layers",
     ("destinations",): "named destinations",

@@ -16,6 +16,7 @@ from streamfaas.config.delivery import AnyDestination, Asynchronous
 from streamfaas.config.forms import Form
 from streamfaas.config.model import Model, Named, Words, none
 from streamfaas.config.otlp import OtlpOrUrl
+from streamfaas.config.tracing import Traces
 from streamfaas.config.triggers import AnyTrigger, Trigger
 from streamfaas.flow.errors import Problem
 
@@ -268,6 +269,7 @@ class Telemetry(Model):
         "or the whole block. Without it: where OTEL_EXPORTER_OTLP_ENDPOINT says, or nowhere.",
         examples=["http://127.0.0.1:4318"],
     )
+    traces: Traces = Field(default=Traces(), description="Traces; see `streamfaas explain traces`.")
 
 
 class Config(Model):

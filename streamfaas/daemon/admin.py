@@ -11,11 +11,14 @@ from streamfaas.daemon.catalogue import Catalogue
 from streamfaas.daemon.changes import Changes
 from streamfaas.daemon.replays import Replays
 from streamfaas.daemon.steering import Steering, known_triggers
+from streamfaas.daemon.traces import Traces
 from streamfaas.engine.requests import RequestIds
 from streamfaas.flow.errors import Busy, StoreError
 from streamfaas.flow.event import EVENT_BYTES_MAX, Encoding, Event
 from streamfaas.flow.invocation import Invocation, Manner
 from streamfaas.flow.outcome import Failure, Fault
+from streamfaas.flow.trace import context_of
+from streamfaas.telemetry.recording import Origin
 from streamfaas.telemetry.signals import InvocationEnded
 from streamfaas.wire.documents import error_payload
 
@@ -31,7 +34,8 @@ class Admin:
     """Routes: `GET /status`, `POST /stop`, `POST /invoke/<function>` (`/event`: and wait for no
     answer), and those of what passes (`/tap`) and is written (`/logs`), of another configuration
     (`/reload`, `/diff`), of what was put aside and is run again (`/dlq`, `/redrive`, `/replay`,
-    `/skip`), and those that steer triggers (`/pause`, `/resume`, `/seek`)."""
+    `/skip`), and those that steer triggers (`/pause`, `/resume`, `/seek`) and show traces
+    (`/traces`)."""
 
     def __init__(self, daemon: Daemon) -> None:
         self._daemon = daemon
@@ -45,6 +49,8 @@ class Admin:
                 return await self._watch(asked, request)
             case _, ["reload" | "diff"]:
                 return await Changes(self._daemon).handle(request)
+            case _, ["traces", *_]:
+                return Traces(self._daemon.recorder, self._daemon.traces).handle(request)
             case _, ["redrive", _] | ["replay" | "skip", _, _]:
                 return await self._replays().handle(request)
             case _, ["pause" | "resume" | "seek", *_]:
@@ -54,7 +60,7 @@ class Admin:
             case "GET", ["status"]:
                 return Response.json(200, self._daemon.view())
             case "POST", ["invoke", function]:
-                return await self._invoke(function, request.body)
+                return await self._invoke(function, request)
             case "POST", ["stop"]:
                 self._daemon.stop()
                 return Response.json(202, {"state": "draining"})
@@ -109,23 +115,26 @@ class Admin:
             return Response.json(400, {"error": f"the event is not JSON: {error}"})
         return None
 
-    async def _invoke(self, function: str, body: bytes) -> Response:
-        if (wrong := self._wrong(function, body)) is not None:
+    async def _invoke(self, function: str, request: Request) -> Response:
+        if (wrong := self._wrong(function, request.body)) is not None:
             return wrong
         daemon = self._daemon
         assert daemon.pool is not None
-        invocation = Invocation(
-            self._request_id(), function, Event(Encoding.JSON, (body,)), Manner.SYNC
-        )
-        outcome = await daemon.pool.call(invocation)
-        ended = InvocationEnded(invocation.id, function, None, 1, 0, 0, 0, outcome)
+        request_id, event = self._request_id(), Event(Encoding.JSON, (request.body,))
+        with daemon.recorder.call(Origin(function), context_of(request.headers)) as trace:
+            context = trace.attempt(request_id)
+            invocation = Invocation(request_id, function, event, Manner.SYNC, context=context)
+            outcome = await daemon.pool.call(invocation)
+            kept = trace.tried(None, outcome)
+        ended = InvocationEnded(request_id, function, None, 1, 0, 0, 0, outcome, kept)
         daemon.emit(ended)
         if daemon.taps:
-            daemon.taps.saw_event(ended, body)
+            daemon.taps.saw_event(ended, request.body)
         report = outcome.report
         headers = {
             "content-type": "application/json",
             "x-amzn-requestid": invocation.id,
+            "x-amzn-trace-id": context.xray,
             "x-amz-executed-version": "$LATEST",
             "x-streamfaas-worker": report.worker,
             "x-streamfaas-duration-ms": f"{report.duration_seconds * 1000:.3f}",

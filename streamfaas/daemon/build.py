@@ -15,6 +15,7 @@ from streamfaas.config.connections import KafkaConnection
 from streamfaas.config.delivery import Asynchronous, LogRetries
 from streamfaas.config.otlp import Otlp
 from streamfaas.config.spec import ASYNCHRONOUS, Logs, Metrics
+from streamfaas.config.tracing import Traces
 from streamfaas.config.triggers import (
     AnyTrigger,
     DirectoryTrigger,
@@ -32,6 +33,7 @@ from streamfaas.flow.verdict import RetryPolicy
 from streamfaas.sources import KINDS, Source
 from streamfaas.sources.backlog import BacklogOptions
 from streamfaas.telemetry.otlp.settings import Asked
+from streamfaas.telemetry.recording import Origin
 from streamfaas.telemetry.signals import Emit
 
 if TYPE_CHECKING:
@@ -85,6 +87,7 @@ class Plan:
     metrics: Metrics
     logs: Logs
     otlp: Asked | None
+    traces: Traces
     connections: Mapping[str, KafkaConnection]
 
     @property
@@ -119,6 +122,7 @@ def plan_of(config: spec.Config, path: Path) -> Plan:
         metrics=config.telemetry.metrics,
         logs=config.telemetry.logs,
         otlp=_otlp(config.telemetry.otlp),
+        traces=config.telemetry.traces,
         connections=config.connections,
     )
 
@@ -203,6 +207,7 @@ def _mapping(
             partial=_is_log(trigger) and trigger.partial_failures,
             strands=trigger.parallel.per_partition if _is_log(trigger) else 1,
             filter=_filter(trigger),
+            origin=_origin(function, trigger_name, trigger),
         )
 
     kind, options = _source_options(config, function.name, trigger_name, trigger)
@@ -233,6 +238,7 @@ def _asynchronous(
             on_success=destinations.of(asked.on_success),
             dead_letter=destinations.of(asked.dead_letter),
             partial=True,  # of replays whose trigger has reports
+            origin=Origin(function.name, function.arn, "backlog", name),
         )
 
     def options() -> BacklogOptions:
@@ -282,6 +288,22 @@ def _retry_policy(trigger: AnyTrigger) -> RetryPolicy:
     )
 
 
+def _origin(function: functions.Function, name: str, trigger: AnyTrigger) -> Origin:
+    match trigger:
+        case KafkaTrigger():
+            return Origin(
+                function.name, function.arn, "kafka", "", _group(function.name, name, trigger)
+            )
+        case DirectoryTrigger(bucket=bucket):
+            return Origin(function.name, function.arn, "directory", bucket)
+        case MemoryTrigger():
+            return Origin(function.name, function.arn, "memory")
+
+
+def _group(function: str, name: str, trigger: KafkaTrigger) -> str:
+    return trigger.group or f"streamfaas.{function}.{name}"
+
+
 def _filter(trigger: AnyTrigger) -> Filter | None:
     if not trigger.filter:  # as on Lambda, no pattern at all wants everything
         return None
@@ -301,7 +323,7 @@ def _source_options(
     match trigger:
         case KafkaTrigger():
             connection = config.connections[trigger.connection]
-            group = trigger.group or f"streamfaas.{function}.{name}"
+            group = _group(function, name, trigger)
             return "kafka", lambda: _kafka_options(connection, trigger, group)
         case DirectoryTrigger():
             return "directory", lambda: _directory_options(trigger)

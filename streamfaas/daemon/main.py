@@ -36,6 +36,7 @@ from streamfaas.daemon.mappings import Mappings
 from streamfaas.daemon.measured import routes
 from streamfaas.daemon.reload import Reached, Reload, Reloaded
 from streamfaas.daemon.reloads import Turns
+from streamfaas.daemon.sampling import sampling_of
 from streamfaas.daemon.steering import Brakes
 from streamfaas.daemon.systemd import Notifier, Pulse
 from streamfaas.daemon.taps import Taps
@@ -48,8 +49,10 @@ from streamfaas.store import Store
 from streamfaas.store.backlog import Backlog
 from streamfaas.store.outbox import Outbox
 from streamfaas.telemetry import signals
+from streamfaas.telemetry.kept import KeptTraces
 from streamfaas.telemetry.metrics import Metrics
 from streamfaas.telemetry.otlp.settings import settings
+from streamfaas.telemetry.recorder import Recorder
 from streamfaas.telemetry.signals import Emit, Signal
 from streamfaas.workers.pool import WorkerPool
 
@@ -131,6 +134,9 @@ class Daemon:
         self.brakes: Brakes | None = None
         self._mappings: Mappings | None = None
         self.ready = anyio.Event()
+        sampling, self._trace_notes = sampling_of(self.plan.traces, os.environ)
+        self.traces = KeptTraces(self.plan.traces.keep)
+        self.recorder = Recorder(sampling, self.traces)
         self.reloads = Turns(self._reload)
         self._transaction: Reload | None = None
         self._last: Reloaded | None = None
@@ -239,6 +245,8 @@ class Daemon:
             logs_wanted=self.lines.wanted,
             platform_logs_wanted=self.lines.platform_wanted,
         )
+        for note in self._trace_notes:
+            self.emit(signals.DaemonStepped("traces:", note))
         try:
             store = await Store.open(plan.store_path, emit=self.emit)
             self.outbox = Outbox(store, emit=self.emit)
@@ -254,6 +262,7 @@ class Daemon:
                 emit=self.emit,
                 outbox=self.outbox,
                 witness=self.taps,
+                recorder=self.recorder,
             )
             brakes = self.brakes = Brakes(store, emit=self.emit)
             await brakes.open()

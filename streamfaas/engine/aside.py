@@ -19,6 +19,7 @@ from streamfaas.flow.verdict import Condition, RetryPolicy, deliveries
 from streamfaas.store import intents
 from streamfaas.store.intents import Intent
 from streamfaas.telemetry import signals
+from streamfaas.telemetry.recording import Sending
 from streamfaas.wire import documents
 from streamfaas.wire.documents import AsyncEnding, StreamEnding
 
@@ -89,7 +90,8 @@ class Aside:
             known = guard
             if guard.state == intents.INTENDED:
                 to = self._destination(guard)
-                if not await self._send(guard, guard.letters, to, strand):
+                sending = strand.trace.sending(to.kind, to.name)
+                if not await self._send(_Parcel(guard, guard.letters, to, sending), strand):
                     return False
                 known = replace(guard, state=intents.DELIVERED)
                 self.guards[self.guards.index(guard)] = known
@@ -129,7 +131,7 @@ class Aside:
         if not await self._deliver(parcels, strand):
             return False
         to = parcels[0].to.name
-        self._lane.around.emit(
+        strand.tell(
             signals.BatchSetAside(
                 self._lane.lane, batch.first, batch.last, batch.count, condition, to
             )
@@ -146,7 +148,7 @@ class Aside:
             letters = documents.async_letters(ending)
         else:
             letters = documents.success_letters(ending, per_record=to.per_record)
-        parcel = self._parcel(batch, intents.SUCCESS, documents.SUCCESS, letters, to)
+        parcel = self._parcel(batch, intents.SUCCESS, documents.SUCCESS, letters, to, strand=strand)
         if _goes_round(parcel):  # such a chain ends here, where it can be seen
             return await self.give_up(batch, Condition.RECURSIVE, None, strand)
         return await self._deliver([parcel], strand)
@@ -165,7 +167,9 @@ class Aside:
         else:
             letters = documents.failure_letters(ending, per_record=to.per_record)
             event = ending.payload or b""
-        return self._parcel(batch, intents.FAILURE, condition, letters, to, event=event)
+        return self._parcel(
+            batch, intents.FAILURE, condition, letters, to, strand=strand, event=event
+        )
 
     def _dead(
         self,
@@ -180,7 +184,7 @@ class Aside:
         letter = documents.dead_letter(ending)
         letters = (replace(letter, id=f"{letter.id}-dead"),)
         # the catalogue has the event from the failure destination's
-        return self._parcel(batch, intents.SUCCESS, condition, letters, to)
+        return self._parcel(batch, intents.SUCCESS, condition, letters, to, strand=strand)
 
     def _ending(
         self, batch: Batch, condition: str, outcome: Outcome | None, strand: Strand
@@ -230,8 +234,11 @@ class Aside:
         letters: tuple[Letter, ...],
         to: Destination,
         *,
+        strand: Strand,
         event: bytes = b"",
     ) -> _Parcel:
+        sending = strand.trace.sending(to.kind, to.name)
+        letters = sending.stamped(letters)
         intent = Intent(
             id=letters[0].id if len(letters) == 1 else f"{letters[0].id}+{len(letters) - 1}",
             mapping=self._mapping,
@@ -246,7 +253,7 @@ class Aside:
             made_ms=int(self._lane.around.wall() * 1000),
             hops=letters[0].hops,
         )
-        return _Parcel(intent, letters, to)
+        return _Parcel(intent, letters, to, sending)
 
     # -- and is delivered
 
@@ -259,19 +266,18 @@ class Aside:
                     return False
                 self._delivered.append(each.intent)
         for each in parcels:
-            if not await self._send(each.intent, each.letters, each.to, strand):
+            if not await self._send(each, strand):
                 return False
         return True
 
-    async def _send(
-        self, intent: Intent, letters: Sequence[Letter], to: Destination, strand: Strand
-    ) -> bool:
-        outbox = self._outbox
+    async def _send(self, parcel: _Parcel, strand: Strand) -> bool:
+        outbox, letters, to = self._outbox, parcel.letters, parcel.to
         if not await self._until(lambda: self._way(to, strand).send(letters), strand, to.name):
             return False
         strand.diverted = False
+        parcel.sending.done(len(letters))
         return outbox is None or await self._until(
-            lambda: outbox.delivered(intent.id), strand, _STORE
+            lambda: outbox.delivered(parcel.intent.id), strand, _STORE
         )
 
     def _way(self, to: Destination, strand: Strand) -> Destination:
@@ -296,7 +302,7 @@ class Aside:
                 if isinstance(error, TooLarge) and not strand.diverted:
                     # nothing would ever change that: it is kept where there is no such limit
                     strand.diverted, pause = True, 0.0
-                around.emit(signals.DestinationFailed(self._lane.lane, name, str(error), pause))
+                strand.tell(signals.DestinationFailed(self._lane.lane, name, str(error), pause))
                 await strand.hold_up(f"destination: {error}", Instant(around.clock() + pause))
             else:
                 return True
@@ -336,11 +342,12 @@ _NOT_NOW = frozenset({Condition.TOO_OLD, Condition.SKIPPED})
 
 @dataclass(frozen=True, slots=True)
 class _Parcel:
-    """Letters, where they go, and the note that they are to go there."""
+    """Letters, where they go, the note that they are to go there, and what is traced of it."""
 
     intent: Intent
     letters: tuple[Letter, ...]
     to: Destination
+    sending: Sending
 
 
 def _goes_round(parcel: _Parcel) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import anyio
@@ -22,6 +22,8 @@ from streamfaas.flow.sift import sorted_out, strand_of
 from streamfaas.flow.verdict import RetryPolicy
 from streamfaas.sources import Source
 from streamfaas.telemetry import signals
+from streamfaas.telemetry.recorder import Recorder
+from streamfaas.telemetry.recording import NOWHERE, Origin
 from streamfaas.telemetry.signals import Emit
 
 Dispatch = Callable[[Invocation], Awaitable[Outcome]]
@@ -46,7 +48,8 @@ class LanePolicy:
     not even go there (a chain of destinations that goes round), `on_success` (if any) what the
     function answered, `dead_letter` the events of asynchronous invocations that failed. `partial`:
     answers are read as reports of failed items. `strands`: how many batches of a lane may be in
-    flight, the records of one key in order. `filter`: which records are wanted."""
+    flight, the records of one key in order. `filter`: which records are wanted. `origin`: where
+    they come from, as traces have it."""
 
     function: str
     function_arn: str
@@ -59,6 +62,7 @@ class LanePolicy:
     partial: bool = False
     strands: int = 1
     filter: Filter | None = None
+    origin: Origin = NOWHERE
 
 
 class Witness(Protocol):
@@ -73,8 +77,9 @@ class Witness(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What the lane is given of the world: the way to the workers, time, chance, ears, and where
-    letters are kept until they are delivered (None: nowhere, they are only sent).
+    """What the lane is given of the world: the way to the workers, time, chance, ears, where
+    letters are kept until they are delivered (None: nowhere, they are only sent), and who keeps
+    traces.
 
     `clock` is the event loop's, `wall` epoch seconds. `jitter` gives 0 ≤ x < 1. `request_id` gives
     a new one each time. `witness` (if any) is shown each batch that was run.
@@ -88,6 +93,7 @@ class Surroundings:
     emit: Emit
     outbox: Outbox | None = None
     witness: Witness | None = None
+    recorder: Recorder = field(default_factory=Recorder)
 
 
 @dataclass(slots=True)
@@ -268,8 +274,9 @@ class LaneRunner:
         settlement = self._ledger.finish(batch)
         if settlement is not None:
             at = settlement.position if isinstance(settlement, Checkpoint) else batch.last
-            self.status.position = at
+            self.status.position, begun = at, strand.trace.now()
             await self.source.settle(settlement)
+            strand.trace.settled(at, begun)
             await self.aside.settled(batch)
         return True
 

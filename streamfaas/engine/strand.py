@@ -15,6 +15,7 @@ from streamfaas.flow.invocation import Invocation, Manner
 from streamfaas.flow.outcome import Failure, Fault, Outcome, Success
 from streamfaas.flow.partial import Partial
 from streamfaas.flow.record import Instant, Run
+from streamfaas.flow.trace import Context
 from streamfaas.flow.verdict import (
     Again,
     Condition,
@@ -27,6 +28,8 @@ from streamfaas.flow.verdict import (
     deliveries,
 )
 from streamfaas.telemetry import signals
+from streamfaas.telemetry.recording import Recording
+from streamfaas.telemetry.signals import Signal
 
 if TYPE_CHECKING:
     from streamfaas.engine.lane import LaneRunner
@@ -54,6 +57,8 @@ class Strand:
         self.status = StrandStatus()
         self.batcher = Batcher(lane.policy.batch)
         self.request_id = ""
+        self.trace: Recording
+        """Of the batch in hand."""
         self.waiting: Batch | None = None
         """What failed and waits to be tried again, or for its destination."""
         self.diverted = False
@@ -122,13 +127,17 @@ class Strand:
         while (batch := await self._next_batch()) is not None:
             self._busy, self._streak = True, 0
             self._pending.append(batch)
-            while self._pending and not self._lane.closing:
-                if self._lane.paused and self._pending[0] is not self._skipping:
-                    await self._wait(None)
-                else:
-                    await self._step(self._pending.popleft())
+            with self._recording(batch) as self.trace:
+                await self._finish_pending()
             self._busy, self._in_hand = False, None
             self._lane.rested()
+
+    async def _finish_pending(self) -> None:
+        while self._pending and not self._lane.closing:
+            if self._lane.paused and self._pending[0] is not self._skipping:
+                await self._wait(None)
+            else:
+                await self._step(self._pending.popleft())
 
     async def _step(self, batch: Batch) -> None:
         self._in_hand = batch
@@ -189,6 +198,10 @@ class Strand:
         self.status.state = "closing"
         return None
 
+    def _recording(self, batch: Batch) -> Recording:
+        waited = self._around.clock() - self.batcher.arrived
+        return self._around.recorder.batch(self._policy.origin, batch, waited)
+
     async def _without_overdue(self, batch: Batch) -> Batch | None:
         """The batch, if none of its records has grown too old; else what of it is left to run once
         those are given up."""
@@ -209,6 +222,7 @@ class Strand:
     async def _invoke(self, batch: Batch) -> Outcome:
         around, status = self._around, self.status
         self.request_id = self._source.request_id(batch) or around.request_id()
+        context = self.trace.attempt(self.request_id)
         status.in_flight, status.again_at = batch.count, None
         if not status.blocked:
             status.state = "retrying" if batch.attempt else "running"
@@ -222,13 +236,13 @@ class Strand:
                 said = f"an event of {event.size_bytes} bytes, {EVENT_BYTES_MAX} are the most"
                 outcome = Failure(Fault.OVERSIZE, "Event.TooLarge", said)
             else:
-                outcome = await around.dispatch(self._invocation(batch, event))
+                outcome = await around.dispatch(self._invocation(batch, event, context))
         status.in_flight = 0
         self._lane.status.batches += 1
         self._lane.status.failures += isinstance(outcome, Failure)
         return outcome
 
-    def _invocation(self, batch: Batch, event: Event) -> Invocation:
+    def _invocation(self, batch: Batch, event: Event, context: Context) -> Invocation:
         manner = self._source.manner
         return Invocation(
             self.request_id,
@@ -238,6 +252,7 @@ class Strand:
             self._lane.lane,
             batch.attempt,
             self._source.client_context(batch) if manner is Manner.ASYNC else b"",
+            context,
         )
 
     def _ran(self, batch: Batch, outcome: Outcome) -> Batch:
@@ -259,6 +274,7 @@ class Strand:
             batch.last,
             batch.attempt,
             outcome,
+            self.trace.tried(batch, outcome),
         )
         self._around.emit(ended)
         if self._around.witness:
@@ -329,9 +345,7 @@ class Strand:
         """Before what failed runs again."""
         if len(rest) > 1:
             sizes = tuple(part.count for part in rest)
-            self._around.emit(
-                signals.BatchSplit(self._lane.lane, rest[0].first, rest[-1].last, sizes)
-            )
+            self.tell(signals.BatchSplit(self._lane.lane, rest[0].first, rest[-1].last, sizes))
         if len(rest) == 1 or at > self._around.clock():
             self._tell(rest[0], outcome, at, blocked=blocked)
             self.status.again_at = at
@@ -353,11 +367,16 @@ class Strand:
         self.status.blocked = blocked
         self.status.attempt, self.status.reason = batch.attempt, reason
         wait = max(0.0, at - self._around.clock())
-        self._around.emit(
+        self.tell(
             signals.LaneRetrying(
                 self._lane.lane, batch.first, batch.last, batch.attempt, wait, blocked, reason
             )
         )
+
+    def tell(self, signal: Signal) -> None:
+        """Of the lane, what concerns the batch in hand."""
+        self.trace.hear(signal)
+        self._around.emit(signal)
 
     async def hold_up(self, reason: str, until: Instant) -> None:
         """A destination does not take what is to be sent: until it is tried again."""

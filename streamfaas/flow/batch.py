@@ -191,12 +191,15 @@ class Batcher:
     are none. What is held is bounded by the caller, who stops offering (see `held_bytes`).
     """
 
-    __slots__ = ("_held", "_opened", "_policy", "held_bytes", "held_event_bytes", "held_records")
+    __slots__ = (
+        "_held", "_opened", "_policy", "arrived", "held_bytes", "held_event_bytes", "held_records",
+    )  # fmt: skip
 
     def __init__(self, policy: BatchPolicy) -> None:
         self._policy = policy
         self._held: deque[tuple[Run, Instant]] = deque()
         self._opened: Instant | None = None  # when the first record held arrived
+        self.arrived = Instant(0.0)  # when the first of what was taken last did
         self.held_records = 0
         self.held_bytes = 0
         self.held_event_bytes = 0
@@ -245,6 +248,7 @@ class Batcher:
 
     def _close(self) -> Batch:
         records_max, room = self._policy.records_max, self._policy.event_bytes_max
+        self.arrived = self._held[0][1]
         chosen: list[Run] = []
         records = 0
         while self._held:

@@ -6,6 +6,7 @@ import enum
 
 from streamfaas.flow.event import Event
 from streamfaas.flow.record import Lane
+from streamfaas.flow.trace import Context
 from streamfaas.flow.value import value
 
 
@@ -20,7 +21,8 @@ class Manner(enum.Enum):
 @value
 class Invocation:
     """`id` is the request id that the handler sees. The timeout runs from the hand-over to a
-    worker, not from here: waiting for a worker is no fault of the function."""
+    worker, not from here: waiting for a worker is no fault of the function. `context` is what the
+    function's own spans belong to."""
 
     id: str
     function: str
@@ -29,3 +31,4 @@ class Invocation:
     lane: Lane | None = None
     attempt: int = 0
     client_context: bytes = b""
+    context: Context | None = None

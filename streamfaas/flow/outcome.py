@@ -26,12 +26,14 @@ class Fault(enum.Enum):
 @value
 class Report:
     """What the worker's run cost: the REPORT line. `init_seconds` only where the call waited
-    for a cold start, `memory_bytes` the largest resident set of the worker so far."""
+    for a cold start, `memory_bytes` the largest resident set of the worker so far. `producers` are
+    the trace contexts that it found in raw records, where it was asked: see `trace.handed_back`."""
 
     worker: str = ""
     duration_seconds: float = 0.0
     init_seconds: float | None = None
     memory_bytes: int = 0
+    producers: bytes = b""
 
 
 NO_REPORT = Report()

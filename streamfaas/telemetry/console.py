@@ -12,6 +12,7 @@ import orjson
 from streamfaas.flow.failure import place_of
 from streamfaas.flow.outcome import Failure, Outcome, Success
 from streamfaas.flow.record import Lane
+from streamfaas.flow.trace import Context
 from streamfaas.telemetry import signals
 from streamfaas.telemetry.signals import Signal
 
@@ -234,6 +235,8 @@ def _field(value: Any) -> Any:
             return f"{source} {name}"
         case Success() | Failure():
             return _outcome(value)
+        case Context():
+            return value.traceparent
         case bytes():
             return value.decode("utf-8", "replace")
         case str():  # lone surrogates would not be JSON

@@ -8,12 +8,14 @@ from typing import TypeAlias
 
 from streamfaas.flow.outcome import Outcome
 from streamfaas.flow.record import Lane
+from streamfaas.flow.trace import Context
 from streamfaas.flow.value import value
 
 
 @value
 class InvocationEnded:
-    """One attempt at one batch (or one direct call, `lane` None) has ended."""
+    """One attempt at one batch (or one direct call, `lane` None) has ended. `context` is its span
+    where that is kept."""
 
     request_id: str
     function: str
@@ -23,6 +25,7 @@ class InvocationEnded:
     last: int
     attempt: int
     outcome: Outcome
+    context: Context | None = None
 
 
 @dataclass(frozen=True, slots=True)
