@@ -30,6 +30,10 @@ class Absent(Exception):
     """Nobody answers on the socket."""
 
 
+class Ended(Absent):
+    """A stream has ended, and the daemon with it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What the daemon said; header names are in small letters."""
@@ -102,12 +106,33 @@ def followed(
 ) -> Iterator[Iterator[dict[str, Any]]]:
     """The JSON objects that the daemon answers with, each as it comes; a Ctrl-C within ends the
     command quietly. So does, with a word, a daemon that ends or refuses before its stream does."""
+    with interruptible(), streamed(path, method, target, asked) as values:
+        try:
+            yield values
+        except Ended as cause:
+            exits.end(exits.UNREACHABLE, str(cause))
+        except Absent as cause:
+            exits.end(exits.UNREACHABLE, f"{cause}; start one: streamfaas run")
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """A Ctrl-C within ends the command quietly."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        sys.exit(exits.INTERRUPTED)
+
+
+@contextlib.contextmanager
+def streamed(
+    path: Path, method: str, target: str, asked: object = None
+) -> Iterator[Iterator[dict[str, Any]]]:
+    """The same for who goes on where a daemon has gone: asking for the next may be `Absent`."""
     connection = _Connection(path, SILENCE_SECONDS)
     try:
         raw = None if asked is None else json.dumps(asked).encode()
         yield _objects(path, connection, (method, target, raw))
-    except KeyboardInterrupt:
-        sys.exit(exits.INTERRUPTED)
     finally:
         connection.close()
 
@@ -115,23 +140,25 @@ def followed(
 def _objects(
     path: Path, connection: _Connection, asked: tuple[str, str, bytes | None]
 ) -> Iterator[dict[str, Any]]:
+    begun = False
     try:
         connection.request(*asked)
-        response = connection.getresponse()
-        if response.status != 200:
-            _refused(response.status, json.loads(response.read(ANSWER_BYTES_MAX)))
-        while line := response.readline(LINE_BYTES_MAX):
-            if line == b"\n":  # still there
-                continue
-            value = json.loads(line)
-            if (why := value.get("ended")) is not None:
-                exits.end(exits.UNREACHABLE, exits.printable(str(why)))
-            yield value
-    except TimeoutError:
+        with connection.getresponse() as response:
+            begun = True
+            if response.status != 200:
+                _refused(response.status, json.loads(response.read(ANSWER_BYTES_MAX)))
+            while line := response.readline(LINE_BYTES_MAX):
+                if line == b"\n":  # still there
+                    continue
+                value = json.loads(line)
+                if (why := value.get("ended")) is not None:
+                    raise Ended(exits.printable(str(why)))
+                yield value
+    except TimeoutError as cause:
         silent = f"the daemon at {path} has said nothing for {SILENCE_SECONDS:.0f} s"
-        exits.end(exits.UNREACHABLE, silent)
+        raise Ended(silent) from cause
     except (OSError, http.client.HTTPException) as cause:
-        exits.end(exits.UNREACHABLE, f"{_reason(path, cause)}; start one: streamfaas run")
+        raise (Ended if begun else Absent)(_reason(path, cause)) from cause
     except (ValueError, AttributeError, TypeError):
         exits.end(exits.UNREACHABLE, f"what answers at {path} is no streamfaas daemon")
 

@@ -16,7 +16,7 @@ class Explanation:
     mend: str
 
 
-PAGES = ("documents", "filters", "metrics")
+PAGES = ("documents", "filters", "logs", "metrics")
 """What has a page of its own."""
 
 

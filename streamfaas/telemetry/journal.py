@@ -160,6 +160,7 @@ def _line(signal: LogWritten) -> dict[str, str]:
         "MESSAGE": signal.line or " ",
         "PRIORITY": str(_LEVELS.get(level, INFO)),
         "MESSAGE_ID": message_id("LogWritten"),
+        "STREAMFAAS_EVENT": "LogWritten",
         "STREAMFAAS_FUNCTION": signal.function,
         "STREAMFAAS_WORKER": signal.worker,
         "STREAMFAAS_REQUEST_ID": signal.request_id,
@@ -169,10 +170,12 @@ def _line(signal: LogWritten) -> dict[str, str]:
 
 
 def _entry(signal: Signal, text: str) -> dict[str, str]:
+    kind = type(signal).__name__
     entry = {
         "MESSAGE": text,
         "PRIORITY": str(_priority(signal)),
-        "MESSAGE_ID": message_id(type(signal).__name__),
+        "MESSAGE_ID": message_id(kind),
+        "STREAMFAAS_EVENT": kind,
     }
     for each in fields(signal):
         value = getattr(signal, each.name)

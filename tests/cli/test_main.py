@@ -49,6 +49,7 @@ def test_examples_in_a_help_stand_on_lines_of_their_own(name):
         "replay": 3,
         "pause": 3,
         "resume": 2,
+        "logs": 5,
         "tap": 4,
         "reload": 2,
         "diff": 2,

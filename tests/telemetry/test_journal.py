@@ -86,6 +86,7 @@ def test_a_line_of_a_function_has_a_field_for_each_thing(tmp_path):
             "MESSAGE": "[ERROR]\tno\ntotal",
             "PRIORITY": "3",
             "MESSAGE_ID": message_id("LogWritten"),
+            "STREAMFAAS_EVENT": "LogWritten",
             "SYSLOG_IDENTIFIER": "streamfaas",
             "STREAMFAAS_FUNCTION": "orders",
             "STREAMFAAS_WORKER": "orders#1",
@@ -105,6 +106,7 @@ def test_a_signal_is_told_in_the_console_s_words_with_what_it_is_about(tmp_path)
         assert told == {
             "PRIORITY": "3",
             "MESSAGE_ID": message_id("InvocationEnded"),
+            "STREAMFAAS_EVENT": "InvocationEnded",
             "SYSLOG_IDENTIFIER": "streamfaas",
             "STREAMFAAS_FUNCTION": "orders",
             "STREAMFAAS_TRIGGER": "orders/clicks",
