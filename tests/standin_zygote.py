@@ -18,14 +18,15 @@ ANSWER = struct.Struct("<QIqI")
 READY, INIT_ERROR, RESULT, ERROR = 16, 17, 18, 19
 
 
-def frame(word, body, *, sequence=0, flags=0, length=None):
-    return HEADER.pack(len(body) if length is None else length, word, flags, 0, sequence) + body
+def frame(word, body, *, sequence=0, flags=0, traced=0, length=None):
+    length = len(body) if length is None else length
+    return HEADER.pack(length, word, flags, traced, sequence) + body
 
 
 def answer(
-    text=b"null", *, sequence, word=RESULT, micros=1000, rss=20_000, until=-1, kind=0, flags=0
+    text=b"null", *, sequence, word=RESULT, micros=1000, rss=20_000, until=-1, kind=0, **header
 ):
-    return frame(word, ANSWER.pack(micros, rss, until, kind) + text, sequence=sequence, flags=flags)
+    return frame(word, ANSWER.pack(micros, rss, until, kind) + text, sequence=sequence, **header)
 
 
 def runtime(**quirks):
@@ -134,14 +135,14 @@ def live(channel, quirks):
         head = read(channel, HEADER.size)
         if head is None:
             return
-        length, word, _, _, sequence = HEADER.unpack(head)
+        length, word, _, traced, sequence = HEADER.unpack(head)
         if word == 2:
             if "stays" in quirks:
                 time.sleep(3600)
             return
         _, ids, contexts, describes = INVOKE.unpack(read(channel, INVOKE.size))
         body = read(channel, length - INVOKE.size)
-        payload = body[ids + contexts + describes :]
+        payload = body[traced + ids + contexts + describes :]
         act(channel, sequence, payload)
 
 

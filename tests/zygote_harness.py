@@ -108,7 +108,8 @@ class Worker:
         raise AssertionError(name)
 
     def receive(self) -> tuple[int, int, int, bytes]:
-        length, word, flags, _, sequence = HEADER.unpack(self._exactly(HEADER.size))
+        length, word, flags, traced, sequence = HEADER.unpack(self._exactly(HEADER.size))
+        self.traced = traced
         return word, flags, sequence, self._exactly(length)
 
     def _exactly(self, size: int) -> bytes:

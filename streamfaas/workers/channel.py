@@ -16,7 +16,9 @@ from streamfaas.flow.handshake import Handshake, State, Word
 from streamfaas.flow.invocation import Invocation
 
 HEADER = struct.Struct("<IBBHQ")
-"""Length of the body, word, flags, nothing, sequence."""
+"""Length of the body, word, flags, traced, sequence. `traced` is how many bytes of it are about
+traces: before an invocation's id the context that its function is in, before an answer's JSON
+those that its records came with."""
 
 ANSWER = struct.Struct("<IBBHQQIqI")
 """The header of a RESULT or ERROR and what is before its JSON: handler µs, largest RSS in KiB,
@@ -50,7 +52,8 @@ _INVOKE, _RESULT, _ERROR = int(Word.INVOKE), int(Word.RESULT), int(Word.ERROR)
 _IDLE, _BUSY, _DEAD = State.IDLE, State.BUSY, State.DEAD
 
 Answered = Callable[[Fields, bytes], None]
-"""The invocation was answered: by a RESULT or an ERROR, with this JSON."""
+"""The invocation was answered: by a RESULT or an ERROR, with what it has of traces and this
+JSON."""
 
 Heard = Callable[[Word, bytes], None]
 """Another whole, legal word, and its body."""
@@ -157,20 +160,29 @@ class Channel:
         self._sequence = sequence = self._sequence + 1
         name, event = invocation.id.encode(), invocation.event
         context, describe, parts = invocation.client_context, event.describe, event.parts
-        names, contexts, describes = len(name), len(context), len(describe)
+        trace = b"" if invocation.context is None else invocation.context.packed
+        names, contexts, describes, traced = len(name), len(context), len(describe), len(trace)
         size = len(parts[0]) if len(parts) == 1 else sum(map(len, parts))
         # the length counts an INVOKE's own header of 16 bytes
-        length = 16 + names + contexts + describes + size
+        length = 16 + traced + names + contexts + describes + size
         head = _INVOCATION.pack(
-            length, _INVOKE, event.encoding, 0, sequence, deadline_ms, names, contexts, describes
+            length,
+            _INVOKE,
+            event.encoding,
+            traced,
+            sequence,
+            deadline_ms,
+            names,
+            contexts,
+            describes,
         )
         try:
             if length <= _JOINED_BYTES_MAX:
-                frame = b"".join((head, name, context, describe, *parts))
+                frame = b"".join((head, trace, name, context, describe, *parts))
                 buffers: list[bytes | memoryview] = [frame]
                 sent = self._events.send(frame)
             else:
-                buffers = [b"".join((head, name, context, describe)), *parts]
+                buffers = [b"".join((head, trace, name, context, describe)), *parts]
                 sent = self._events.sendmsg(buffers) if len(buffers) <= _BUFFERS_MAX else 0
         except (BlockingIOError, InterruptedError):
             sent = 0
@@ -232,6 +244,7 @@ class Channel:
                 fields[0] == size - HEADER.size
                 and (fields[1] == _RESULT or fields[1] == _ERROR)
                 and fields[4] == self._sequence
+                and not fields[3]
                 and not self._begun
                 and not self._unsent
             ):
@@ -261,8 +274,8 @@ class Channel:
         if len(data) < HEADER.size:
             self._begun = data
             return
-        length, kind, _, _, sequence = HEADER.unpack_from(data)
-        self._check(length, kind, sequence)
+        length, kind, _, traced, sequence = HEADER.unpack_from(data)
+        self._check(length, kind, traced, sequence)
         missing = HEADER.size + length - len(data)
         if missing == 0:
             self._tell(data)
@@ -281,14 +294,17 @@ class Channel:
         else:
             self._heard(word, bytes(frame[HEADER.size :]))
 
-    def _check(self, length: int, kind: int, sequence: int) -> None:
+    def _check(self, length: int, kind: int, traced: int, sequence: int) -> None:
         """Everything that a header alone can tell, before anything is allocated for the body."""
         cap = self._caps.get(kind)
         if cap is None:
             raise ProtocolError(f"word {kind} is not a worker's")
         word = _WORDS[kind]
-        if length > cap or length < _BODY_MIN.get(word, 0):
+        least = _BODY_MIN.get(word, 0)
+        if length > cap or length < least:
             raise ProtocolError(f"{word.name} of {length} bytes")
+        if traced > length - least:
+            raise ProtocolError(f"{word.name} of {length} bytes, {traced} of them about traces")
         if self.handshake.state is State.BUSY:
             if sequence != self._sequence:
                 raise ProtocolError(f"{word.name} for {sequence}, asked was {self._sequence}")

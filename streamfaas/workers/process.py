@@ -280,7 +280,10 @@ class Worker:
             self._allow(LEAVE_SECONDS)
 
     def _answered(self, fields: Fields, text: bytes) -> None:
-        _, word, flags, _, _, micros, rss_kb, until, kind = fields
+        _, word, flags, traced, _, micros, rss_kb, until, kind = fields
+        producers = b""
+        if traced:
+            producers, text = text[:traced], text[traced:]
         call, logs = self.call, self._logs
         assert call is not None
         assert logs is not None
@@ -288,7 +291,7 @@ class Worker:
         self.due = NEVER
         init = self.init_seconds if self.fresh and call.ticket else None
         self.fresh = False
-        report = Report(self.name, micros / 1e6, init, memory_bytes)
+        report = Report(self.name, micros / 1e6, init, memory_bytes, producers)
         outcome: Outcome
         if word == _ERROR:
             outcome = endings.raised(text, kind, until, report)

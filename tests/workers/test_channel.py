@@ -14,6 +14,7 @@ from streamfaas.flow.errors import ProtocolError
 from streamfaas.flow.event import Encoding, Event
 from streamfaas.flow.handshake import TABLE, State, Word
 from streamfaas.flow.invocation import Invocation
+from streamfaas.flow.trace import Context
 from streamfaas.workers.channel import ERROR_BYTES_MAX, Channel, channel_ends
 from streamfaas.workers.logs import PIPE_BYTES
 
@@ -41,9 +42,10 @@ class Ends:
         self.worker.sendall(GREETING)
         self.channel.finish()
 
-    def invoke(self, *parts, id="an-id", context=b"", describe=b""):  # noqa: A002
+    def invoke(self, *parts, id="an-id", context=b"", describe=b"", span=None):  # noqa: A002
         event = Event(Encoding.JSON, parts or (b"{}",), describe)
-        self.channel.invoke(Invocation(id, "f", event, client_context=context), 1234)
+        call = Invocation(id, "f", event, client_context=context, context=span)
+        self.channel.invoke(call, 1234)
 
     def read(self, size):
         data = b""
@@ -73,6 +75,31 @@ def test_an_invocation_reaches_the_worker_as_the_contract_says():
         body = both.read(length)
         assert struct.unpack_from("<QHHI", body) == (1234, 4, 2, 7)
         assert body[16:] == b'id-1{}{"x":1}abcd'
+
+
+def test_the_span_that_an_invocation_belongs_to_goes_before_its_id():
+    span = Context(3 << 64, 7, sampled=True)
+    with ends() as both:
+        both.be_ready()
+        both.invoke(b"{}", id="id-1", span=span)
+        length, _, _, traced, _ = HEADER.unpack(both.read(16))
+        assert traced == len(span.packed)
+        assert both.read(length)[16:] == span.packed + b"id-1{}"
+
+
+@given(st.binary(max_size=300), st.integers(0, 400))
+def test_what_an_answer_says_of_traces_lies_within_it_or_breaks_the_protocol(text, traced):
+    with ends() as both:
+        both.be_ready()
+        both.invoke(b"{}")
+        both.worker.sendall(answer(text, sequence=1, traced=traced))
+        both.channel.finish()
+        if traced <= len(text):
+            assert both.heard[1:] == [(Word.RESULT, 0, text)]
+            assert both.channel.open
+        else:
+            assert len(both.heard) == 1
+            assert "about traces" in str(both.lost[0])
 
 
 def test_answers_come_back_with_their_flags_and_bodies():
@@ -129,12 +156,13 @@ def test_any_bytes_of_a_worker_that_starts_end_as_a_word_or_as_a_broken_protocol
 
 
 words = st.builds(
-    lambda length, word, flags, sequence, body: (
-        HEADER.pack(length, word, flags, 0, sequence) + body
+    lambda length, word, flags, traced, sequence, body: (
+        HEADER.pack(length, word, flags, traced, sequence) + body
     ),
     st.one_of(st.integers(0, 64), st.integers(0, 2**32 - 1)),
     st.one_of(st.sampled_from([1, 2, 16, 17, 18, 19, 255]), st.integers(0, 255)),
     st.integers(0, 255),
+    st.one_of(st.just(0), st.integers(0, 64), st.integers(0, 2**16 - 1)),
     st.one_of(st.sampled_from([0, 1, 2]), st.integers(0, 2**64 - 1)),
     st.binary(max_size=64),
 )

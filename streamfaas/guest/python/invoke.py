@@ -15,6 +15,7 @@ from streamfaas.guest.python.handler import Handler
 from streamfaas.guest.python.kafka import EventBuilder, Kind, Unbuildable
 from streamfaas.guest.python.marshalling import Dumps, Loads
 from streamfaas.guest.python.output import Output
+from streamfaas.guest.python.tracing import enter, leave, producers
 
 INVOKE = 1
 EXIT = 2
@@ -29,6 +30,7 @@ KIND_FUNCTION = 1
 
 HEADER = struct.Struct("<IBBHQ")  # length of the body, type, flags, 0, sequence
 INVOCATION = struct.Struct("<IBBHQQHHI")  # header; deadline, lengths of id, context, question
+# of the header: how long the trace context before the id is, and what is handed back of producers
 READINESS = struct.Struct("<QI")  # microseconds of init, kilobytes of memory
 ANSWER = struct.Struct("<IBBHQQIqI")  # header; microseconds, kilobytes, until, kind of error
 
@@ -87,6 +89,7 @@ class Conversation:
         unpack, header_bytes, id_at = INVOCATION.unpack_from, HEADER.size, INVOCATION.size
         answer_bytes_max = self._answer_bytes_max
         memory, memory_at = memory_kb(), now()
+        sampled: bool | None = None  # the trace of the invocation, where it has one
         while True:
             have = receive(buffer)
             if have < id_at:
@@ -94,21 +97,35 @@ class Conversation:
                 buffer, view = inbox.buffer, inbox.view
                 if not have or buffer[_WORD_AT] != INVOKE:
                     return
-            length, word, encoding, _, sequence, deadline, id_bytes, client_bytes, ask_bytes = (
-                unpack(buffer)
-            )
+            (
+                length,
+                word,
+                encoding,
+                traced,
+                sequence,
+                deadline,
+                id_bytes,
+                client_bytes,
+                ask_bytes,
+            ) = unpack(buffer)
             if have != header_bytes + length:
                 have = rest(have)
                 buffer, view = inbox.buffer, inbox.view
             if not have or word != INVOKE:
                 return
             began = now()
-            client_at = id_at + id_bytes
+            name_at = id_at + traced
+            if traced:
+                sampled = enter(buffer[id_at:name_at])
+            elif sampled is not None:
+                sampled = None
+                leave()
+            client_at = name_at + id_bytes
             ask_at = client_at + client_bytes
             payload_at = ask_at + ask_bytes
-            output.request_id = request_id = buffer[id_at:client_at].decode("ascii")
+            output.request_id = request_id = buffer[name_at:client_at].decode("ascii")
             event = answer = described = None
-            until, kind = -1, 0
+            until, kind, linked = -1, 0, b""
             try:
                 context = context_class(request_id, deadline)
                 if client_bytes:
@@ -117,6 +134,8 @@ class Conversation:
                     event = loads(view[payload_at:have])
                 else:
                     event, until = build(view[payload_at:have], loads(view[ask_at:payload_at]))
+                    if sampled:
+                        linked = producers(event)
             except Unbuildable as error:
                 kind, until = error.kind, error.until
                 described = failure(_EVENT_FAILURES[kind], str(error), request_id)
@@ -149,6 +168,10 @@ class Conversation:
                 if not kind:
                     kind = KIND_FUNCTION
                     output.write_error(described)
+                if sampled is False and encoding != JSON:  # what fails is kept in any case
+                    linked = producers(event)
+            if linked:
+                body = linked + body
             try:
                 flush_stdout()
                 flush_stderr()
@@ -159,7 +182,9 @@ class Conversation:
                 memory, memory_at = memory_kb(), ended
             micros = (ended - began) // 1000
             size = _ANSWER_BYTES + len(body)
-            head = pack_answer(size, word, wrote(), 0, sequence, micros, memory, until, kind)
+            head = pack_answer(
+                size, word, wrote(), len(linked), sequence, micros, memory, until, kind
+            )
             sent = write(answers, (head, body))
             if sent < len(head) + len(body):
                 self._write((head + body)[sent:])
