@@ -10,11 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import kafka_broker
+from kinesis_servers import Kinesis as Server
 from streamfaas.flow.record import Instant, Lane
 from streamfaas.sources import Source
 from streamfaas.sources.backlog import AsyncInvocations, BacklogOptions
 from streamfaas.sources.directory import Directory, DirectoryOptions
 from streamfaas.sources.kafka import Kafka, KafkaOptions
+from streamfaas.sources.kinesis import Kinesis, KinesisOptions
 from streamfaas.sources.memory import Memory, MemoryOptions, Stream
 from streamfaas.store import Store
 from streamfaas.store.backlog import Backlog
@@ -66,6 +68,42 @@ def _cut_off(source: Kafka) -> None:
     for connection in member._client._conns.values():
         if connection._writer is not None:
             connection._writer.transport.abort()
+
+
+@asynccontextmanager
+async def kinesis(server: Server, folder: Path) -> AsyncIterator[Subject]:
+    """A stream of three shards."""
+    store = await Store.open(folder / "state" / "streamfaas.db")
+    numbers = itertools.count()
+    name = f"conformance-{next(_STREAMS)}"
+    await server.create(name, 3)
+    made: list[Kinesis] = []
+    options = KinesisOptions(
+        server.access, name, "trim_horizon", poll_seconds=0.2, records_max=7, commit_seconds=0.05
+    )
+
+    def maker(url: str) -> Callable[[], Kinesis]:
+        chosen = replace(options, access=replace(options.access, endpoint_url=url))
+
+        def make() -> Kinesis:
+            made.append(Kinesis("shop/orders", chosen, store=store, clock=loop_clock, emit=silent))
+            return made[-1]
+
+        return make
+
+    async def produce(count: int) -> None:
+        some = list(itertools.islice(numbers, count))
+        await server.put(name, [(f"key {each % 7}", b"value %d" % each) for each in some])
+
+    try:
+        yield Subject(maker(server.url), produce, unreachable=maker("http://127.0.0.1:1"))
+    finally:
+        for source in made:  # those that nobody closed, too: there is no process that ends
+            await source._stream.close()
+        await store.close()
+
+
+_STREAMS = itertools.count()
 
 
 def loop_clock() -> Instant:

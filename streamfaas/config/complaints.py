@@ -121,7 +121,7 @@ def _words(
         case "literal_error":
             return _type(str(path[0]), error["input"], (error["ctx"]["expected"].strip("'"),))
         case _:
-            return _shape(error, path, value)
+            return _shape(error, path, kind, value)
 
 
 def _told(error: Mapping[str, Any], kind: str, value: str) -> tuple[str, str, str]:
@@ -141,7 +141,9 @@ def _useless(value: Any, kind: str) -> str:
     return next(filter(None, found), "")
 
 
-def _shape(error: Mapping[str, Any], path: document.Path, value: str) -> tuple[str, str, str]:
+def _shape(
+    error: Mapping[str, Any], path: document.Path, kind: str, value: str
+) -> tuple[str, str, str]:
     match error["type"]:
         case "tuple_type":
             bare = value not in ("nothing", "a mapping", MASK)
@@ -152,7 +154,7 @@ def _shape(error: Mapping[str, Any], path: document.Path, value: str) -> tuple[s
             most = error["ctx"]["max_length"]
             return "SF1042", f"the list has over {most:,} items", ""
         case _:  # model_type, model_attributes_type, dict_type, mapping_type
-            only = keys.only(path)
+            only = keys.only(path, kind)
             return "SF1044", f"{value} is not a mapping", f"write {{{only}: …}}" if only else ""
 
 

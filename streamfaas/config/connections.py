@@ -1,9 +1,9 @@
-"""The models of connections: where a cluster is, and who we say we are."""
+"""The models of connections: where a cluster or a service is, and who we say we are."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field, SecretStr
 
@@ -78,3 +78,43 @@ class KafkaConnection(Model):
     ] = Field(description="Addresses to begin with.", examples=[["k1:9092", "k2:9092"]])
     tls: Tls | None = Field(default=None, description="Encryption; none without it.")
     sasl: Sasl | None = Field(default=None, description="Authentication; none without it.")
+
+
+class AwsConnection(Model):
+    """AWS, or what speaks its language. Credentials that are not given are found as every AWS SDK
+    finds them: environment, files of `~/.aws`, the machine's own role."""
+
+    type: Literal["aws"]
+    region: Annotated[str, forms.text("a region", "[a-z0-9-]{1,64}")] = Field(
+        description="The region.", examples=["eu-central-1"]
+    )
+    endpoint_url: Annotated[
+        str | None, forms.text("an http or https address", forms.URL_PATTERN, code="SF1057")
+    ] = Field(
+        default=None,
+        description="Where the services are. Without it: AWS.",
+        examples=["http://127.0.0.1:4566"],
+    )
+    access_key_id: Annotated[str | None, forms.text("an access key's id")] = Field(
+        default=None, description="Who we say we are. Without it: as every AWS SDK finds it."
+    )
+    secret_access_key: Annotated[SecretStr | None, forms.secret()] = Field(
+        default=None,
+        description="The key that belongs to the id.",
+        examples=["${credential:aws-secret}"],
+    )
+    session_token: Annotated[SecretStr | None, forms.secret()] = Field(
+        default=None, description="The token of a key for a while."
+    )
+    profile: Annotated[str | None, forms.text("a profile's name")] = Field(
+        default=None, description="A profile of `~/.aws`."
+    )
+    ca: Annotated[Path | None, forms.location("a PEM file")] = Field(
+        default=None,
+        description="Certificates of the authorities to trust, a PEM file. Without it: the "
+        "public ones.",
+    )
+
+
+AnyConnection: TypeAlias = KafkaConnection | AwsConnection
+Connection: TypeAlias = Annotated[AnyConnection, Field(discriminator="type")]

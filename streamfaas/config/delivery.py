@@ -77,6 +77,26 @@ class Parallel(Model):
         "order. Lambda has 1 to 10.",
     )
 
+    @property
+    def strands(self) -> int:
+        """Batches of one lane at the same time."""
+        return self.per_partition
+
+
+class ShardParallel(Model):
+    """How many batches run at the same time."""
+
+    per_shard: Annotated[int, forms.whole(1, 100)] = Field(
+        default=1,
+        description="Batches of one shard at the same time. Records of the same partition key "
+        "stay in order. Lambda has 1 to 10.",
+    )
+
+    @property
+    def strands(self) -> int:
+        """Batches of one lane at the same time."""
+        return self.per_shard
+
 
 class FileDestination(Model):
     """One JSON line for each batch."""
@@ -153,6 +173,9 @@ OnSuccess: TypeAlias = Annotated[
 ]
 RecordFilter: TypeAlias = Annotated[
     tuple[Annotated[str, filters.pattern("record")], ...], Alone(), Field(max_length=PATTERNS_MAX)
+]
+DataFilter: TypeAlias = Annotated[
+    tuple[Annotated[str, filters.pattern("data")], ...], Alone(), Field(max_length=PATTERNS_MAX)
 ]
 EventFilter: TypeAlias = Annotated[
     tuple[Annotated[str, filters.pattern("event")], ...], Alone(), Field(max_length=PATTERNS_MAX)

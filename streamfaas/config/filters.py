@@ -13,27 +13,36 @@ from streamfaas.flow import json_text
 from streamfaas.flow.errors import BadPattern
 from streamfaas.flow.pattern import CHARACTERS_MAX, OR, Filter, NonJson, compile_filter
 
-Of: TypeAlias = Literal["record", "event"]
+Of: TypeAlias = Literal["record", "data", "event"]
 
 FIELDS: Mapping[Of, tuple[str, ...]] = {
     "record": (
         *("value", "key", "headers", "topic", "partition", "offset"),
         *("timestamp", "timestampType"),
     ),
+    "data": (
+        *("data", "partitionKey", "sequenceNumber", "kinesisSchemaVersion"),
+        "approximateArrivalTimestamp",
+    ),
     "event": (
         *("s3", "eventName", "eventTime", "eventSource", "eventVersion", "awsRegion"),
         *("userIdentity", "requestParameters", "responseElements"),
     ),
 }
-"""What a pattern may ask for: the fields of a Kafka record, and of a directory's event."""
+"""What a pattern may ask for: the fields of a Kafka record, of a Kinesis record,
+and of a directory's event."""
 
 _EXAMPLES: Mapping[Of, str] = {
     "record": "{value: {status: [paid]}}",
+    "data": "{data: {status: [paid]}}",
     "event": "{s3: {object: {key: [{suffix: .jpg}]}}}",
 }
 
+_THING: Mapping[Of, str] = {"record": "record", "data": "record", "event": "event"}
+
 _HINTS: Mapping[Of, str] = {
     "record": "what is in a record's JSON stands below value: {{value: {{{}: …}}}}",
+    "data": "what is in a record's JSON stands below data: {{data: {{{}: …}}}}",
     "event": f"known here: {', '.join(FIELDS['event'])}",
 }
 
@@ -60,6 +69,8 @@ def compiled(patterns: Sequence[str], of: Of) -> Filter:
     """The filter that patterns make. An event is nothing but JSON, a record has JSON in it."""
     if of == "record":
         return compile_filter([str(each) for each in patterns], "value", NonJson.IGNORED)
+    if of == "data":
+        return compile_filter([str(each) for each in patterns], "data", NonJson.DROPPED)
     events = [{_WHOLE: json_text.read(each)} for each in patterns]
     return compile_filter(events, _WHOLE, NonJson.DROPPED)
 
@@ -94,7 +105,7 @@ def _judge(text: str, of: Of) -> None:
         field = str(path[-1]).partition(".")[0]
         if field not in FIELDS[of]:
             hint = nearest(field, FIELDS[of]) or _HINTS[of].format(field)
-            raise _NoField(f"no {of} has a field {field}", path, hint)
+            raise _NoField(f"no {_THING[of]} has a field {field}", path, hint)
 
 
 def _refuse(value: Any, bad: BadPattern) -> None:

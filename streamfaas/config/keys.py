@@ -43,7 +43,6 @@ LATER: Mapping[tuple[str, ...], str] = {
     ("functions", ANY, "triggers", ANY, "reconcile"): "reconcile",
     ("functions", ANY, "triggers", ANY, "schema_registry"): "schema registries",
     ("functions", ANY, "triggers", ANY, "parallel", "key"): "a key of the order",
-    ("functions", ANY, "triggers", ANY, "parallel", "per_shard"): "shards",
 }
 """Keys that have a meaning, but not in this version: refused by their own words."""
 
@@ -67,7 +66,6 @@ ELSEWHERE: Mapping[str, str] = {
 
 LATER_TYPES: Mapping[str, Mapping[str, str]] = {
     "triggers": {
-        "kinesis": "the kinesis trigger",
         "dynamodb": "the dynamodb trigger",
         "sqs": "the sqs trigger",
         "schedule": "the schedule trigger",
@@ -75,7 +73,6 @@ LATER_TYPES: Mapping[str, Mapping[str, str]] = {
         "s3": "the s3 trigger",
     },
     "connections": {
-        "aws": "the aws connection",
         "s3": "the s3 connection",
         "sqs": "the sqs connection",
         "nats": "the nats connection",
@@ -92,6 +89,9 @@ NO_USE: Mapping[tuple[str, str], str] = {
     ("object-store", "bisect"): _ONE_RECORD + "there is nothing to halve",
     ("object-store", "partial_failures"): _ONE_RECORD + "no part of it can fail alone",
     ("object-store", "per_partition"): "a directory has no partitions",
+    ("kinesis", "per_partition"): "a stream has shards: parallel: {per_shard: …}",
+    ("kafka", "per_shard"): "a topic has partitions: parallel: {per_partition: …}",
+    ("memory", "per_shard"): "a topic has partitions: parallel: {per_partition: …}",
 }
 """Kinds of triggers and keys that others have, and why those have no use for them."""
 
@@ -145,9 +145,11 @@ def known() -> tuple[Key, ...]:
 
 
 def section(path: Sequence[str | int]) -> str:
-    """What stands at a path that holds one of several types: `triggers`, `destinations`, or
-    nothing."""
+    """What stands at a path that holds one of several types: `connections`, `triggers`,
+    `destinations`, or nothing."""
     match tuple(path):
+        case ("connections", _):
+            return "connections"
         case ("functions", _, "triggers", _):
             return "triggers"
         case ("functions", _, "asynchronous", role) | ("functions", _, "triggers", _, role):
@@ -158,7 +160,7 @@ def section(path: Sequence[str | int]) -> str:
 
 @cache
 def kinds(of: str = "triggers") -> tuple[str, ...]:
-    """The types of triggers, or of destinations, that there are."""
+    """The types of triggers, connections or destinations that there are."""
     return tuple(
         dict.fromkeys(
             key.kind for key in known() if key.path[-1] == "type" and section(key.path[:-1]) == of
@@ -210,9 +212,11 @@ def elsewhere(path: Sequence[str | int]) -> str:
     return ELSEWHERE.get(word, "") if path[0] == "functions" else ""
 
 
-def only(path: Sequence[str | int]) -> str:
+def only(path: Sequence[str | int], kind: str = "") -> str:
     """The key of a block that has no other; or nothing."""
-    found = {key.path[-1] for key in known() if _fits(key.path[:-1], path)}
+    found = {
+        key.path[-1] for key in known() if key.kind in ("", kind) and _fits(key.path[:-1], path)
+    }
     return found.pop() if len(found) == 1 else ""
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import AfterValidator, BaseModel, Field, PrivateAttr, SecretStr
 
 from streamfaas.config import document, forms, web
-from streamfaas.config.connections import KafkaConnection
+from streamfaas.config.connections import Connection
 from streamfaas.config.delivery import AnyDestination, Asynchronous
 from streamfaas.config.forms import Form
 from streamfaas.config.model import Model, Named, Words, none
@@ -287,7 +287,7 @@ class Config(Model):
     defaults: Defaults = Field(
         default=Defaults(), description="What a function gets that does not say otherwise."
     )
-    connections: Named[KafkaConnection] = Field(
+    connections: Named[Connection] = Field(
         default_factory=none, description="Where triggers connect to, by name."
     )
     functions: Named[Function] = Field(description="The functions, by name.")

@@ -11,6 +11,7 @@ from pydantic import Field
 from streamfaas.config import forms
 from streamfaas.config.delivery import (
     Batch,
+    DataFilter,
     EventFilter,
     LogRetries,
     LogRetriesOrLambda,
@@ -20,6 +21,7 @@ from streamfaas.config.delivery import (
     RecordFilter,
     Retries,
     RetriesOrLambda,
+    ShardParallel,
 )
 from streamfaas.config.model import Model
 
@@ -107,6 +109,51 @@ class KafkaTrigger(Model):
         description="A client that brings nothing for so long, though there is something to "
         "bring, is replaced.",
     )
+
+
+class KinesisTrigger(Model):
+    """Records of a Kinesis stream, as Lambda's Kinesis event."""
+
+    type: Literal["kinesis"]
+    connection: Annotated[str, forms.name("connection")] = Field(
+        description="Name of the connection."
+    )
+    stream: Annotated[str, forms.text("a stream's name", "[A-Za-z0-9_.-]{1,128}")] = Field(
+        description="The stream to read.", examples=["clicks"]
+    )
+    start: Annotated[Literal["earliest", "latest"] | datetime, forms.start()] = Field(
+        description="Where the shards begin that are there when the trigger is born: earliest is "
+        "Kinesis' TRIM_HORIZON. Shards that are made of others begin at their beginning.",
+        examples=["latest", "2026-01-01T00:00:00Z"],
+    )
+    batch: Batch = Field(default=Batch(), description="When a batch is closed.")
+    retries: LogRetriesOrLambda = Field(
+        default=LogRetries(), description="What happens when the function fails."
+    )
+    partial_failures: Annotated[bool, forms.flag()] = Field(
+        default=False,
+        description="Whether the function's answer may name the records that failed, as Lambda's "
+        "ReportBatchItemFailures; then the batch is tried again from the first of those on.",
+    )
+    parallel: ShardParallel = Field(
+        default=ShardParallel(), description="How many batches run at the same time."
+    )
+    filter: DataFilter = Field(
+        default=(),
+        description="Patterns of the records that are wanted, as Lambda's; one that matches is "
+        "enough. Without it: all.",
+        examples=[[{"data": {"status": ["paid"]}}]],
+    )
+    deaggregate: Annotated[bool, forms.flag()] = Field(
+        default=False,
+        description="Whether what the Kinesis Producer Library put together is taken apart.",
+    )
+    poll: Annotated[float, forms.duration("200ms", "10s")] = Field(
+        default=1.0,
+        description="The longest pause between two looks at a shard that has nothing new.",
+    )
+    on_failure: OnFailure = Field(default=None)
+    on_success: OnSuccess = Field(default=None)
 
 
 class DirectoryTrigger(Model):
@@ -205,5 +252,5 @@ class MemoryTrigger(Model):
     on_success: OnSuccess = Field(default=None)
 
 
-AnyTrigger: TypeAlias = KafkaTrigger | DirectoryTrigger | MemoryTrigger
+AnyTrigger: TypeAlias = KafkaTrigger | KinesisTrigger | DirectoryTrigger | MemoryTrigger
 Trigger: TypeAlias = Annotated[AnyTrigger, Field(discriminator="type")]

@@ -1,12 +1,18 @@
-"""How a configuration says that a Kafka cluster is reached, in the words of those who reach it."""
+"""How a configuration says that clusters and services are reached, in the words of those who reach
+them."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from pydantic import SecretStr
 
-from streamfaas.config.connections import Sasl, Tls
+from streamfaas.config.connections import AwsConnection, Sasl, Tls
 from streamfaas.config.connections import TokenEndpoint as Asked
 from streamfaas.wire.kafka_options import SaslOptions, TlsOptions, TokenEndpoint
+
+if TYPE_CHECKING:
+    from streamfaas.wire.aws import AwsAccess  # whose client takes long to import
 
 
 def tls_options(tls: Tls | None) -> TlsOptions | None:
@@ -37,6 +43,21 @@ def _endpoint(endpoint: Asked) -> TokenEndpoint:
         client_id=endpoint.client_id,
         client_secret=endpoint.client_secret.get_secret_value(),
         scope=endpoint.scope,
+    )
+
+
+def aws_access(connection: AwsConnection) -> AwsAccess:
+    """Where services are, and who we say we are."""
+    from streamfaas.wire.aws import AwsAccess
+
+    return AwsAccess(
+        region=connection.region,
+        endpoint_url=connection.endpoint_url,
+        access_key_id=connection.access_key_id,
+        secret_access_key=revealed(connection.secret_access_key),
+        session_token=revealed(connection.session_token),
+        profile=connection.profile,
+        ca=connection.ca,
     )
 
 

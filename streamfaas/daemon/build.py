@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 
 from streamfaas import functions
 from streamfaas.config import filters, spec
-from streamfaas.config.connections import KafkaConnection
+from streamfaas.config.connections import AnyConnection, AwsConnection, KafkaConnection
 from streamfaas.config.delivery import Asynchronous, LogRetries
 from streamfaas.config.otlp import Otlp
 from streamfaas.config.spec import ASYNCHRONOUS, Logs, Metrics
@@ -20,9 +20,10 @@ from streamfaas.config.triggers import (
     AnyTrigger,
     DirectoryTrigger,
     KafkaTrigger,
+    KinesisTrigger,
     MemoryTrigger,
 )
-from streamfaas.daemon.access import sasl_options, tls_options
+from streamfaas.daemon.access import aws_access, sasl_options, tls_options
 from streamfaas.daemon.deliveries import Destinations
 from streamfaas.engine.lane import Filter, LanePolicy
 from streamfaas.engine.mapping import Pause
@@ -88,7 +89,7 @@ class Plan:
     logs: Logs
     otlp: Asked | None
     traces: Traces
-    connections: Mapping[str, KafkaConnection]
+    connections: Mapping[str, AnyConnection]
 
     @property
     def socket(self) -> Path:
@@ -205,7 +206,7 @@ def _mapping(
             last_resort=last_resort,
             on_success=destinations.of(trigger.on_success),
             partial=_is_log(trigger) and trigger.partial_failures,
-            strands=trigger.parallel.per_partition if _is_log(trigger) else 1,
+            strands=trigger.parallel.strands if _is_log(trigger) else 1,
             filter=_filter(trigger),
             origin=_origin(function, trigger_name, trigger),
         )
@@ -253,7 +254,7 @@ def _source_maker(
 ) -> Callable[[Means], MakeSource]:
     def source_maker(means: Means) -> MakeSource:
         made: dict[str, Any] = {"clock": means.clock, "emit": means.emit}
-        if kind == "directory":
+        if kind in {"directory", "kinesis"}:
             made["store"] = means.store
         if kind == "backlog":
             made["backlog"] = means.backlog
@@ -273,7 +274,7 @@ def source_class(kind: str) -> Any:
     return getattr(importlib.import_module(module), class_name)
 
 
-def _is_log(trigger: AnyTrigger) -> TypeGuard[KafkaTrigger | MemoryTrigger]:
+def _is_log(trigger: AnyTrigger) -> TypeGuard[KafkaTrigger | KinesisTrigger | MemoryTrigger]:
     return not isinstance(trigger, DirectoryTrigger)
 
 
@@ -294,6 +295,8 @@ def _origin(function: functions.Function, name: str, trigger: AnyTrigger) -> Ori
             return Origin(
                 function.name, function.arn, "kafka", "", _group(function.name, name, trigger)
             )
+        case KinesisTrigger(stream=stream):
+            return Origin(function.name, function.arn, "kinesis", stream)
         case DirectoryTrigger(bucket=bucket):
             return Origin(function.name, function.arn, "directory", bucket)
         case MemoryTrigger():
@@ -307,7 +310,8 @@ def _group(function: str, name: str, trigger: KafkaTrigger) -> str:
 def _filter(trigger: AnyTrigger) -> Filter | None:
     if not trigger.filter:  # as on Lambda, no pattern at all wants everything
         return None
-    return filters.compiled(trigger.filter, "record" if _is_log(trigger) else "event")
+    of: filters.Of = "record" if _is_log(trigger) else "event"
+    return filters.compiled(trigger.filter, "data" if trigger.type == "kinesis" else of)
 
 
 def _batch_policy(trigger: AnyTrigger) -> BatchPolicy:
@@ -323,8 +327,13 @@ def _source_options(
     match trigger:
         case KafkaTrigger():
             connection = config.connections[trigger.connection]
+            assert isinstance(connection, KafkaConnection)  # as has been checked
             group = _group(function, name, trigger)
             return "kafka", lambda: _kafka_options(connection, trigger, group)
+        case KinesisTrigger():
+            service = config.connections[trigger.connection]
+            assert isinstance(service, AwsConnection)
+            return "kinesis", lambda: _kinesis_options(service, trigger)
         case DirectoryTrigger():
             return "directory", lambda: _directory_options(trigger)
         case MemoryTrigger():
@@ -350,6 +359,20 @@ def _kafka_options(connection: KafkaConnection, trigger: KafkaTrigger, group: st
         stall_seconds=trigger.stall_after,
         tls=tls_options(connection.tls),
         sasl=sasl_options(connection.sasl),
+    )
+
+
+def _kinesis_options(connection: AwsConnection, trigger: KinesisTrigger) -> Any:
+    from streamfaas.sources.kinesis import KinesisOptions
+
+    words = {"earliest": "trim_horizon", "latest": "latest"}
+    start = trigger.start
+    return KinesisOptions(
+        access=aws_access(connection),
+        stream=trigger.stream,
+        start=words[start] if isinstance(start, str) else start.timestamp(),
+        poll_seconds=trigger.poll,
+        aggregated=trigger.deaggregate,
     )
 
 

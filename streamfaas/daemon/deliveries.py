@@ -10,7 +10,7 @@ from typing import Any, cast, overload
 
 import anyio
 
-from streamfaas.config.connections import KafkaConnection
+from streamfaas.config.connections import AnyConnection, KafkaConnection
 from streamfaas.config.delivery import (
     AnyDestination,
     FileDestination,
@@ -37,7 +37,7 @@ class Destinations:
     Nothing is opened before `open`, and whoever is asked for later opens by itself."""
 
     def __init__(
-        self, connections: Mapping[str, KafkaConnection], accept: Accept, emit: Emit
+        self, connections: Mapping[str, AnyConnection], accept: Accept, emit: Emit
     ) -> None:
         self._connections = connections
         self._accept = accept
@@ -50,7 +50,7 @@ class Destinations:
         return len(self._built)
 
     def successor(
-        self, connections: Mapping[str, KafkaConnection], renewed: Collection[Path]
+        self, connections: Mapping[str, AnyConnection], renewed: Collection[Path]
     ) -> Destinations:
         """Those of the next configuration. What that asks for in the same words is the same one as
         here; but not where a file of its certificates holds something else by now."""
@@ -135,10 +135,11 @@ async def _close(destination: Destination) -> None:
         await destination.close()
 
 
-def _topic_options(connections: Mapping[str, KafkaConnection], asked: KafkaDestination) -> Hashable:
+def _topic_options(connections: Mapping[str, AnyConnection], asked: KafkaDestination) -> Hashable:
     from streamfaas.destinations.kafka import KafkaTopicOptions
 
     connection = connections[asked.connection]
+    assert isinstance(connection, KafkaConnection)  # as has been checked
     return KafkaTopicOptions(
         brokers=connection.brokers,
         topic=asked.topic,

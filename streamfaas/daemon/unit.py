@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 
+from streamfaas.config.connections import AnyConnection, AwsConnection
 from streamfaas.config.delivery import FileDestination, HttpDestination
 from streamfaas.config.spec import Config
 from streamfaas.config.triggers import DirectoryTrigger
@@ -73,10 +74,16 @@ def places(config: Config) -> Places:
     if config.telemetry.logs.directory is not None:
         writes.append(config.telemetry.logs.directory)
     for connection in config.connections.values():
-        tls, sasl = connection.tls, connection.sasl
-        reads += [] if tls is None else [tls.ca, tls.certificate, tls.key]
-        reads += [] if sasl is None else [sasl.token_file]
+        reads += _files_of(connection)
     return Places(tuple(each for each in reads if each is not None), tuple(writes))
+
+
+def _files_of(connection: AnyConnection) -> tuple[Path | None, ...]:
+    if isinstance(connection, AwsConnection):
+        return (connection.ca,)
+    tls, sasl = connection.tls, connection.sasl
+    files = () if tls is None else (tls.ca, tls.certificate, tls.key)
+    return files if sasl is None else (*files, sasl.token_file)
 
 
 def stop_seconds(config: Config) -> int:

@@ -16,6 +16,7 @@ from streamfaas.flow.verdict import Judge
 
 KINDS: Mapping[str, str] = {
     "kafka": "streamfaas.sources.kafka:Kafka",
+    "kinesis": "streamfaas.sources.kinesis:Kinesis",
     "directory": "streamfaas.sources.directory:Directory",
     "memory": "streamfaas.sources.memory:Memory",
     "backlog": "streamfaas.sources.backlog:AsyncInvocations",

@@ -84,11 +84,16 @@ METRIC_ATTRIBUTES: Mapping[str, str] = {
 }
 """What the labels of metrics are called where they are sent by OTLP."""
 
-SYSTEMS: Mapping[str, str] = {"kafka": "kafka"}
+SYSTEMS: Mapping[str, str] = {"kafka": "kafka", "kinesis": "aws_kinesis"}
 """Kinds of sources and destinations that have a well-known `messaging.system`; others have the
 name of their kind there."""
 
-TRIGGERS: Mapping[str, str] = {"kafka": "pubsub", "memory": "pubsub", "directory": "datasource"}
+TRIGGERS: Mapping[str, str] = {
+    "kafka": "pubsub",
+    "kinesis": "pubsub",
+    "memory": "pubsub",
+    "directory": "datasource",
+}
 """Kinds of sources and what OpenTelemetry calls their trigger; `other` for all else."""
 
 

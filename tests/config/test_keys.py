@@ -33,7 +33,9 @@ def test_the_reference_configuration_has_every_key_and_no_other():
         if path[:3] != ("functions", "*", "env") or len(path) == 3
         if path[-2:-1] != ("headers",)
     }
-    commented = {("functions", "*", "runtime"), ("functions", "*", "venv")}
+    commented = {
+        ("functions", "*", "runtime"), ("functions", "*", "venv"), ("connections", "*", "profile"),
+    }  # fmt: skip
     assert shown | commented == {anywhere(key.path) for key in keys.known()}
     assert all(f"# {path[-1]}:" in REFERENCE.read_text() for path in commented)
 
@@ -46,7 +48,13 @@ def test_keys_of_later_versions_are_none_of_this_one():
 
 
 def test_secrets_are_found_by_their_type():
-    assert keys.secrets() == {"password", "client_secret", "secret"}
+    assert keys.secrets() == {
+        "password",
+        "client_secret",
+        "secret",
+        "secret_access_key",
+        "session_token",
+    }
 
 
 def test_the_nearest_word_is_the_one_that_was_meant():

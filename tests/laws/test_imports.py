@@ -39,6 +39,8 @@ PLANTS = [
     ("sandbox", "sandbox", "orjson"),
     ("aiokafka", "engine", "aiokafka"),
     ("aiokafka", "wire", "aiokafka.errors"),
+    ("aiobotocore", "sources", "aiobotocore.session"),
+    ("aiobotocore", "engine", "botocore"),
     ("sqlite3", "engine", "sqlite3"),
     ("yaml", "daemon", "yaml"),
 ]

@@ -11,6 +11,7 @@ from streamfaas.testing.conformance import checks
 MEMORY = checks(queue=False, revoke=True, unreachable=False)
 KAFKA = checks(queue=False, revoke=True, unreachable=True)
 DIRECTORY = checks(queue=True, revoke=False, unreachable=True)
+KINESIS = checks(queue=False, revoke=False, unreachable=True)
 BACKLOG = checks(queue=True, revoke=False, unreachable=True)
 
 
@@ -43,6 +44,16 @@ def test_the_directory_keeps_the_contract(check, tmp_path):
 def test_the_backlog_keeps_the_contract(check, tmp_path):
     async def main():
         async with source_subjects.backlog(tmp_path) as subject:
+            await check(subject)
+
+    uvloop.run(main())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("check", KINESIS, ids=named)
+def test_kinesis_keeps_the_contract(check, kinesis, tmp_path):
+    async def main():
+        async with source_subjects.kinesis(kinesis, tmp_path) as subject:
             await check(subject)
 
     uvloop.run(main())

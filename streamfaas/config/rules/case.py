@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import LiteralString, TypeVar
 
 from streamfaas.config import document, keys
+from streamfaas.config.connections import KafkaConnection
 from streamfaas.config.document import Scalar, Table
 from streamfaas.config.rules import certificates
 from streamfaas.config.spec import Config
@@ -79,6 +80,19 @@ _MISSING: Mapping[str, tuple[LiteralString, str]] = {
 }
 
 
+def connected(
+    case: Case, kind: str, named: Iterable[tuple[document.Path, str]]
+) -> Iterator[Problem]:
+    """Connections that are named at a path, but not there, or of another kind."""
+    named = tuple(named)
+    yield from missing(case, "connections", named)
+    for path, name in named:
+        connection = case.config.connections.get(name)
+        if connection is not None and connection.type != kind:
+            message = f"{name} is a connection of type {connection.type}, and {kind} is needed"
+            yield case.tell("SF1067", path, message)
+
+
 def of_kind(config: Config, kind: type[T]) -> Iterator[tuple[document.Path, T]]:
     """The triggers of one kind, each with its path."""
     for function, name, trigger in config.mappings():
@@ -95,10 +109,11 @@ def clusters(config: Config) -> dict[str, str]:
             groups[broker] = broker = groups[groups[broker]]
         return broker
 
-    for connection in config.connections.values():
+    kafka = {n: c for n, c in config.connections.items() if isinstance(c, KafkaConnection)}
+    for connection in kafka.values():
         for broker in connection.brokers:
             groups[group(broker)] = group(connection.brokers[0])
-    return {name: group(each.brokers[0]) for name, each in config.connections.items()}
+    return {name: group(each.brokers[0]) for name, each in kafka.items()}
 
 
 def is_loopback(address: str) -> bool:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from streamfaas.config import document, keys
-from streamfaas.config.connections import KafkaConnection, Sasl, Tls
+from streamfaas.config.connections import AwsConnection, KafkaConnection, Sasl, Tls
 from streamfaas.config.delivery import KafkaDestination
 from streamfaas.config.document import Scalar, Table
 from streamfaas.config.rules import certificates
@@ -18,12 +18,13 @@ from streamfaas.config.rules.case import (
     readable,
     unreadable,
 )
-from streamfaas.config.triggers import KafkaTrigger
+from streamfaas.config.triggers import KafkaTrigger, KinesisTrigger
 from streamfaas.flow.errors import Problem
 
 
 def _connections(case: Case) -> Iterator[Problem]:
     used = {trigger.connection for _, trigger in of_kind(case.config, KafkaTrigger)}
+    used |= {trigger.connection for _, trigger in of_kind(case.config, KinesisTrigger)}
     used |= {
         each.connection
         for _, each in case.config.destinations()
@@ -31,6 +32,11 @@ def _connections(case: Case) -> Iterator[Problem]:
     }
     for name, connection in case.config.connections.items():
         path = ("connections", name)
+        if name not in used and case.whole:
+            yield case.tell("SF1093", path, "nothing uses it", key=True, warning=True)
+        if isinstance(connection, AwsConnection):
+            yield from _aws(case, path, connection)
+            continue
         for at, broker in enumerate(connection.brokers):
             if broker in connection.brokers[:at]:
                 yield case.tell("SF1052", (*path, "brokers", at), f"{broker} is in the list twice")
@@ -38,8 +44,29 @@ def _connections(case: Case) -> Iterator[Problem]:
             yield from _tls(case, (*path, "tls"), connection.tls)
         if connection.sasl is not None:
             yield from _sasl(case, (*path, "sasl"), connection.sasl, connection)
-        if name not in used and case.whole:
-            yield case.tell("SF1093", path, "nothing uses it", key=True, warning=True)
+
+
+def _aws(case: Case, path: document.Path, connection: AwsConnection) -> Iterator[Problem]:
+    yield from readable(case, (*path, "ca"), connection.ca)
+    yield from authority(case, (*path, "ca"), connection.ca)
+    given = [name for name in _KEY_PAIR if getattr(connection, name) is not None]
+    if len(given) == 1:
+        (other,) = set(_KEY_PAIR) - set(given)
+        message = f"there is {given[0]} but no {other}"
+        yield case.tell("SF1074", (*path, given[0]), message, f"add {other}", key=True)
+    if connection.session_token is not None and not given:
+        message = "there is a session_token but no key that it belongs to"
+        yield case.tell("SF1074", (*path, "session_token"), message, key=True)
+    if connection.profile is not None and given:
+        message = "a profile and a key are both given"
+        yield case.tell("SF1074", (*path, "profile"), message, "leave one of them out", key=True)
+    url = connection.endpoint_url or ""
+    if url.startswith("http://") and not is_loopback(url.removeprefix("http://").split("/")[0]):
+        message = "records cross the network in the clear"
+        yield case.tell("SF1091", (*path, "endpoint_url"), message, "use https", warning=True)
+
+
+_KEY_PAIR = ("access_key_id", "secret_access_key")
 
 
 def _tls(case: Case, path: document.Path, tls: Tls) -> Iterator[Problem]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from streamfaas.config.delivery import FunctionDestination, HttpDestination, KafkaDestination
-from streamfaas.config.rules.case import Case, authority, is_loopback, missing, readable
+from streamfaas.config.rules.case import Case, authority, connected, is_loopback, missing, readable
 from streamfaas.flow.errors import Problem
 
 
@@ -17,7 +17,7 @@ def _named(case: Case) -> Iterator[Problem]:
         elif isinstance(destination, KafkaDestination):
             connections.append(((*path, "connection"), destination.connection))
     yield from missing(case, "functions", functions)
-    yield from missing(case, "connections", connections)
+    yield from connected(case, "kafka", connections)
 
 
 def _addresses(case: Case) -> Iterator[Problem]:

@@ -14,13 +14,13 @@ from streamfaas.config.delivery import FileDestination
 from streamfaas.config.rules.case import (
     Case,
     clusters,
-    missing,
+    connected,
     not_a_directory,
     of_kind,
     resolved,
 )
 from streamfaas.config.spec import ASYNCHRONOUS
-from streamfaas.config.triggers import DirectoryTrigger, KafkaTrigger
+from streamfaas.config.triggers import DirectoryTrigger, KafkaTrigger, KinesisTrigger
 from streamfaas.flow.errors import Problem
 
 SHARERS_MAX = 100
@@ -59,15 +59,11 @@ def _names(case: Case) -> Iterator[Problem]:
 
 def _kafka(case: Case) -> Iterator[Problem]:
     named = of_kind(case.config, KafkaTrigger)
-    yield from missing(
-        case, "connections", (((*path, "connection"), each.connection) for path, each in named)
+    yield from connected(
+        case, "kafka", (((*path, "connection"), each.connection) for path, each in named)
     )
-    now = datetime.now(UTC)  # noqa: TID251 - against a time that the operator wrote
     for path, trigger in of_kind(case.config, KafkaTrigger):
-        if isinstance(trigger.start, datetime) and trigger.start > now:
-            yield case.tell(
-                "SF1061", (*path, "start"), f"{trigger.start:%Y-%m-%dT%H:%M:%SZ} is in the future"
-            )
+        yield from _starts(case, path, trigger.start)
         if bool(trigger.topics) == bool(trigger.pattern):
             both = "topics and pattern are both given" if trigger.topics else "no topics are given"
             yield case.tell(
@@ -82,6 +78,21 @@ def _kafka(case: Case) -> Iterator[Problem]:
             if topic in seen:
                 yield case.tell("SF1073", (*path, "topics", at), f"{topic} is in the list twice")
             seen.add(topic)
+
+
+def _kinesis(case: Case) -> Iterator[Problem]:
+    named = of_kind(case.config, KinesisTrigger)
+    yield from connected(
+        case, "aws", (((*path, "connection"), each.connection) for path, each in named)
+    )
+    for path, trigger in of_kind(case.config, KinesisTrigger):
+        yield from _starts(case, path, trigger.start)
+
+
+def _starts(case: Case, path: document.Path, start: str | datetime) -> Iterator[Problem]:
+    now = datetime.now(UTC)  # noqa: TID251 - against a time that the operator wrote
+    if isinstance(start, datetime) and start > now:
+        yield case.tell("SF1061", (*path, "start"), f"{start:%Y-%m-%dT%H:%M:%SZ} is in the future")
 
 
 def _groups(case: Case) -> Iterator[Problem]:
@@ -212,4 +223,4 @@ def _loops(case: Case) -> Iterator[Problem]:
                     break
 
 
-RULES = (_names, _retries, _kafka, _groups, _directories, _loops)
+RULES = (_names, _retries, _kafka, _kinesis, _groups, _directories, _loops)

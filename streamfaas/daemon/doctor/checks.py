@@ -12,7 +12,7 @@ import anyio.to_thread
 from streamfaas.config.spec import Config
 from streamfaas.config.triggers import KafkaTrigger
 from streamfaas.daemon.build import memory_bytes
-from streamfaas.daemon.doctor import Check, Finding, isolation, kafka, machine, places, service
+from streamfaas.daemon.doctor import Check, Finding, aws, isolation, kafka, machine, places, service
 from streamfaas.daemon.doctor import functions as starts
 from streamfaas.daemon.doctor import state as kept
 
@@ -74,6 +74,7 @@ def online(config: Config) -> list[Check]:
     """What lies outside of the machine, or of the project."""
     return [
         *kafka.checks(config),
+        *aws.checks(config),
         _blocking("directories", lambda: places.directories(config), "SF3044"),
         Check("addresses", lambda: places.addresses(config), code="SF3045"),
     ]

@@ -40,6 +40,7 @@ def checks(config: Config) -> list[Check]:
     return [
         Check(name, _performing(config, name, connection), seconds=30.0, code="SF3041")
         for name, connection in config.connections.items()
+        if isinstance(connection, KafkaConnection)
     ]
 
 

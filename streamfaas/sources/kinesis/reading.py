@@ -1,0 +1,144 @@
+"""One shard that is read: where reading stands, what waits, and how far all is finished with."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+from streamfaas.flow.record import Lane, Run
+from streamfaas.sources.kinesis.pages import Page, apart, run_of_page
+from streamfaas.store.shards import Mark
+from streamfaas.wire.kinesis import Page as Read
+from streamfaas.wire.kinesis import Start
+
+READS_SECONDS = 0.2
+"""Between two reads of a shard: it allows five a second, to all who read it."""
+
+BYTES_A_SECOND = 2 * 1024 * 1024
+"""What a shard gives."""
+
+AFTER = "AFTER_SEQUENCE_NUMBER"
+AT = "AT_SEQUENCE_NUMBER"
+
+
+class Reading:
+    """Positions count the records of the shard from where the trigger began; the mark anchors them
+    to sequence numbers, so that after a crash the same record has the same position again."""
+
+    def __init__(
+        self, lane: Lane, mark: Mark, *, aggregated: bool, overhead_bytes: int, poll_seconds: float
+    ) -> None:
+        self.lane = lane
+        self.mark = mark
+        self.durable = mark
+        self.wanted = asyncio.Event()
+        """The lane has room, and nothing waits for it."""
+        self.waiting: deque[Run] = deque()
+        self.iterator: str | None = None
+        self.ended = mark.ended
+        """Nothing more comes; what came may not be finished with."""
+        self.behind_ms: int | None = None
+        self.note = ""
+        self.empties = 0
+        self._aggregated = aggregated
+        self._overhead_bytes = overhead_bytes
+        self._poll_seconds = poll_seconds
+        self._pause = READS_SECONDS
+        self._next = mark.position  # of the next record
+        self._skip = 0  # records to pass over: they are finished with, or still in hand
+        self._read: str | None = None  # the last sequence number
+        self._pages: deque[Page] = deque()  # handed over, and not finished with
+
+    @property
+    def name(self) -> str:
+        return self.lane.name
+
+    @property
+    def lag(self) -> int | None:
+        """Records that are not finished with; not known where there are some that nobody read."""
+        at_the_tip = self.behind_ms == 0 or self.ended
+        return self._next - self.mark.position if at_the_tip else None
+
+    @property
+    def finished(self) -> bool:
+        """All of the shard is."""
+        return self.ended and not self._pages and not self.waiting
+
+    def start(self) -> Start:
+        """Where the next iterator begins: at what was read last, which is not what is finished
+        with; or at the mark, and what lies between is passed over."""
+        if self._read is not None:
+            return Start(AFTER, self._read)
+        mark = self.mark
+        self._skip = mark.sub + self._next - mark.position
+        return Start(mark.kind, mark.sequence, mark.at_ms / 1000)
+
+    @property
+    def anchored(self) -> bool:
+        """Whether the mark names a record. Until then positions mean nothing to another life."""
+        return bool(self.mark.sequence)
+
+    def anchor(self, read: Read) -> Mark:
+        """The mark that names the first record that was read; to be made durable before anybody
+        sees that record."""
+        first = read.records[0]
+        at_ms = int(float(first["ApproximateArrivalTimestamp"]) * 1000)
+        self.mark = self.mark._replace(kind=AT, sequence=first["SequenceNumber"], at_ms=at_ms)
+        return self.mark
+
+    def take(self, read: Read) -> None:
+        """What was read waits for its lane."""
+        self.iterator = read.next
+        self.behind_ms = read.behind_ms
+        self.ended = read.next is None
+        self._pace(read)
+        if not read.records:
+            return
+        records = apart(read.records) if self._aggregated else read.records
+        skipped = min(self._skip, len(records))
+        records, self._skip = records[skipped:], self._skip - skipped
+        self._read = read.records[-1]["SequenceNumber"]
+        if records:
+            page = Page(self._next, records, self._overhead_bytes)
+            self._next = page.last + 1
+            self._pages.append(page)
+            self.waiting.append(run_of_page(self.lane, page))
+
+    @property
+    def pause_seconds(self) -> float:
+        """Until the shard may be, or is worth being, read again."""
+        return self._pause
+
+    def settle(self, position: int) -> None:
+        """Everything up to there is finished with."""
+        while self._pages and self._pages[0].last < position:
+            self._pages.popleft()
+        page = self._pages[0]
+        told = page.records[position - page.first]
+        at_ms = int(float(told["ApproximateArrivalTimestamp"]) * 1000)
+        sequence, following = told["SequenceNumber"], page.between(position + 1, position + 1)
+        if following and following[0]["SequenceNumber"] == sequence:  # within an aggregate
+            kind, sub = AT, int(told["SubSequenceNumber"]) + 1
+        else:
+            kind, sub = AFTER, 0
+        self.mark = self.mark._replace(
+            position=position + 1, kind=kind, sequence=sequence, sub=sub, at_ms=at_ms
+        )
+        while self._pages and self._pages[0].last <= position:
+            self._pages.popleft()
+
+    def rewind(self, position: int) -> None:
+        """Reads again from there on."""
+        self.waiting.clear()
+        # a page that is cut through stays whole: it says what follows within an aggregate
+        while self._pages and self._pages[-1].first >= position:
+            self._pages.pop()
+        self._next, self._read, self.iterator, self.ended = position, None, None, False
+
+    def _pace(self, read: Read) -> None:
+        allowed = max(READS_SECONDS, read.size_bytes / BYTES_A_SECOND)
+        self.empties = 0 if read.records else self.empties + 1
+        if read.records or read.behind_ms:
+            self._pause = allowed
+        else:
+            self._pause = max(allowed, min(self._pause * 2, self._poll_seconds))

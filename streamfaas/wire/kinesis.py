@@ -1,0 +1,174 @@
+"""A Kinesis stream: its shards, where to read in them, and pages of records."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import anyio
+
+from streamfaas.flow.errors import Refused
+from streamfaas.wire import aws
+from streamfaas.wire.aws import AwsAccess
+
+CALL_SECONDS = 60.0
+"""How long one request may take, with the client's own tries."""
+
+PAGES_MAX = 1_000
+PUT_MAX = 500
+"""Records of one PutRecords."""
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """What is known of a stream: `created` and `retention_seconds` tell whether a checkpoint can
+    still be of it; `now` is the service's own clock, where it shows it (epoch seconds)."""
+
+    arn: str
+    created: float
+    retention_seconds: float
+    now: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """A shard and whom it came from. `closed`: nothing is added to it any more."""
+
+    id: str
+    parents: tuple[str, ...] = ()
+    closed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Where reading begins: `TRIM_HORIZON`, `AT_TIMESTAMP` (epoch seconds), or at or after a
+    record (`AT_SEQUENCE_NUMBER`, `AFTER_SEQUENCE_NUMBER`)."""
+
+    kind: str
+    sequence: str = ""
+    timestamp: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What one read gave. `records` are as the service writes them: `SequenceNumber`,
+    `PartitionKey`, `Data` (base64 text), `ApproximateArrivalTimestamp` (epoch seconds). `next` is
+    None at the end of a closed shard."""
+
+    records: Sequence[Mapping[str, Any]]
+    next: str | None
+    behind_ms: int
+    size_bytes: int
+
+
+class IteratorExpired(Exception):
+    """An iterator was not used for five minutes. Another one begins where reading stood."""
+
+
+class Stream:
+    """One stream. Errors of all methods are `WorldError`s."""
+
+    def __init__(self, access: AwsAccess, name: str) -> None:
+        self.name = name
+        self._access = access
+        self._life = AsyncExitStack()
+        self._client: Any = None
+
+    async def open(self) -> None:
+        """Must be closed, whatever becomes of it."""
+        self._client = await aws.client("kinesis", self._access, self._life)
+
+    async def close(self) -> None:
+        await self._life.aclose()
+
+    async def describe(self) -> Described:
+        async with self._asking("DescribeStreamSummary"):
+            answer = await self._client.describe_stream_summary(StreamName=self.name)
+        told = answer["StreamDescriptionSummary"]
+        return Described(
+            arn=told["StreamARN"],
+            created=_seconds(told.get("StreamCreationTimestamp")),
+            retention_seconds=float(told.get("RetentionPeriodHours", 24)) * 3600,
+            now=aws.server_seconds(answer),
+        )
+
+    async def shards(self) -> tuple[Shard, ...]:
+        """All that the stream still knows, closed ones too."""
+        found: list[Shard] = []
+        asked: dict[str, Any] = {"StreamName": self.name}
+        for _ in range(PAGES_MAX):
+            async with self._asking("ListShards"):
+                answer = await self._client.list_shards(**asked)
+            found += map(_shard, answer["Shards"])
+            if not (token := answer.get("NextToken")):
+                return tuple(found)
+            asked = {"NextToken": token}
+        raise Refused(f"{self.name}: the list of shards does not end")
+
+    async def iterator(self, shard: str, start: Start) -> str:
+        asked: dict[str, Any] = {"ShardIteratorType": start.kind}
+        if start.sequence:
+            asked["StartingSequenceNumber"] = start.sequence
+        if start.kind == "AT_TIMESTAMP":
+            asked["Timestamp"] = datetime.fromtimestamp(start.timestamp, UTC)
+        async with self._asking("GetShardIterator"):
+            answer = await self._client.get_shard_iterator(
+                StreamName=self.name, ShardId=shard, **asked
+            )
+        return str(answer["ShardIterator"])
+
+    async def read(self, iterator: str, records_max: int) -> Page:
+        """`IteratorExpired` where the iterator has to be made anew."""
+        async with self._asking("GetRecords"):
+            answer = await self._client.get_records(ShardIterator=iterator, Limit=records_max)
+        length = answer["ResponseMetadata"]["HTTPHeaders"].get("content-length")
+        records = answer.get("Records") or ()
+        return Page(
+            records=records,
+            next=answer.get("NextShardIterator"),
+            behind_ms=int(answer.get("MillisBehindLatest") or 0),
+            size_bytes=int(length) if length else sum(len(each["Data"]) for each in records),
+        )
+
+    async def put(self, records: Sequence[tuple[str, bytes]]) -> list[tuple[str, str]]:
+        """Appends records, each a partition key and its data; the shard and sequence number of
+        each."""
+        placed: list[tuple[str, str]] = []
+        for start in range(0, len(records), PUT_MAX):
+            some = records[start : start + PUT_MAX]
+            async with self._asking("PutRecords"):
+                answer = await self._client.put_records(
+                    StreamName=self.name,
+                    Records=[{"PartitionKey": key, "Data": data} for key, data in some],
+                )
+            for each in answer["Records"]:
+                if "SequenceNumber" not in each:
+                    raise Refused(f"{self.name}: {each.get('ErrorCode')}: not all was taken")
+                placed.append((each["ShardId"], each["SequenceNumber"]))
+        return placed
+
+    @asynccontextmanager
+    async def _asking(self, operation: str) -> AsyncIterator[None]:
+        assert self._client is not None
+        try:
+            with anyio.fail_after(CALL_SECONDS):
+                yield
+        except aws.ERRORS as error:
+            if aws.code_of(error) == "ExpiredIteratorException":
+                raise IteratorExpired from error
+            raise aws.translated(error, f"{operation} of {self.name}") from error
+        except KeyError as error:  # an answer that is not what the service promises
+            raise Refused(f"{operation} of {self.name}: no {error} in the answer") from error
+
+
+def _shard(told: Mapping[str, Any]) -> Shard:
+    parents = (told.get("ParentShardId"), told.get("AdjacentParentShardId"))
+    ending = told.get("SequenceNumberRange", {}).get("EndingSequenceNumber")
+    return Shard(str(told["ShardId"]), tuple(filter(None, parents)), closed=bool(ending))
+
+
+def _seconds(moment: Any) -> float:
+    return moment.timestamp() if isinstance(moment, datetime) else float(moment or 0)

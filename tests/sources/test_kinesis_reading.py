@@ -1,0 +1,152 @@
+"""A shard's reading keeps positions anchored to sequence numbers, over settlements and restarts."""
+
+import base64
+
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+
+from kpl_made import aggregate
+from streamfaas.flow.batch import Batch
+from streamfaas.flow.record import Lane
+from streamfaas.sources.kinesis.pages import Page, positions
+from streamfaas.sources.kinesis.reading import AFTER, AT, Reading
+from streamfaas.store.shards import Mark
+from streamfaas.wire.kinesis import Page as Read
+
+LANE = Lane("shop/clicks", "shardId-000000000000")
+BORN = Mark(LANE.name, "life", 0, "TRIM_HORIZON", "", 0, 0, False)
+
+
+def record(number, data):
+    return {
+        "SequenceNumber": f"{10**55 + number}",
+        "PartitionKey": "k",
+        "Data": base64.b64encode(data).decode(),
+        "ApproximateArrivalTimestamp": 1_795_640_000.0 + number,
+    }
+
+
+class Shard:
+    """What the service holds: records, some of them aggregates."""
+
+    def __init__(self, sizes):
+        self.records = []
+        for number, size in enumerate(sizes):
+            inner = [("k", None, b"%d.%d" % (number, sub)) for sub in range(size)]
+            data = aggregate(inner) if size else b"%d" % number
+            self.records.append(record(number, data))
+        self.ids = [
+            b"%d.%d" % (number, sub) if size else b"%d" % number
+            for number, size in enumerate(sizes)
+            for sub in range(max(size, 1))
+        ]
+
+    def read(self, start, limit):
+        found = [
+            each
+            for each in self.records
+            if start.kind == "TRIM_HORIZON"
+            or int(each["SequenceNumber"]) > int(start.sequence)
+            or (start.kind == AT and each["SequenceNumber"] == start.sequence)
+        ]
+        at_end = len(found) <= limit
+        return Read(found[:limit], None if at_end else "iterator", 0 if at_end else 1, 100)
+
+
+class Lives(RuleBasedStateMachine):
+    """Reads, settles and restarts in any order: a record has the same position in every life, and
+    none is left out."""
+
+    @initialize(sizes=st.lists(st.integers(0, 4), min_size=1, max_size=12))
+    def born(self, sizes):
+        self.shard = Shard(sizes)
+        self.seen = {}
+        self.live(BORN)
+
+    def live(self, mark):
+        self.reading = Reading(LANE, mark, aggregated=True, overhead_bytes=1, poll_seconds=1.0)
+        self.next = mark.position
+        self.settled = mark.position
+
+    @rule(limit=st.integers(1, 5))
+    def read(self, limit):
+        if self.reading.ended:
+            return
+        read = self.shard.read(self.reading.start(), limit)
+        if read.records and not self.reading.anchored:
+            self.durable = self.reading.anchor(read)
+        self.reading.take(read)
+        while self.reading.waiting:
+            run = self.reading.waiting.popleft()
+            assert run.first == self.next, "a position was left out"
+            self.next = run.last + 1
+            for position, told in positions(Batch((run,))):
+                data = base64.b64decode(told["Data"])
+                assert self.seen.setdefault(position, data) == data
+                assert self.shard.ids[position] == data
+
+    @precondition(lambda self: self.next > self.settled)
+    @rule(data=st.data())
+    def settle(self, data):
+        self.settled = data.draw(st.integers(self.settled, self.next - 1)) + 1
+        self.reading.settle(self.settled - 1)
+        mark = self.reading.mark
+        assert mark.position == self.settled
+        assert mark.kind in {AFTER, AT}
+        self.durable = mark
+
+    @precondition(lambda self: self.next > self.settled)
+    @rule(data=st.data())
+    def rewind(self, data):
+        self.next = data.draw(st.integers(self.settled, self.next - 1))
+        self.reading.rewind(self.next)
+
+    @rule()
+    def restart(self):
+        self.live(getattr(self, "durable", BORN))
+
+    @rule()
+    def all_of_it_is_read_in_the_end(self):
+        while not self.reading.ended:
+            self.read(3)
+        assert self.next == len(self.shard.ids)
+        if self.settled < self.next:
+            self.settled = self.next
+            self.reading.settle(self.next - 1)
+            self.durable = self.reading.mark
+        assert self.reading.finished
+
+
+TestLives = Lives.TestCase
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=9))
+def test_lag_is_what_is_not_finished_with_or_not_known(sizes):
+    shard = Shard(sizes)
+    reading = Reading(LANE, BORN, aggregated=True, overhead_bytes=1, poll_seconds=1.0)
+    assert reading.lag is None
+    read = shard.read(reading.start(), 100)
+    reading.anchor(read)
+    reading.take(read)
+    assert reading.lag == len(shard.ids)
+    assert not reading.finished
+
+
+def test_a_shard_with_nothing_new_is_asked_less_and_less_often_and_a_full_one_as_it_may_be():
+    reading = Reading(LANE, BORN, aggregated=False, overhead_bytes=1, poll_seconds=1.0)
+    pauses = []
+    for _ in range(5):
+        reading.take(Read((), "iterator", 0, 50))
+        pauses.append(reading.pause_seconds)
+    assert pauses == [0.4, 0.8, 1.0, 1.0, 1.0]
+    reading.take(Read((), "iterator", 5_000, 50))  # there is more, further on
+    assert reading.pause_seconds == 0.2
+    reading.anchor(Read([record(0, b"x")], "iterator", 0, 6 << 20))
+    reading.take(Read([record(0, b"x")], "iterator", 0, 6 << 20))
+    assert reading.pause_seconds == 3.0  # a shard gives 2 MB a second
+
+
+def test_a_page_of_no_aggregates_is_as_it_came():
+    shard = Shard([0, 0, 0])
+    assert Page(0, shard.records, 10).between(1, 1) == shard.records[1:2]
