@@ -18,8 +18,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 import anyio
@@ -125,13 +125,25 @@ class River:
     group: str = ""
     topic: str = ""
     command: tuple[str, ...] = ("-m", "streamfaas", "run")
+    template: str = CONFIG
+    besides: tuple[str, ...] = ()  # groups that read all of it too: what their names end with
+    errand: Callable[[River], Awaitable[None]] | None = None  # in place of harm
     problems: list[str] = field(default_factory=list)
-    _latest: dict[int, int] = field(default_factory=dict)
+    _latest: dict[tuple[str, int], int] = field(default_factory=dict)
     _ends: dict[int, int] = field(default_factory=dict)
     _sent: int = 0
     _over: bool = False
     _daemon: subprocess.Popen[bytes] | None = None
     _born: float = 0.0
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The one that is judged, and those besides it."""
+        return (self.group, *(f"{self.group}.{name}" for name in self.besides))
+
+    @property
+    def producing(self) -> bool:
+        return self._sent < self.course.records
 
     async def run(self) -> Report:
         """Produces and harms, waits for the rest, stops the daemon, and judges."""
@@ -160,13 +172,20 @@ class River:
                 async with anyio.create_task_group() as course:
                     if not self.course.ahead:
                         course.start_soon(self._produce, producer, produced)
-                    course.start_soon(self._harm, harmed)
+                    if self.errand is not None:
+                        course.start_soon(self.errand, self)
+                    else:
+                        course.start_soon(self._harm, harmed)
                 await self._drained()
                 await self._stop_daemon(harmed)
                 await anyio.sleep(SAMPLE_SECONDS * 4)  # a last look at what is committed
                 self._over = True
-        executed = self.folder / "ledger" / "executed.jsonl"
-        return check(ledgers.read(self.folder, executed), self.course.wanted())
+        return check(self.ledgers(self.group, "executed.jsonl"), self.course.wanted())
+
+    def ledgers(self, group: str, executed: str) -> ledgers.Ledgers:
+        """What there is of one group."""
+        found = ledgers.read(self.folder, self.folder / "ledger" / executed)
+        return replace(found, committed=tuple(row for row in found.committed if row.group == group))
 
     def _prepare(self) -> None:
         code = Path(__file__).resolve().parent / "recorder"
@@ -174,15 +193,18 @@ class River:
         ledger = self.folder / "ledger"
         ledger.mkdir()
         ledger.chmod(0o777)  # a worker may be another user
+        (self.folder / "streamfaas.yaml").write_text(self.text(self.template))
+
+    def text(self, template: str) -> str:
+        """A configuration for this run."""
         course = {f.name: getattr(self.course, f.name) for f in fields(self.course)}
-        text = CONFIG.format(
+        return template.format(
             bootstrap=self.kafka.bootstrap,
             topic=self.topic,
             group=self.group,
             grace=GRACE_SECONDS,
             **course,
         )
-        (self.folder / "streamfaas.yaml").write_text(text)
 
     # -- P
 
@@ -247,18 +269,20 @@ class River:
         seen = 0
         while not self._over:
             await asyncio.sleep(SAMPLE_SECONDS)
-            try:
-                offsets = await admin.list_consumer_group_offsets(self.group)
-            except KafkaError as error:
-                print(f"sampler: {error!r}", file=sys.stderr)
-                continue
-            at = time.monotonic()
-            for place, given in offsets.items():
-                if place.topic == self.topic and given.offset >= 0:
-                    row = Committed(at, self.group, self.topic, place.partition, given.offset)
-                    committed.write(row)
-                    self._latest[place.partition] = given.offset
-            seen = self._documents(set_aside, at, seen)
+            for group in self.groups:
+                try:
+                    offsets = await admin.list_consumer_group_offsets(group)
+                except KafkaError as error:
+                    print(f"sampler: {error!r}", file=sys.stderr)
+                    continue
+                at = time.monotonic()
+                for place, given in offsets.items():
+                    if place.topic == self.topic and given.offset >= 0:
+                        committed.write(
+                            Committed(at, group, self.topic, place.partition, given.offset)
+                        )
+                        self._latest[group, place.partition] = given.offset
+            seen = self._documents(set_aside, time.monotonic(), seen)
 
     def _documents(self, ledger: Writer, at: float, seen: int) -> int:
         """Documents that were not there before. They lie on the disk before the commit that passes
@@ -402,7 +426,11 @@ class River:
 
     async def _drained(self) -> None:
         deadline = time.monotonic() + DRAIN_SECONDS
-        while any(self._latest.get(p, -1) < end for p, end in self._ends.items()):
+        while any(
+            self._latest.get((group, partition), -1) < end
+            for partition, end in self._ends.items()
+            for group in self.groups
+        ):
             self._look_after_daemon()
             if time.monotonic() > deadline:
                 self.problems.append(f"I-30: not through after {DRAIN_SECONDS} s")

@@ -1,0 +1,304 @@
+"""A daemon whose configuration is changed a thousand times while a real topic flows through it: no
+record is lost, none runs twice, and a trigger that nothing was changed of does not notice.
+
+By hand, out of `tests/`: `python -m proof.reloads`, a thousand reloads and some five minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import http.client
+import json
+import random
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field, fields, replace
+from itertools import pairwise
+from pathlib import Path
+
+from daemon_process import UnixConnection
+from kafka_broker import Kafka, Unavailable, running
+from proof.checker import Report, check
+from proof.ledgers import Executed
+from proof.river import Course, River, tell
+
+CONFIG = """\
+version: 1
+state: {{path: ./state}}
+shutdown: {{grace: {grace}s}}
+connections:
+  river: {{type: kafka, brokers: ["{bootstrap}"]}}
+functions:
+  recorder: # its trigger is changed
+    code: recorder
+    handler: handler.handle
+    timeout: 60s
+    isolation: best-effort
+    memory: <memory>MB
+    concurrency: {{warm: {partitions}}}
+    logging: {{platform: failures}}
+    env:
+      LEDGER: /mnt/ledger/executed.jsonl
+      HOLD_SECONDS: "{hold_seconds}"
+      FAILURE_RATE: "{failure_rate}"
+      ROUND: "<round>"
+    triggers:
+      river:
+        type: kafka
+        connection: river
+        topics: ["{topic}"]
+        group: {group}
+        start: earliest
+        batch: {{size: <batch>, window: {window}s}}
+        retries: {{max: {retries}, backoff: 10ms..100ms}}
+        on_failure: {{type: file, path: set-aside.jsonl}}
+        <filter>
+      ledger: {{type: object-store, via: directory, path: ledger, bucket: ledger, prefix: none/,
+                write: true, existing: ignore, interval: 60s}}
+      <other>
+  witness: # nothing of its trigger is
+    code: recorder
+    handler: handler.handle
+    timeout: 60s
+    isolation: best-effort
+    concurrency: {{warm: {partitions}}}
+    logging: {{platform: failures}}
+    env:
+      LEDGER: /mnt/ledger/witnessed.jsonl
+      HOLD_SECONDS: "{hold_seconds}"
+      ROUND: "<witness_round>"
+    triggers:
+      still:
+        type: kafka
+        connection: river
+        topics: ["{topic}"]
+        group: {group}.still
+        start: earliest
+        batch: {{size: {batch}, window: {window}s}}
+      ledger: {{type: object-store, via: directory, path: ledger, bucket: ledger, prefix: neither/,
+                write: true, existing: ignore, interval: 60s}}
+"""
+OTHER = "other: {{type: memory, topic: other, rate: 1, records: 0, batch: {{size: %d}}}}"
+FILTER = 'filter: {{offset: [{{numeric: [">=", 0]}}]}}'  # all are wanted, but all are looked at
+
+FIRST = 0.05
+"""Of the time, before the first reload: how long the untouched trigger pauses by itself."""
+
+
+@dataclass(slots=True)
+class Changes:
+    """Every next configuration, and what is expected of it. `kafka` of `reloads` change how the
+    topic is read."""
+
+    reloads: int
+    kafka: int
+    seed: int
+    told: Counter[str] = field(default_factory=Counter)
+    slowest: float = 0.0
+    last: float = 0.0
+    problems: list[str] = field(default_factory=list)
+
+    def texts(self) -> Iterator[tuple[str, str]]:
+        """What kind of change it is, and the configuration."""
+        chance = random.Random(f"{self.seed} reloads")
+        kinds = ["kafka"] * self.kafka
+        kinds += chance.choices(OTHERS, k=self.reloads - self.kafka)
+        chance.shuffle(kinds)
+        now = dict(START)
+        for number, kind in enumerate(kinds):
+            match kind:
+                case "kafka" if chance.random() < 0.5:
+                    now["filter"] = FILTER if now["filter"] == "" else ""
+                case "kafka":
+                    now["batch"] = str(int(now["batch"]) % 190 + 10)
+                case "env":
+                    now[chance.choice(["round", "witness_round"])] = str(number)
+                case "memory":
+                    now["memory"] = str(int(now["memory"]) % 256 + 128)
+                case "trigger":
+                    now["other"] = chance.choice(["", OTHER % (number + 1), OTHER % 7])
+            yield kind, filled(now)
+
+    async def carry_out(self, river: River) -> None:
+        """Spread over the time in which something is produced."""
+        folder, seconds = river.folder, river.course.seconds
+        began = time.monotonic()
+        await asyncio.to_thread(_ready, folder)
+        for number, (kind, text) in enumerate(self.texts()):
+            due = began + seconds * (FIRST + (0.95 - FIRST) * number / self.reloads)
+            await asyncio.sleep(max(0.0, due - time.monotonic()))
+            _put(folder / "streamfaas.yaml", river.text(text))
+            status, told = await asyncio.to_thread(_reload, folder)
+            self.told[kind] += 1
+            self._judge(kind, status, told)
+        self.last = time.monotonic()
+        if not river.producing:
+            self.problems.append("the reloads were not under load to the end: give more seconds")
+
+    def _judge(self, kind: str, status: int, told: dict) -> None:
+        self.slowest = max(self.slowest, told.get("seconds", 0.0))
+        if status != 200:
+            self.problems.append(f"a reload ({kind}) failed: {status} {told.get('error')}")
+            return
+        self.told[told["state"]] += 1
+        changes = told["changes"]
+        touched = {each["name"] for each in changes["triggers"]}
+        wanted = {"kafka": {"recorder/river"}, "trigger": {"recorder/other"}}.get(kind, set())
+        if not touched <= wanted:
+            self.problems.append(f"a change of {kind} touched {touched}")
+
+
+OTHERS = ("env", "memory", "trigger", "nothing")
+START = {
+    "memory": "256", "round": "0", "witness_round": "0", "batch": "50", "filter": "", "other": "",
+}  # fmt: skip
+
+
+def filled(values: dict[str, str]) -> str:
+    text = CONFIG
+    for name, value in values.items():
+        text = text.replace(f"<{name}>", value)
+    return text
+
+
+def _put(path: Path, text: str) -> None:
+    new = path.with_suffix(".new")
+    new.write_text(text)
+    new.replace(path)
+
+
+def _ready(folder: Path) -> None:
+    """Until the daemon is; not for ever."""
+    for _ in range(600):
+        with suppress(OSError, http.client.HTTPException, ValueError):
+            if _asked(folder, "GET", "/status")[1]["state"] in {"running", "degraded"}:
+                return
+        time.sleep(0.1)
+    raise RuntimeError(f"the daemon is not ready: {(folder / 'daemon.log').read_text()[-2000:]}")
+
+
+def _reload(folder: Path) -> tuple[int, dict]:
+    return _asked(folder, "POST", "/reload")
+
+
+def _asked(folder: Path, method: str, path: str) -> tuple[int, dict]:
+    connection = UnixConnection(folder / "state" / "streamfaas.sock", timeout=120)
+    try:
+        connection.request(method, path)
+        response = connection.getresponse()
+        return response.status, json.loads(response.read())
+    finally:
+        connection.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """Both judgements, what else went wrong, and how long the untouched trigger ran nothing."""
+
+    changed: Report
+    untouched: Report
+    problems: list[str]
+    changes: Changes
+    pause_before: float
+    pause: float
+
+
+def prove(changes: Changes, course: Course, kafka: Kafka, folder: Path) -> Proof:
+    """Runs one course in a folder."""
+    river = River(
+        course,
+        kafka,
+        folder,
+        template=filled(START),
+        besides=("still",),
+        errand=changes.carry_out,
+    )
+    began = time.monotonic()
+    changed = asyncio.run(river.run())
+    still = replace(river.ledgers(f"{river.group}.still", "witnessed.jsonl"), set_aside=())
+    first = began + course.seconds * FIRST
+    return Proof(
+        changed,
+        check(still, course.wanted()),
+        [*river.problems, *changes.problems],
+        changes,
+        longest_pause(still.executed, 0.0, first),
+        longest_pause(still.executed, first, changes.last),
+    )
+
+
+def longest_pause(executed: Iterable[Executed], since: float, until: float) -> float:
+    """The longest time in which nothing of it ran."""
+    spans = sorted((e.start, e.end or e.start) for e in executed if since <= e.start <= until)
+    if not spans:
+        return until - since
+    longest, busy_until = 0.0, spans[0][1]
+    for _, (start, end) in pairwise(spans):
+        longest = max(longest, start - busy_until)
+        busy_until = max(busy_until, end)
+    return longest
+
+
+COURSE = Course(
+    records=300_000,
+    seconds=400.0,
+    batch=100,
+    worker_kills=0,
+    daemon_kills=0,
+    daemon_stops=0,
+    poison=0,
+    hold_seconds=0.02,
+    failure_rate=0.002,
+)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m proof.reloads", description=__doc__)
+    parser.add_argument("--reloads", type=int, default=1_000)
+    parser.add_argument("--kafka-changes", type=int, default=50)
+    for option in ("records", "seconds", "partitions"):
+        kind = next(f for f in fields(Course) if f.name == option)
+        value = getattr(COURSE, option)
+        parser.add_argument(f"--{kind.name}", type=type(value), default=value)
+    parser.add_argument("--seed", type=int, default=random.randrange(1 << 32))
+    options = parser.parse_args()
+    folder = Path(f"../.cache/reloads-{options.seed}")
+    folder.mkdir(parents=True)
+    print(f"seed {options.seed}, in {folder}", flush=True)
+    course = replace(
+        COURSE,
+        records=options.records,
+        seconds=options.seconds,
+        partitions=options.partitions,
+        seed=options.seed,
+    )
+    changes = Changes(options.reloads, options.kafka_changes, options.seed)
+    began = time.monotonic()
+    try:
+        with running() as kafka:
+            proof = prove(changes, course, kafka, folder)
+    except Unavailable as reason:
+        print(f"no Kafka: {reason}", file=sys.stderr)
+        return 2
+    return told(proof, time.monotonic() - began)
+
+
+def told(proof: Proof, seconds: float) -> int:
+    """Prints all of it; the exit status."""
+    for name, count in sorted(proof.changes.told.items()):
+        print(f"{'reloads: ' + name:44} {count:>12,}")
+    print(f"{'slowest reload, in seconds':44} {proof.changes.slowest:>12.2f}")
+    print(f"{'untouched, longest pause before, in ms':44} {proof.pause_before * 1000:>12,.0f}")
+    print(f"{'untouched, longest pause, in ms':44} {proof.pause * 1000:>12,.0f}")
+    print("-- the trigger that is changed")
+    status = tell(proof.changed, proof.problems, seconds)
+    print("-- the trigger that is not")
+    return tell(proof.untouched, [], seconds) or status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
