@@ -65,6 +65,21 @@ class Shutdown(Model):
     )
 
 
+class Reload(Model):
+    """When the configuration is read again; `streamfaas reload` and SIGHUP always do that."""
+
+    watch: Annotated[bool, forms.flag()] = Field(
+        default=False,
+        description="Whether the file, what is put into it, certificates and the code of functions "
+        "are watched, and taken when they change: for writing handlers, and for files that others "
+        "replace.",
+        examples=[True],
+    )
+    settle: Annotated[float, forms.duration("50ms", "10m")] = Field(
+        default=0.5, description="How long they must be unchanged before they count as written."
+    )
+
+
 class Isolation(Model):
     """What a worker may touch."""
 
@@ -281,6 +296,9 @@ class Config(Model):
     state: State = Field(default=State(), description="Where state is kept.")
     limits: Limits = Field(default=Limits(), description="What all functions together may use.")
     shutdown: Shutdown = Field(default=Shutdown(), description="How the daemon stops.")
+    reload: Reload = Field(
+        default=Reload(), description="When the configuration is read again."
+    )
     telemetry: Telemetry = Field(
         default=Telemetry(), description="What the daemon tells of itself."
     )

@@ -106,7 +106,7 @@ def plan_of(config: spec.Config, path: Path) -> Plan:
     made = {name: function_of(name, each) for name, each in config.functions.items()}
     return Plan(
         config=config,
-        config_path=path.resolve(),
+        config_path=path.absolute(),
         functions=tuple(made.values()),
         mappings=tuple(
             _mapping(config, made[function], name, trigger)

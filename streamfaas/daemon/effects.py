@@ -15,6 +15,7 @@ from streamfaas.flow.admission import Share
 
 LIVE: tuple[document.Path, ...] = (
     ("defaults",),  # filled in: it is the functions that change
+    ("reload",),
     ("shutdown",),
     ("telemetry", "metrics", "listen"),
 )

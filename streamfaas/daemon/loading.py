@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -15,35 +15,44 @@ from streamfaas.config.diff import certificates
 from streamfaas.config.files import read_small
 from streamfaas.config.load import Examined, examine
 from streamfaas.config.report import report, summary
+from streamfaas.config.spec import Config
 from streamfaas.daemon.build import Plan, plan_of
 from streamfaas.flow.errors import Problem
+from streamfaas.functions.code import look
 
 DIGITS = 12
 """Of a file's hash, what is shown."""
 
-CERTIFICATE_BYTES_MAX = 1 << 20
+BYTES_MAX = document.BYTES_MAX
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """`environ` is what it is filled in from, `digest` the file's own, `certificates` those of the
-    files that connections are made with, `at` is when, in epoch seconds; `report` are the warnings,
-    as a text for people."""
+    """`environ` is what it is filled in from; `files` is what each file held that it was made of,
+    itself, what was put into it and certificates, `codes` how the code of each function looked;
+    `at` is when, in epoch seconds; `report` are the warnings, as a text for people."""
 
     plan: Plan
     environ: Mapping[str, str] = field(repr=False)
-    digest: str
-    certificates: Mapping[Path, str]
+    files: Mapping[Path, str]
+    codes: Mapping[str, str]
     at: float
     report: str = ""
 
+    @property
+    def digest(self) -> str:
+        """Of the file itself."""
+        return self.files[self.plan.config_path]
+
     def renewed_since(self, other: Loaded) -> frozenset[Path]:
         """Files that both name, and that held something else then."""
-        return frozenset(
-            path
-            for path, digest in self.certificates.items()
-            if other.certificates.get(path, digest) != digest
-        )
+        before = other.files
+        return frozenset(p for p, digest in self.files.items() if before.get(p, digest) != digest)
+
+    def recoded_since(self, other: Loaded) -> tuple[str, ...]:
+        """Functions of both whose code looked otherwise then."""
+        before = other.codes
+        return tuple(n for n, looked in self.codes.items() if before.get(n, looked) != looked)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,20 +82,38 @@ def _planned(
     told = report(found.problems, str(path), found.text) if found.problems else ""
     if found.config is None:
         return Invalid(_reason(found.problems, path), told)
+    plan = plan_of(found.config, path)
     return Loaded(
-        plan=plan_of(found.config, path),
+        plan=plan,
         environ=environ,
-        digest=digest,
-        certificates=_digests(certificates(found.config)),
+        files={**files_of(_named(found.config, environ)), plan.config_path: digest},
+        codes={each.name: look(each.code).digest for each in plan.functions},
         at=time.time(),  # by the wall, for people
         report=told,
     )
 
 
-def digest_of(path: Path, bytes_max: int = document.BYTES_MAX) -> str:
+def _named(config: Config, environ: Mapping[str, str]) -> Iterator[Path]:
+    """Small files whose contents are part of a configuration."""
+    yield from certificates(config)
+    put_in = {each for origins in config.origins.values() for each in origins.split(", ")}
+    for each in put_in:
+        kind, _, name = each.partition(" ")
+        if kind == "file":
+            yield config.file.absolute().parent / name
+        elif kind == "credential":
+            yield Path(environ.get("CREDENTIALS_DIRECTORY", "")) / name
+
+
+def files_of(paths: Iterable[Path]) -> dict[Path, str]:
+    """What each of them holds now."""
+    return {path: digest_of(path) for path in paths}
+
+
+def digest_of(path: Path) -> str:
     """What a small file holds, in a few characters; nothing where it cannot be read."""
     try:
-        data, _ = read_small(path, bytes_max)
+        data, _ = read_small(path, BYTES_MAX)
     except (OSError, ValueError):
         return ""
     return _digest(data)
@@ -125,7 +152,3 @@ def _seen(path: Path) -> tuple[int, ...]:
     except OSError:
         return ()
     return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
-
-
-def _digests(paths: Iterable[Path]) -> dict[Path, str]:
-    return {path: digest_of(path, CERTIFICATE_BYTES_MAX) for path in paths}

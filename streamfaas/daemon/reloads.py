@@ -13,8 +13,10 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class Turn(Generic[T]):
-    """One run, for all who asked for it. `outcome` is None where it was not done to the end."""
+    """One run, for all who asked for it. `about` is what they asked for; `outcome` is None where it
+    was not done to the end."""
 
+    about: set[str] = field(default_factory=set)
     done: anyio.Event = field(default_factory=anyio.Event)
     outcome: T | None = None
 
@@ -27,7 +29,7 @@ class Turns(Generic[T]):
     """Runs `work` whenever it is asked for. Who asks while it is under way waits for the next run,
     since it may have begun before what he wants to be seen; all who wait share that one run."""
 
-    def __init__(self, work: Callable[[], Awaitable[T]]) -> None:
+    def __init__(self, work: Callable[[frozenset[str]], Awaitable[T]]) -> None:
         self._work = work
         self._scope: anyio.CancelScope | None = None
         self._stopped = False
@@ -36,13 +38,14 @@ class Turns(Generic[T]):
         self._now: Turn[T] | None = None
         self._next: Turn[T] | None = None
 
-    def ask(self) -> Turn[T]:
+    def ask(self, *about: str) -> Turn[T]:
         """One turn more, or that which waits already. At the end nothing comes of it."""
         if self._next is None:
             self._next = Turn()
             self._asked.set()
         if self._ended.is_set():
             self._next.done.set()
+        self._next.about.update(about)
         return self._next
 
     async def serve(self) -> None:
@@ -55,7 +58,7 @@ class Turns(Generic[T]):
                     turn, self._next = self._next, None
                     assert turn is not None
                     self._now = turn
-                    turn.outcome = await self._work()
+                    turn.outcome = await self._work(frozenset(turn.about))
                     turn.done.set()
         finally:
             self._ended.set()

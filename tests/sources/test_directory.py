@@ -31,12 +31,13 @@ from streamfaas.flow.ledger import QueueLedger, Receipts
 from streamfaas.flow.record import Instant, Lane
 from streamfaas.flow.verdict import judge_queue
 from streamfaas.sources import Arrived, Held
-from streamfaas.sources.directory import Directory, DirectoryOptions, inventory, queue, tree, watch
+from streamfaas.sources.directory import Directory, DirectoryOptions, inventory, queue, tree
 from streamfaas.store import Store
 from streamfaas.store.objects import Change, Objects
 from streamfaas.store.rows import Pending
 from streamfaas.telemetry.signals import SourceChanged
 from streamfaas.testing.conformance import crashed, driven
+from streamfaas.wire import inotify
 
 NAME = "thumbs/inbox"
 
@@ -343,7 +344,7 @@ def test_where_the_kernel_tells_nothing_the_state_says_so_until_it_does(tmp_path
         async with place(tmp_path) as p:
             source = p.source()
             with monkeypatch.context() as patched:
-                patched.setattr(watch, "_WANTED", 0)  # nothing to be told of: refused
+                patched.setattr(inotify, "_WANTED", 0)  # nothing to be told of: refused
                 async with driven(source) as driver:
                     while source.view().state != "degraded":
                         await driver.quiet()
