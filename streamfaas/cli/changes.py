@@ -29,7 +29,9 @@ def lines(changes: Mapping[str, Any]) -> Iterator[str]:
             yield section if section != "sections" else "other"
         for part in parts:
             yield from _part(part, notes.get(section, {}).get(part["name"], ""))
-    shared = [name for name in replaced if name not in _names(changes["functions"])]
+    recoded = changes["code_changed"]
+    yield from _listed("their code has changed, workers are replaced", recoded)
+    shared = [name for name in replaced if name not in {*recoded, *_names(changes["functions"])}]
     yield from _listed("workers replaced, for their directories", shared)
     yield from _listed("untouched", [each for each in changes["untouched"] if not _quiet(each)])
     yield from _listed("NEEDS A RESTART", changes["needs_restart"])

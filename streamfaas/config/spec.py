@@ -296,9 +296,7 @@ class Config(Model):
     state: State = Field(default=State(), description="Where state is kept.")
     limits: Limits = Field(default=Limits(), description="What all functions together may use.")
     shutdown: Shutdown = Field(default=Shutdown(), description="How the daemon stops.")
-    reload: Reload = Field(
-        default=Reload(), description="When the configuration is read again."
-    )
+    reload: Reload = Field(default=Reload(), description="When the configuration is read again.")
     telemetry: Telemetry = Field(
         default=Telemetry(), description="What the daemon tells of itself."
     )

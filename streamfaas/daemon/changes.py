@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from streamfaas.api.server import Request, Response
 from streamfaas.daemon.effects import effects
 from streamfaas.daemon.loading import Invalid, load_text
+from streamfaas.daemon.watching import CONFIG
 
 if TYPE_CHECKING:
     from streamfaas.daemon.main import Daemon
@@ -35,7 +36,7 @@ class Changes:
                 return Response.json(405, {"error": f"{request.method} is not for {request.path}"})
 
     async def _reload(self) -> Response:
-        told = await self._daemon.reloads.ask().wait()
+        told = await self._daemon.reloads.ask(CONFIG).wait()
         if told is None:
             return Response.json(503, {"error": "the daemon is stopping: nothing was reloaded"})
         return Response.json(STATUSES[told.state], {**told.view(), "error": told.reason})
@@ -49,7 +50,12 @@ class Changes:
         found = await anyio.to_thread.run_sync(load_text, asked.text, asked.path, running.environ)
         if isinstance(found, Invalid):
             return Response.json(422, {"error": found.reason, "report": found.report})
-        meant = effects(running.plan.config, found.plan.config, found.renewed_since(running))
+        meant = effects(
+            running.plan.config,
+            found.plan.config,
+            found.renewed_since(running),
+            found.recoded_since(running),
+        )
         return Response.json(200, meant.view())
 
 

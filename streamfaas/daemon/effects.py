@@ -15,6 +15,7 @@ from streamfaas.flow.admission import Share
 
 LIVE: tuple[document.Path, ...] = (
     ("defaults",),  # filled in: it is the functions that change
+    ("limits",),
     ("reload",),
     ("shutdown",),
     ("telemetry", "metrics", "listen"),
@@ -32,10 +33,11 @@ class Effects:
     stops: tuple[str, ...]
     starts: tuple[str, ...]
     replaced: tuple[str, ...]
+    recoded: tuple[str, ...]
     restart: tuple[Key, ...]
 
     def __bool__(self) -> bool:
-        return bool(self.diff)
+        return bool(self.diff or self.recoded)
 
     @property
     def restarted(self) -> tuple[str, ...]:
@@ -59,28 +61,34 @@ class Effects:
             "sections": found.sections,
         }
         return {
-            "changed": bool(found),
+            "changed": bool(self),
             **{name: [_part(part) for part in each] for name, each in parts.items()},
             "untouched": list(found.untouched),
             "restarted": list(self.restarted),
-            "workers_replaced": list(self.replaced),
+            "workers_replaced": [*self.replaced, *self.recoded],
+            "code_changed": list(self.recoded),
             "needs_restart": [document.dotted(key.path) for key in self.restart],
         }
 
 
-def effects(old: Config, new: Config, renewed: Iterable[Path] = ()) -> Effects:
-    """What one configuration after the other means."""
+def effects(
+    old: Config, new: Config, renewed: Iterable[Path] = (), recoded: Iterable[str] = ()
+) -> Effects:
+    """What one configuration after the other means, where some files hold something else by now,
+    and the code of some functions looks otherwise."""
     found = diff(old, new, frozenset(renewed))
     keys = [key for part in found.sections for key in part.keys]
+    replaced = tuple(
+        name
+        for name in new.functions
+        if name in old.functions and _workers(old, name) != _workers(new, name)
+    )
     return Effects(
         diff=found,
         stops=tuple(part.name for part in found.mappings if part.old is not None),
         starts=tuple(part.name for part in found.mappings if part.new is not None),
-        replaced=tuple(
-            name
-            for name, function in new.functions.items()
-            if name in old.functions and _workers(old, name) != _workers(new, name)
-        ),
+        replaced=replaced,
+        recoded=tuple(name for name in recoded if name not in replaced),
         restart=tuple(key for key in keys if not any(_below(key.path, live) for live in LIVE)),
     )
 

@@ -40,6 +40,7 @@ from streamfaas.daemon.sampling import sampling_of
 from streamfaas.daemon.steering import Brakes
 from streamfaas.daemon.systemd import Notifier, Pulse
 from streamfaas.daemon.taps import Taps
+from streamfaas.daemon.watching import CONFIG, Watching
 from streamfaas.engine.lane import Surroundings
 from streamfaas.engine.mapping import Mapping
 from streamfaas.engine.requests import RequestIds
@@ -113,6 +114,8 @@ class Daemon:
         quiet: bool = False,
     ) -> None:
         """`quiet`: no listener wants the lines of functions."""
+        self.reloads = Turns(self._reload)
+        self._watching = Watching(lambda: self.loaded, self.reloads.ask, self.emit)
         self._take(loaded)
         self._reached = reached
         self._listeners = list(listeners)
@@ -137,7 +140,6 @@ class Daemon:
         sampling, self._trace_notes = sampling_of(self.plan.traces, os.environ)
         self.traces = KeptTraces(self.plan.traces.keep)
         self.recorder = Recorder(sampling, self.traces)
-        self.reloads = Turns(self._reload)
         self._transaction: Reload | None = None
         self._last: Reloaded | None = None
         self._metrics: Metrics | None = None
@@ -156,6 +158,7 @@ class Daemon:
     def _take(self, loaded: Loaded) -> None:
         self.loaded = loaded
         self._differs = Unlike(loaded.plan.config_path, loaded.digest)
+        self._watching.wake()
 
     def _measured(self) -> Table[str, Answer]:
         """What an address answers."""
@@ -209,7 +212,7 @@ class Daemon:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._signalled, number)
-        loop.add_signal_handler(signal.SIGHUP, self.reloads.ask)
+        loop.add_signal_handler(signal.SIGHUP, self.reloads.ask, CONFIG)
         self.exporting.open()
         try:
             async with self._listening.serving():
@@ -273,6 +276,7 @@ class Daemon:
                 self.loaded,
                 mappings=mappings,
                 listening=self._listening,
+                pool=pool,
                 commit=self._take,
                 clock=clock,
                 emit=self.emit,
@@ -287,6 +291,7 @@ class Daemon:
                 mappings.start(tasks, left)
                 tasks.start_soon(self._become_ready, name="readiness")
                 tasks.start_soon(self.reloads.serve, name="reloads")
+                tasks.start_soon(self._watching.serve, name="watching")
                 await self._stop_asked.wait()
                 await self._drain()
                 self.feeds.end()
@@ -346,9 +351,13 @@ class Daemon:
                 self.emit(signals.DaemonStepped("stuck", "no worker moves any more"))
             await anyio.sleep(seconds / 2 if beats else min(seconds / 2, DOUBT_SECONDS))
 
-    async def _reload(self) -> Reloaded:
+    async def _reload(self, about: frozenset[str]) -> Reloaded | None:
+        """The code of the functions it is `about`, or all of the configuration."""
         assert self._transaction is not None
         await self.ready.wait()
+        if about and CONFIG not in about:
+            await self._transaction.renew(about)
+            return None
         self._notifier.reloading()
         try:
             self._last = await self._transaction()

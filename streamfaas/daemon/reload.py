@@ -8,7 +8,7 @@ notice. Up to the one step in which everything changes, a failure leaves the old
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -17,6 +17,7 @@ import anyio
 import anyio.to_thread
 
 from streamfaas.config import document
+from streamfaas.config.rules.functions import no_handler
 from streamfaas.config.spec import ASYNCHRONOUS
 from streamfaas.daemon.build import source_class
 from streamfaas.daemon.effects import Effects, effects
@@ -25,8 +26,10 @@ from streamfaas.daemon.loading import Invalid, Loaded, load
 from streamfaas.daemon.mappings import Mappings
 from streamfaas.flow.errors import CannotIsolate, ConfigError, StoreError, WorldError
 from streamfaas.flow.record import Instant
+from streamfaas.functions.code import look
 from streamfaas.telemetry import signals
 from streamfaas.telemetry.signals import Emit
+from streamfaas.workers.pool import WorkerPool
 
 ABANDON_SECONDS = 10.0
 """How long it may take to let go of what was made ready in vain."""
@@ -43,6 +46,7 @@ STEPS = (
     "prepare triggers",
     "open destinations",
     "listen",
+    "prepare workers",
     "stop triggers",
     "change",
 )
@@ -94,6 +98,7 @@ class Reload:
         *,
         mappings: Mappings,
         listening: Listening,
+        pool: WorkerPool,
         commit: Callable[[Loaded], None],
         clock: Callable[[], Instant],
         emit: Emit,
@@ -102,6 +107,7 @@ class Reload:
         self._loaded = loaded
         self._mappings = mappings
         self._listening = listening
+        self._pool = pool
         self._commit = commit
         self._clock = clock
         self._emit = emit
@@ -109,13 +115,14 @@ class Reload:
         self._at = ""
 
     async def __call__(self) -> Reloaded:
+        """Reads the configuration again, and takes it."""
         began = self._clock()
         found: Effects | None = None
-        late: tuple[str, ...] = ()
         try:
             next_ = await self._read()
+            recoded = next_.recoded_since(self._loaded)
             renewed = next_.renewed_since(self._loaded)
-            found = effects(self._loaded.plan.config, next_.plan.config, renewed)
+            found = effects(self._loaded.plan.config, next_.plan.config, renewed, recoded)
             self._refuse(found)
             await self._change(next_, found, renewed)
         except _Stays as stays:
@@ -127,9 +134,26 @@ class Reload:
             state: State = "reloaded" if found else "unchanged"
             told = Reloaded(state, self._since(began), effects=found)
         self._emit(signals.ConfigReloaded(told.state, _words(told), told.seconds))
-        if told.state == "reloaded" and found is not None:
-            late = await self._unconnected(found.starts)
+        late = await self._unconnected(told)
         return replace(told, unconnected=late, seconds=self._since(began))
+
+    async def renew(self, names: Collection[str]) -> None:
+        """The code of these functions is another than it was: new workers take it. What cannot be
+        imported fails there, as on Lambda: workers of the old code would be gone with the next
+        crash, and until then nobody could say which code runs."""
+        functions = {each.name: each for each in self._loaded.plan.functions}
+        for name in sorted(functions.keys() & names):
+            function = functions[name]
+            seen = await anyio.to_thread.run_sync(look, function.code)
+            wrong = await anyio.to_thread.run_sync(no_handler, function.code, function.handler)
+            try:
+                await self._pool.renew(name)
+            except FAILURES as error:
+                wrong = f"{_reason(error)}; the old code goes on"
+            codes = {**self._loaded.codes, name: seen.digest}
+            self._take(replace(self._loaded, codes=codes))
+            step, told = ("warning:", f": {wrong}") if wrong else ("renewed", "")
+            self._emit(signals.DaemonStepped(step, f"the code of {name} has changed{told}"))
 
     async def _read(self) -> Loaded:
         """In a thread: what runs is not to wait for a long file."""
@@ -142,13 +166,12 @@ class Reload:
 
     def _refuse(self, found: Effects) -> None:
         """What cannot change while the daemon runs, before anything is touched."""
-        fixed = [document.dotted(key.path) for key in found.restart]
-        fixed += [f"functions.{part.name}" for part in found.diff.functions]
-        if fixed:
-            raise _Stays("refused", f"needs a restart: {', '.join(fixed)}")
+        if found.restart:
+            fixed = ", ".join(document.dotted(key.path) for key in found.restart)
+            raise _Stays("refused", f"needs a restart: {fixed}")
 
     async def _change(self, next_: Loaded, found: Effects, renewed: frozenset[Path]) -> None:
-        mappings, listening, plan = self._mappings, self._listening, next_.plan
+        mappings, listening, pool, plan = self._mappings, self._listening, self._pool, next_.plan
         past = mappings.letters
         async with contextlib.AsyncExitStack() as back:
             letters = past.successor(plan.connections, renewed)
@@ -161,21 +184,33 @@ class Reload:
             self._step("listen")
             address = listening.prepare(plan.metrics.listen)
             back.callback(listening.abandon, address)
+            self._step("prepare workers")
+            workers = await pool.prepare(
+                plan.functions, concurrency=plan.concurrency, memory_bytes=plan.memory_bytes
+            )
+            back.push_async_callback(_surely, pool.abandon, workers)
             self._step("stop triggers")
             back.callback(mappings.resume)
             await mappings.leave(succession, self._loaded.plan.grace_seconds)
             self._step("change")
             back.pop_all()  # from here on nothing waits, and nothing fails
+        pool.commit(workers)
         mappings.commit(succession)
         listening.commit(address)
-        self._loaded = next_
-        self._commit(next_)
+        codes = {**next_.codes, **{name: self._loaded.codes[name] for name in found.recoded}}
+        self._take(replace(next_, codes=codes))
         await _surely(past.retire, letters)
+        await self.renew(found.recoded)
 
-    async def _unconnected(self, names: Iterable[str]) -> tuple[str, ...]:
-        """Which of them are not connected, after some time."""
+    def _take(self, loaded: Loaded) -> None:
+        self._loaded = loaded
+        self._commit(loaded)
+
+    async def _unconnected(self, told: Reloaded) -> tuple[str, ...]:
+        """What has begun and is not connected, after some time."""
         running = self._mappings.running
-        waited = [running[name] for name in names if name in running]
+        begun = told.effects.starts if told.state == "reloaded" and told.effects else ()
+        waited = [running[name] for name in begun if name in running]
         with anyio.move_on_after(CONNECT_SECONDS):
             for mapping in waited:
                 await mapping.connected.wait()
@@ -217,6 +252,7 @@ def _words(told: Reloaded) -> str:
     if told.reason or told.effects is None:
         return f"{told.reason}; the old configuration goes on"
     found = told.effects
+    workers = (*found.replaced, *found.recoded)
     kept = [name for name in found.diff.untouched if not name.endswith(f"/{ASYNCHRONOUS}")]
     counts = {
         "changed": found.restarted,
@@ -225,4 +261,6 @@ def _words(told: Reloaded) -> str:
         "untouched": kept,
     }
     parts = [f"{len(names)} {what}" for what, names in counts.items() if names]
-    return f"triggers: {', '.join(parts) or 'none'}"
+    words = [f"triggers: {', '.join(parts) or 'none'}"]
+    words += [f"workers replaced of {', '.join(workers)}"] if workers else []
+    return "; ".join(words)

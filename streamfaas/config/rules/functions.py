@@ -12,7 +12,7 @@ from streamfaas.config import keys, units
 from streamfaas.config.rules import handlers
 from streamfaas.config.rules.case import CLOSED, Case, not_a_directory, not_a_file
 from streamfaas.config.rules.state import unsafe
-from streamfaas.config.spec import RUNTIME, Function
+from streamfaas.config.spec import RUNTIME
 from streamfaas.flow.errors import Problem
 
 ENV_BYTES_MAX = 4_096
@@ -31,26 +31,31 @@ def _code(case: Case) -> Iterator[Problem]:
         if suspect:
             message = f"{function.code} {suspect}, who decides what is run"
             yield case.tell("SF1097", (*path, "code"), message, mend, warning=True)
-        wrong, mend = _no_handler(function)
+        wrong, mend = _no_handler(function.code, function.handler)
         if wrong:
             yield case.tell("SF1064", (*path, "handler"), wrong, mend)
 
 
-def _no_handler(function: Function) -> tuple[str, str]:
-    module, _, name = function.handler.rpartition(".")
+def no_handler(code: Path, handler: str) -> str:
+    """What is wrong with a handler, as far as can be told without running it; or nothing."""
+    return _no_handler(code, handler)[0]
+
+
+def _no_handler(code: Path, handler: str) -> tuple[str, str]:
+    module, _, name = handler.rpartition(".")
     file = Path(*module.split("."))
     for each in (file / "__init__.py", file.with_suffix(".py")):  # as Python looks for it
-        if not not_a_file(function.code / each):
-            wrong, near = handlers.misses(function.code / each, name, function.code)
+        if not not_a_file(code / each):
+            wrong, near = handlers.misses(code / each, name, code)
             return wrong, f"did you mean {module}.{near}?" if near else ""
-    return f"there is no {file.with_suffix('.py')} in {function.code}", _handler_hint(function)
+    return f"there is no {file.with_suffix('.py')} in {code}", _handler_hint(code, handler)
 
 
-def _handler_hint(function: Function) -> str:
-    first = function.handler.split(".")[0]
-    there = sorted(each.stem for each in function.code.glob("*.py") if each.stem.isidentifier())
+def _handler_hint(code: Path, handler: str) -> str:
+    first = handler.split(".", maxsplit=1)[0]
+    there = sorted(each.stem for each in code.glob("*.py") if each.stem.isidentifier())
     near = keys.nearest(first, there)
-    return f"did you mean {near}.{function.handler.rpartition('.')[2]}?" if near else ""
+    return f"did you mean {near}.{handler.rpartition('.')[2]}?" if near else ""
 
 
 def _runtime(case: Case) -> Iterator[Problem]:
