@@ -167,6 +167,7 @@ def _text(asked: _Asked) -> str:
             origin=ORIGIN,
             title=f" on {asked.config}",
             command=unit.quoted(*_program(), "run", str(asked.config)),
+            reload=unit.quoted(*_program(), "reload", "--config", str(asked.config)),
             state=state,
             stop_seconds=unit.stop_seconds(config),
             user=user,

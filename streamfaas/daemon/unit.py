@@ -29,13 +29,15 @@ _ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "%": "%%", "\n": "\\n", "\t"
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """What differs between the units. `command` is written as it is; without a `user`, there is
-    one of the moment; `own` is for the service manager of one person."""
+    """What differs between the units. `command` is written as it is, and `reload`, where there is
+    one; without a `user`, there is one of the moment; `own` is for the service manager of one
+    person."""
 
     origin: str
     command: str
     state: str
     stop_seconds: int
+    reload: str = ""
     title: str = ""
     user: str = ""
     environment: str = ""
@@ -99,6 +101,7 @@ def text(service: Service) -> str:
         "origin": service.origin,
         "title": service.title.replace("%", "%%").replace("\n", " "),
         "command": service.command,
+        "reload": _reload(service.reload),
         "stop_seconds": service.stop_seconds,
         "environment": service.environment,
         "identity": _identity(service.user),
@@ -128,6 +131,16 @@ def _paragraph(lines: Iterable[str], fields: Mapping[str, object]) -> str:
 def _quoted(word: str) -> str:
     escaped = word.translate(_ESCAPES)
     return escaped if _BARE.fullmatch(escaped) else f'"{escaped}"'
+
+
+def _reload(command: str) -> str:
+    if not command:
+        return ""
+    # the service's own user runs it, who may use its socket
+    said = (
+        "# not a signal: it waits until all of the configuration holds, and fails where it cannot"
+    )
+    return f"{said}\nExecReload={command}"
 
 
 def _identity(user: str) -> str:

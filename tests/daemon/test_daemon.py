@@ -210,6 +210,9 @@ def test_under_systemd_it_says_when_it_is_ready_and_when_it_stops(tmp_path):
         manager.settimeout(30)
         with DaemonProcess(config, env={"NOTIFY_SOCKET": str(tmp_path / "notify")}) as daemon:
             assert manager.recv(4096).startswith(b"READY=1\nSTATUS=1 functions, 1 triggers, lag 0")
+            daemon.signal(signal.SIGHUP)
+            assert manager.recv(4096).startswith(b"RELOADING=1\nMONOTONIC_USEC=")
+            assert manager.recv(4096).startswith(b"READY=1\nSTATUS=1 functions, 1 triggers")
             daemon.signal()
             assert manager.recv(4096).startswith(b"STOPPING=1\n")
             assert daemon.wait() == 0

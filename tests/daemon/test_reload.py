@@ -7,12 +7,13 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from daemon_process import DaemonProcess, write_project
+from daemon_process import DaemonProcess, wait_gone, write_project
 
 HANDLER = """
 import os
@@ -152,6 +153,7 @@ STEPS = (
     "prepare triggers",
     "open destinations",
     "listen",
+    "prepare workers",
     "stop triggers",
     "change",
 )
@@ -193,3 +195,136 @@ def test_a_hangup_reloads_and_who_asks_meanwhile_shares_one_more(project):
         told = Counter(line.split()[1] for line in daemon.text.splitlines() if "loaded in" in line or "unchanged in" in line)  # fmt: skip
         assert told["reloaded"] == 1
         assert 1 <= told["unchanged"] < 20
+
+
+def words(daemon):
+    """What the handler was given, in the order in which it ran."""
+    found = [line.split()[3] for line in daemon.text.splitlines() if "| ran " in line]
+    return list(dict.fromkeys(found))
+
+
+def test_a_function_is_changed_under_load_and_its_triggers_do_not_notice(project):
+    with DaemonProcess(project) as daemon:
+        daemon.wait_ready()
+        daemon.wait_for(lambda s: s["triggers"]["orders/steady"]["records"] > 50)
+        for word in ("first", "second", "third"):
+            env = f"    env: {{WORD: {word}}}\n    isolation"
+            project.write_text((HEAD + FUNCTION).replace("    isolation", env))
+            told = reload(daemon)
+            assert told["changes"]["workers_replaced"] == ["orders"]
+            assert told["changes"]["triggers"] == []
+            before = counted(daemon)
+            daemon.wait_for(lambda s, b=before: s["triggers"]["orders/steady"]["records"] > b + 50)
+        status = daemon.status()
+        trigger = status["triggers"]["orders/steady"]
+        assert (trigger["failures"], trigger["given_back"]) == (0, 0)
+        assert status["functions"]["orders"]["errors"] == 0
+        assert daemon.stop() == 0
+        assert words(daemon) == ["-", "first", "second", "third"]
+        positions = [int(line.split()[4]) for line in daemon.text.splitlines() if "| ran " in line]
+        assert max(Counter(positions).values()) == 2  # once in each of the two partitions
+
+
+SECOND = """  second:
+    code: orders
+    handler: app.main
+    isolation: best-effort
+"""
+
+
+def test_a_function_comes_and_goes_and_what_was_accepted_for_it_is_kept(project):
+    with DaemonProcess(project) as daemon:
+        daemon.wait_ready()
+        assert daemon.request("POST", "/invoke/second", b'{"records": {}}')[0] == 404
+        both = (HEAD + FUNCTION).replace("functions:\n", "functions:\n" + SECOND)
+        project.write_text(
+            both.replace("orders\n    handler: app.main", "orders\n    handler: app.slow", 1)
+        )
+        (project.parent / "orders" / "app.py").write_text(
+            HANDLER + "def slow(event, context):\n    raise ValueError('not now')\n"
+        )
+        assert reload(daemon)["changes"]["functions"][0]["name"] == "second"
+        assert daemon.request("POST", "/invoke/second/event", b'{"records": {}}')[0] == 202
+        daemon.wait_for(lambda s: s["triggers"]["second/asynchronous"]["failures"])
+        project.write_text(HEAD + FUNCTION)
+        assert reload(daemon)["state"] == "reloaded"
+        assert "1 events wait for second, which is not configured" in daemon.text
+        assert daemon.request("POST", "/invoke/second", b'{"records": {}}')[0] == 404
+        assert set(daemon.status()["functions"]) == {"orders"}
+        project.write_text(both)
+        assert reload(daemon)["state"] == "reloaded"
+        # it waits for its time to be tried again, and is known
+        assert daemon.wait_for(lambda s: s["triggers"].get("second/asynchronous"))
+        assert daemon.stop() == 0
+
+
+def test_code_that_changed_in_place_is_taken_by_a_reload(project):
+    with DaemonProcess(project) as daemon:
+        daemon.wait_ready()
+        daemon.wait_for(lambda s: s["triggers"]["orders/steady"]["records"] > 20)
+        (project.parent / "orders" / "app.py").write_text(HANDLER.replace('"-"', '"newer"'))
+        told = reload(daemon)
+        assert told["changes"]["code_changed"] == ["orders"]
+        before = counted(daemon)
+        daemon.wait_for(lambda s: s["triggers"]["orders/steady"]["records"] > before + 50)
+        assert reload(daemon)["state"] == "unchanged"
+        assert daemon.stop() == 0
+        assert words(daemon) == ["-", "newer"]
+
+
+WATCH = "reload: {watch: true, settle: 100ms}\n"
+
+
+def test_what_is_saved_runs_where_it_is_watched(project):
+    handler = project.parent / "orders" / "app.py"
+    project.write_text(HEAD + WATCH + FUNCTION)
+    with DaemonProcess(project) as daemon:
+        daemon.wait_ready()
+        daemon.wait_for(lambda s: s["triggers"]["orders/steady"]["records"] > 20)
+        handler.write_text(HANDLER.replace('"-"', '"newer"'))
+        daemon.wait_for(lambda _: "newer" in words(daemon))
+        # what cannot be run is not hidden, and heals when it is mended
+        handler.write_text("def main(event, context)\n")
+        daemon.wait_for(
+            lambda s: s["triggers"]["orders/steady"]["state"] in {"retrying", "blocked"}
+        )
+        assert "the code of orders has changed: " in daemon.text
+        assert "is not Python: line 1" in daemon.text
+        handler.write_text(HANDLER.replace('"-"', '"mended"'))
+        daemon.wait_for(lambda _: "mended" in words(daemon))
+        # the file itself, by a rename as editors do it
+        new = project.with_suffix(".new")
+        new.write_text(HEAD + WATCH + FUNCTION + OTHER % 5)
+        new.rename(project)
+        daemon.wait_for(lambda s: "orders/other" in s["triggers"])
+        # and nothing is watched any more
+        project.write_text(HEAD + FUNCTION)
+        daemon.wait_for(lambda s: "orders/other" not in s["triggers"])
+        project.write_text(HEAD + FUNCTION + OTHER % 5)
+        reload(daemon)
+        assert daemon.stop() == 0
+        assert daemon.text.count("reloaded in") == 3
+
+
+def test_a_stop_while_it_is_reloading_ends_cleanly_wherever_it_comes(tmp_path):
+    """Twenty times, a little later each time; several daemons beside each other."""
+    changed = (HEAD + FUNCTION).replace("    isolation", "    env: {WORD: b}\n    isolation")
+    for group in range(5):
+        with contextlib.ExitStack() as stack:
+            daemons = []
+            for number in range(4):
+                folder = tmp_path / f"{group}-{number}"
+                project = write_project(folder, HEAD + FUNCTION + OTHER % 5, orders=HANDLER)
+                daemons.append(stack.enter_context(DaemonProcess(project)))
+            for number, daemon in enumerate(daemons):
+                daemon.wait_ready()
+                daemon.config.write_text(changed + OTHER % 9 + (OTHER % 3).replace("other", "new"))
+                daemon.signal(signal.SIGHUP)
+                time.sleep((group * 4 + number) * 0.01)
+                below = daemon.descendants()
+                assert daemon.stop() == 0, daemon.text
+                assert wait_gone(below) == []
+                assert "Traceback" not in daemon.text
+                assert "stopped" in daemon.text
+                # what came in was finished with, or comes again: nothing is left between
+                assert "ABORTED" not in daemon.text

@@ -30,6 +30,17 @@ def test_readiness_and_stopping_are_one_datagram_each(tmp_path):
         assert stopping == ["STOPPING=1", "EXTEND_TIMEOUT_USEC=60000000", "STATUS=draining"]
 
 
+def test_a_reload_is_told_in_one_datagram_with_its_moment(tmp_path):
+    with listening(str(tmp_path / "notify")) as manager:
+        before = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+        Notifier({"NOTIFY_SOCKET": str(tmp_path / "notify")}).reloading()
+        reloading, moment, _ = manager.recv(4096).decode().splitlines()
+        assert reloading == "RELOADING=1"
+        name, _, microseconds = moment.partition("=")
+        assert name == "MONOTONIC_USEC"
+        assert before <= int(microseconds) <= time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+
+
 def test_an_abstract_address_is_understood():
     name = "streamfaas-test-notify"
     with listening("\0" + name) as manager:

@@ -25,6 +25,7 @@ UNITS = {
     "streamfaas.service": Service(
         origin=ORIGIN,
         command=f"{PROGRAM} run /etc/streamfaas/streamfaas.yaml",
+        reload=f"{PROGRAM} reload --config /etc/streamfaas/streamfaas.yaml",
         state="streamfaas",
         stop_seconds=STOP_SECONDS,
         environment="EnvironmentFile=-/etc/default/streamfaas",
@@ -32,6 +33,7 @@ UNITS = {
     "streamfaas@.service": Service(
         origin=f"{ORIGIN}\n# The instance is the name of a configuration: streamfaas@orders has orders.yaml.",
         command=f"{PROGRAM} run /etc/streamfaas/%i.yaml",
+        reload=f"{PROGRAM} reload --config /etc/streamfaas/%i.yaml",
         title=" on %i.yaml",
         state="streamfaas-%i",
         stop_seconds=STOP_SECONDS,

@@ -14,10 +14,9 @@ import random
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
-from itertools import pairwise
 from pathlib import Path
 
 from daemon_process import UnixConnection
@@ -85,6 +84,9 @@ functions:
 OTHER = "other: {{type: memory, topic: other, rate: 1, records: 0, batch: {{size: %d}}}}"
 FILTER = 'filter: {{offset: [{{numeric: [">=", 0]}}]}}'  # all are wanted, but all are looked at
 
+AFTER_SECONDS = 1.0
+"""After its workers were replaced: all of them have started by then."""
+
 FIRST = 0.05
 """Of the time, before the first reload: how long the untouched trigger pauses by itself."""
 
@@ -98,7 +100,9 @@ class Changes:
     kafka: int
     seed: int
     told: Counter[str] = field(default_factory=Counter)
+    replaced: list[tuple[float, float]] = field(default_factory=list)  # the witness's workers
     slowest: float = 0.0
+    first: float = 0.0
     last: float = 0.0
     problems: list[str] = field(default_factory=list)
 
@@ -116,7 +120,9 @@ class Changes:
                 case "kafka":
                     now["batch"] = str(int(now["batch"]) % 190 + 10)
                 case "env":
-                    now[chance.choice(["round", "witness_round"])] = str(number)
+                    now["round"] = str(number)
+                case "witness":
+                    now["witness_round"] = str(number)
                 case "memory":
                     now["memory"] = str(int(now["memory"]) % 256 + 128)
                 case "trigger":
@@ -128,11 +134,15 @@ class Changes:
         folder, seconds = river.folder, river.course.seconds
         began = time.monotonic()
         await asyncio.to_thread(_ready, folder)
+        self.first = began + seconds * FIRST
         for number, (kind, text) in enumerate(self.texts()):
             due = began + seconds * (FIRST + (0.95 - FIRST) * number / self.reloads)
             await asyncio.sleep(max(0.0, due - time.monotonic()))
             _put(folder / "streamfaas.yaml", river.text(text))
+            start = time.monotonic()
             status, told = await asyncio.to_thread(_reload, folder)
+            if kind == "witness":
+                self.replaced.append((start, time.monotonic() + AFTER_SECONDS))
             self.told[kind] += 1
             self._judge(kind, status, told)
         self.last = time.monotonic()
@@ -152,7 +162,8 @@ class Changes:
             self.problems.append(f"a change of {kind} touched {touched}")
 
 
-OTHERS = ("env", "memory", "trigger", "nothing")
+OTHERS = ("env", "witness", "memory", "trigger", "nothing")
+"""What else is changed; `witness` is the function of the trigger that is not touched."""
 START = {
     "memory": "256", "round": "0", "witness_round": "0", "batch": "50", "filter": "", "other": "",
 }  # fmt: skip
@@ -203,8 +214,7 @@ class Proof:
     untouched: Report
     problems: list[str]
     changes: Changes
-    pause_before: float
-    pause: float
+    pauses: Mapping[str, float]
 
 
 def prove(changes: Changes, course: Course, kafka: Kafka, folder: Path) -> Proof:
@@ -217,30 +227,33 @@ def prove(changes: Changes, course: Course, kafka: Kafka, folder: Path) -> Proof
         besides=("still",),
         errand=changes.carry_out,
     )
-    began = time.monotonic()
     changed = asyncio.run(river.run())
+    return _judged(river, changed, changes)
+
+
+def _judged(river: River, changed: Report, changes: Changes) -> Proof:
     still = replace(river.ledgers(f"{river.group}.still", "witnessed.jsonl"), set_aside=())
-    first = began + course.seconds * FIRST
     return Proof(
         changed,
-        check(still, course.wanted()),
+        check(still, river.course.wanted()),
         [*river.problems, *changes.problems],
         changes,
-        longest_pause(still.executed, 0.0, first),
-        longest_pause(still.executed, first, changes.last),
+        longest_pauses(still.executed, changes),
     )
 
 
-def longest_pause(executed: Iterable[Executed], since: float, until: float) -> float:
-    """The longest time in which nothing of it ran."""
-    spans = sorted((e.start, e.end or e.start) for e in executed if since <= e.start <= until)
-    if not spans:
-        return until - since
-    longest, busy_until = 0.0, spans[0][1]
-    for _, (start, end) in pairwise(spans):
-        longest = max(longest, start - busy_until)
-        busy_until = max(busy_until, end)
-    return longest
+def longest_pauses(executed: Iterable[Executed], changes: Changes) -> dict[str, float]:
+    """The longest times in which nothing of it ran: before the first reload, while its function's
+    workers were replaced, and while anything else was changed."""
+    found = {"before": 0.0, "its workers replaced": 0.0, "else": 0.0}
+    busy_until: float | None = None
+    for start, end in sorted((e.start, e.end or e.start) for e in executed):
+        if busy_until is not None and start > busy_until and start < changes.last:
+            own = any(a < start and busy_until < b for a, b in changes.replaced)
+            when = "before" if start < changes.first else "its workers replaced" if own else "else"
+            found[when] = max(found[when], start - busy_until)
+        busy_until = max(end, busy_until or 0.0)
+    return found
 
 
 COURSE = Course(
@@ -292,8 +305,8 @@ def told(proof: Proof, seconds: float) -> int:
     for name, count in sorted(proof.changes.told.items()):
         print(f"{'reloads: ' + name:44} {count:>12,}")
     print(f"{'slowest reload, in seconds':44} {proof.changes.slowest:>12.2f}")
-    print(f"{'untouched, longest pause before, in ms':44} {proof.pause_before * 1000:>12,.0f}")
-    print(f"{'untouched, longest pause, in ms':44} {proof.pause * 1000:>12,.0f}")
+    for name, seconds_ in proof.pauses.items():
+        print(f"{f'untouched, longest pause, in ms: {name}':52} {seconds_ * 1000:>4,.0f}")
     print("-- the trigger that is changed")
     status = tell(proof.changed, proof.problems, seconds)
     print("-- the trigger that is not")
