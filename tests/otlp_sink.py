@@ -1,7 +1,9 @@
 """A collector on loopback: takes what is sent by OTLP over HTTP, keeps it, and misbehaves when it
 is told to."""
 
+import contextlib
 import gzip
+import socket
 import threading
 import time
 import zlib
@@ -20,7 +22,8 @@ KINDS = {
 
 class Sink:
     """A context manager. `conduct` says what becomes of the next requests: `("status", 401, {})`,
-    `("drop",)`, `("hang", seconds)`, `("partial", 3, "why")`, `("slow", seconds)`, or None."""
+    `("drop",)`, `("hang", seconds)`, `("partial", 3, "why")`, `("slow", seconds)`, or None; or a list
+    of them, each for one request."""
 
     def __init__(self):
         self.conduct = None
@@ -28,11 +31,22 @@ class Sink:
         self.headers = []
         self.tried = 0
         self._lock = threading.Lock()
+        self._connections = set()
         self._ended = threading.Event()
         sink = self
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+
+            def setup(self):
+                super().setup()
+                with sink._lock:
+                    sink._connections.add(self.connection)
+
+            def finish(self):
+                with sink._lock:
+                    sink._connections.discard(self.connection)
+                super().finish()
 
             def do_POST(self):
                 sink._take(self)
@@ -53,6 +67,10 @@ class Sink:
     def __exit__(self, *exc):
         self._ended.set()
         self._server.shutdown()
+        with self._lock:  # who waits for the next request
+            for connection in self._connections:
+                with contextlib.suppress(OSError):
+                    connection.shutdown(socket.SHUT_RDWR)
         self._server.server_close()
         self._thread.join()
 
@@ -104,7 +122,11 @@ class Sink:
             self.tried += 1
         kind, request, response, rejected = KINDS[handler.path]
         answer = response()
-        match self.conduct:
+        conduct = self.conduct
+        if isinstance(conduct, list):
+            with self._lock:
+                conduct = conduct.pop(0) if conduct else None
+        match conduct:
             case ("status", status, headers):
                 return self._answer(handler, status, b"", headers)
             case ("drop",):
@@ -132,7 +154,8 @@ class Sink:
             handler.send_header(name, text)
         handler.send_header("content-length", str(len(body)))
         handler.end_headers()
-        handler.wfile.write(body)
+        with contextlib.suppress(OSError):  # who waited no longer
+            handler.wfile.write(body)
 
 
 def attributes(values):

@@ -114,5 +114,46 @@ def test_variables_that_make_no_sense_are_told_in_a_line_and_export_goes_on(tmp_
             daemon.wait_ready()
             assert daemon.stop() == 0
             assert daemon.text.count("OTEL_BSP_MAX_QUEUE_SIZE is no number over 0") == 1
-            assert "Traceback" not in daemon.text
+            assert "\nTraceback" not in daemon.text
         assert sink.exports()
+
+
+def test_a_collector_that_takes_nothing_is_told_of_once_and_holds_nothing_up(tmp_path):
+    config = write_project(tmp_path, CONFIG, f=HANDLER)
+    with Sink() as sink:
+        sink.conduct = ("status", 401, {})
+        told = {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": sink.endpoint,
+            "OTEL_BLRP_SCHEDULE_DELAY": "50",
+            "OTEL_BLRP_MAX_QUEUE_SIZE": "50",
+        }
+        with DaemonProcess(config, env=told) as daemon:
+            daemon.wait_for(lambda s: s["triggers"]["f/t"]["received"] == 3000)
+            view = daemon.wait_for(
+                lambda s: s["export"] if s["export"]["metrics"]["dropped"] > 1 else None
+            )
+            assert view["logs"]["dropped"] > 50
+            assert view["logs"]["sent"] == view["metrics"]["sent"] == 0
+            assert view["logs"]["waiting"] <= 50
+            assert view["metrics"]["failing"] == "401 Unauthorized"
+            sink.conduct = None
+            daemon.wait_for(lambda s: not s["export"]["metrics"]["failing"])
+            assert daemon.stop() == 0
+            text = daemon.text
+        assert text.count("cannot send metrics") == text.count("sending again metrics") == 1
+        assert text.count("cannot send logs") == 1
+        assert "401 Unauthorized" in text
+        assert "Failed to export" not in text
+        assert "\nTraceback" not in text
+        dropped = points(sink.exports()[-1]["streamfaas.export.dropped"])
+        assert dropped[frozenset({("streamfaas.signal", "metrics")})] > 1
+
+
+def test_a_collector_that_is_not_there_holds_up_neither_the_start_nor_the_end(tmp_path):
+    config = write_project(tmp_path, CONFIG, f=HANDLER)
+    with Sink() as sink:
+        nobody = sink.endpoint
+    with DaemonProcess(config, env={"OTEL_EXPORTER_OTLP_ENDPOINT": nobody}) as daemon:
+        daemon.wait_for(lambda s: s["triggers"]["f/t"]["received"] == 3000)
+        assert daemon.stop() == 0
+        assert "\nTraceback" not in daemon.text

@@ -35,6 +35,9 @@ class Sent:
     reason: str = ""
     pause_seconds: float = 0.0
 
+    def __post_init__(self) -> None:
+        assert self.reason or not self.lost
+
 
 Tell = Callable[[str, int], None]
 """Takes why sending fails, or nothing where it goes well again, and how much was lost since."""
