@@ -172,6 +172,11 @@ class Logging(Model):
     max_output: Annotated[int, forms.size("1KB", "1GB")] = Field(
         default=1 << 20, description="Output kept of one invocation; the rest is counted."
     )
+    max_rate: Annotated[int, forms.size("1KB", "100MB")] = Field(
+        default=2 << 20,
+        description="Output kept of all invocations in one second, each line counted as 128 bytes "
+        "more; the rest is counted.",
+    )
 
 
 class Function(Model):

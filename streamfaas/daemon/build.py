@@ -160,6 +160,7 @@ def function_of(name: str, function: spec.Function) -> functions.Function:
         ),
         platform_logs=function.logging.platform == "all",
         log_bytes_max=function.logging.max_output,
+        log_rate_max=function.logging.max_rate,
         log_format=function.logging.format,
         log_level=function.logging.level.upper() if function.logging.format == "json" else "",
         system_level=function.logging.system_level,

@@ -55,6 +55,7 @@ class Function:
     share: Share = field(default_factory=Share)
     platform_logs: bool = True  # START, END and REPORT lines for each invocation
     log_bytes_max: int = MIB  # output kept of one invocation
+    log_rate_max: int = 2 * MIB  # bytes of output that all its workers keep in a second
     log_format: str = "text"  # or "json"
     log_level: str = ""  # what records need at least, in JSON; Lambda's name of it
     system_level: str = "info"  # the same of the platform's own, in small letters

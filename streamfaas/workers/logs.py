@@ -18,6 +18,12 @@ LINE_COST_BYTES = 26
 PIPE_BYTES = 64 * 1024
 """What the kernel holds of a pipe: all that a worker can have written before it answered."""
 
+RATE_LINE_COST_BYTES = 128
+"""What a line counts for in what a function may write in a second: each costs us, short or long."""
+
+_RATE_SECONDS = 1.0
+_TRACEBACK = "Traceback (most recent call last):"
+_TRACEBACK_LINES_MAX = 1_000
 _READ_BYTES = 4096  # so that even a read of nothing but newlines is done within a few ms
 _FLOOD_BYTES = 1024 * 1024  # what a pipe holds, and is read at once, of which nothing is kept
 _PAUSE_SECONDS = 0.01  # between two looks at a pipe of which nothing is kept any more
@@ -25,11 +31,53 @@ _NOTHING = -1  # the pipe is empty, but not at its end
 _CONTROL = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
 
 
+class Allowance:
+    """What all workers of a function together may write in a second. What is over it is dropped,
+    and `cut` is told how much that was, once the second has ended."""
+
+    __slots__ = ("_cut", "_dropped", "_loop", "_timer", "_used", "bytes_max", "spent")
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, bytes_max: int, cut: Callable[[int], None]
+    ) -> None:
+        self.spent = False
+        self._loop = loop
+        self.bytes_max = bytes_max
+        self._cut = cut
+        self._used = 0
+        self._dropped = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def use(self, count: int) -> None:
+        """So much was written."""
+        self._used += count
+        self.spent = self._used >= self.bytes_max
+        if self._timer is None:
+            self._timer = self._loop.call_later(_RATE_SECONDS, self._renew)
+
+    def drop(self, count: int) -> None:
+        """So much was not, since it was spent."""
+        self._dropped += count
+
+    def close(self) -> None:
+        """Tells what is left to tell."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._renew()
+
+    def _renew(self) -> None:
+        self._timer, self._used, self.spent = None, 0, False
+        if self._dropped:
+            dropped, self._dropped = self._dropped, 0
+            self._cut(dropped)
+
+
 class LogPipe:
     """The reading end of one worker's pipe. Up to `bytes_max` of an invocation's output become
     lines; the rest is read and dropped so slowly that the pipe itself holds the function back."""
 
     __slots__ = (
+        "_allowance",
         "_begun",
         "_buffer",
         "_bytes_max",
@@ -39,6 +87,8 @@ class LogPipe:
         "_loop",
         "_pause",
         "_pipe_bytes",
+        "_torn",
+        "_traceback",
         "_wanted",
         "_write",
         "taken",
@@ -51,6 +101,7 @@ class LogPipe:
         buffer: bytearray,
         bytes_max: int,
         *,
+        allowance: Allowance,
         write: Callable[[str], None],
         wanted: Callable[[], bool],
     ) -> None:
@@ -60,10 +111,13 @@ class LogPipe:
         self._fd = fd
         self._buffer = memoryview(buffer)[:PIPE_BYTES]
         self._bytes_max = bytes_max
+        self._allowance = allowance
         self._write = write
         self._wanted = wanted
         self._begun = bytearray()  # a line whose end has not come
         self._long = False  # it is longer than a line may be
+        self._torn = False  # the rest of it is dropped
+        self._traceback: list[str] = []  # its lines, until it ends
         self._dropped = 0
         self._pipe_bytes = PIPE_BYTES
         self._pause: asyncio.TimerHandle | None = None
@@ -85,7 +139,7 @@ class LogPipe:
 
     @property
     def _full(self) -> bool:
-        return self.taken >= self._bytes_max
+        return self.taken >= self._bytes_max or self._allowance.spent
 
     def _drain(self, budget: int, done: Callable[[], None]) -> None:
         asked, got = self._read()
@@ -99,6 +153,8 @@ class LogPipe:
         """One invocation's output has ended."""
         if self._begun:
             self._end_line()
+        self._end_traceback()
+        self._torn = False
         if self._dropped and self._wanted():
             self._write(
                 f"… output cut after {self._bytes_max} bytes ({self._dropped} bytes dropped)"
@@ -139,7 +195,7 @@ class LogPipe:
         if keep:
             self._take(bytes(target[:got]))
         elif self._full:
-            self._dropped += got
+            self._drop(got)
         else:
             self.taken += got
         return len(target), got
@@ -148,15 +204,30 @@ class LogPipe:
         start = 0
         while start < len(data):
             if self._full:
-                self._dropped += len(data) - start
+                self._drop(len(data) - start)
                 return
             end = data.find(b"\n", start)
             stop = len(data) if end < 0 else end
-            self._grow(data[start:stop])
+            if self._torn:
+                self._allowance.drop(stop - start)
+            else:
+                self._grow(data[start:stop])
             if end < 0:
                 return
-            self._end_line()
+            if not self._torn:
+                self._end_line()
+            self._torn = False
             start = end + 1
+
+    def _drop(self, count: int) -> None:
+        if self.taken >= self._bytes_max:
+            self._dropped += count
+            return
+        self._allowance.drop(count)
+        if self._begun:  # what comes later is not its rest
+            self._long = True
+            self._end_line()
+        self._torn = True
 
     def _grow(self, piece: bytes) -> None:
         counted = min(len(piece), self._bytes_max - self.taken)
@@ -164,14 +235,34 @@ class LogPipe:
         self._begun += piece[: min(counted, room)]
         self._long = self._long or counted > room
         self.taken += counted
+        self._allowance.use(counted)
         self._dropped += len(piece) - counted
 
     def _end_line(self) -> None:
         line = record(bytes(self._begun))
-        self._write(line + " … line cut" if self._long else line)
-        self.taken += LINE_COST_BYTES * (1 + line.count("\n"))
+        count = 1 + line.count("\n")
+        self.taken += LINE_COST_BYTES * count
+        self._allowance.use(RATE_LINE_COST_BYTES * count)
+        self._gather(line + " … line cut" if self._long else line)
         self._begun.clear()
         self._long = False
+
+    def _gather(self, line: str) -> None:
+        """A traceback is one record, by whatever it was printed: it goes on with lines that are
+        set in, and ends with one that is not."""
+        if self._traceback:
+            self._traceback.append(line)
+            if not line.startswith(" ") or len(self._traceback) >= _TRACEBACK_LINES_MAX:
+                self._end_traceback()
+        elif line == _TRACEBACK:
+            self._traceback.append(line)
+        else:
+            self._write(line)
+
+    def _end_traceback(self) -> None:
+        if self._traceback:
+            lines, self._traceback = self._traceback, []
+            self._write("\n".join(lines))
 
 
 def record(line: bytes) -> str:

@@ -22,13 +22,14 @@ _DIED = frozenset({Fault.CRASH, Fault.MEMORY, Fault.INIT, Fault.ABORTED})
 class Platform:
     """Of one function. Each method gives the lines that are to be written now."""
 
-    __slots__ = ("_at_least", "_json", "_memory_mb", "_quiet")
+    __slots__ = ("_at_least", "_json", "_memory_mb", "_quiet", "_rate_max")
 
     def __init__(self, function: Function) -> None:
         self._json = function.log_format == "json"
         self._quiet = not function.platform_logs  # only of what fails
         self._at_least = _LEVELS[function.system_level] if self._json else _INFO
         self._memory_mb = function.memory_mb
+        self._rate_max = function.log_rate_max
 
     def started(self, request_id: str) -> tuple[str, ...]:
         """Before an invocation's own output."""
@@ -51,6 +52,13 @@ class Platform:
         if self._json:
             return self._json_init(seconds, ending)
         return () if ending is None else (meter.init_report_line(seconds, ending),)
+
+    def cut(self, dropped: int) -> tuple[str, ...]:
+        """So many bytes of a second's output were over what a function may write in one."""
+        reason = f"output cut: over {self._rate_max} bytes in a second"
+        if self._json:
+            return self._told(_WARN, "logsDropped", {"reason": reason, "droppedBytes": dropped})
+        return (f"… {reason} ({dropped} bytes dropped)",)
 
     def _start(self, request_id: str) -> tuple[str, ...]:
         if not self._json:

@@ -21,6 +21,7 @@ from streamfaas.runtimes import Runtime, python
 from streamfaas.telemetry.signals import Emit, LogWritten, WorkerEnded, WorkerStarted
 from streamfaas.workers import endings
 from streamfaas.workers.endings import Ending
+from streamfaas.workers.logs import Allowance
 from streamfaas.workers.process import NEVER, Call, Keeper, Worker
 from streamfaas.workers.staff import REPLACED, Prepared, Staff
 from streamfaas.workers.team import Desk, Ground, Team
@@ -75,6 +76,7 @@ class WorkerPool:
         self._platform_logs_wanted = platform_logs_wanted or logs_wanted
         self._launcher_idle_seconds = launcher_idle_seconds
         self._loop: asyncio.AbstractEventLoop
+        self._allowances: dict[str, Allowance] = {}
         self._tickets = 0
         self._waiting = 0
         self._moves = 0  # of workers: started, and gone
@@ -317,6 +319,7 @@ class WorkerPool:
             stuck=team.stuck,
             wrote=self._worker_wrote,
             wanted=lambda worker: self._logs_wanted(worker.function.name),
+            allowance=lambda _worker: self._allowance(team),
             watch=self._watch,
         )
 
@@ -436,8 +439,23 @@ class WorkerPool:
         for timer in (self._planned, self._wake, self._sweeping):
             if timer is not None:
                 timer.cancel()
+        for allowance in self._allowances.values():
+            allowance.close()
 
     # -- lines
+
+    def _allowance(self, team: Team) -> Allowance:
+        """One for a function, by whatever definition its workers run."""
+        name, most = team.function.name, team.function.log_rate_max
+        found = self._allowances.get(name)
+        if found is None or found.bytes_max != most:
+            cut = partial(self._tell_cut, team)
+            found = self._allowances[name] = Allowance(self._loop, most, cut)
+        return found
+
+    def _tell_cut(self, team: Team, dropped: int) -> None:
+        if self._logs_wanted(team.function.name):
+            self._tell(team.function.name, "", "", team.platform.cut(dropped))
 
     def _tell(self, function: str, worker: str, request_id: str, lines: Iterable[str]) -> None:
         now_ns = time.time_ns()  # when it was is shown to people

@@ -22,7 +22,7 @@ from streamfaas.functions import Function
 from streamfaas.workers import endings
 from streamfaas.workers.channel import READINESS, WROTE, Channel, Fields, channel_ends
 from streamfaas.workers.endings import Ending
-from streamfaas.workers.logs import LogPipe
+from streamfaas.workers.logs import Allowance, LogPipe
 
 NEVER = Instant(math.inf)
 
@@ -56,8 +56,8 @@ class Call:
 class Keeper:
     """Who keeps a worker, and is told of it: it is ready; a call has its outcome and the worker is
     fit for the next; it is gone, and its call, if there was one, has ended so; it cannot be got
-    rid of; it wrote a line. `wanted` tells whether anybody wants the lines; `watch` asks that what
-    is `due` be looked at."""
+    rid of; it wrote a line. `wanted` tells whether anybody wants the lines, and `allowance` how
+    much of them; `watch` asks that what is `due` be looked at."""
 
     clock: Callable[[], Instant]
     ready: Callable[[Worker], None]
@@ -66,6 +66,7 @@ class Keeper:
     stuck: Callable[[Worker], None]
     wrote: Callable[[Worker, str], None]
     wanted: Callable[[Worker], bool]
+    allowance: Callable[[Worker], Allowance]
     watch: Callable[[], None]
 
 
@@ -143,6 +144,7 @@ class Worker:
             reading,
             buffer,
             self.function.log_bytes_max,
+            allowance=self._keeper.allowance(self),
             write=partial(self._keeper.wrote, self),
             wanted=partial(self._keeper.wanted, self),
         )

@@ -10,7 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamfaas.workers.logs import LINE_BYTES_MAX, LINE_COST_BYTES, LogPipe, printable
+from streamfaas.workers.logs import (
+    LINE_BYTES_MAX,
+    LINE_COST_BYTES,
+    RATE_LINE_COST_BYTES,
+    Allowance,
+    LogPipe,
+    printable,
+)
 
 MIB = 1 << 20
 
@@ -18,14 +25,16 @@ MIB = 1 << 20
 class Pipe:
     """A log pipe, its writing end, and the lines that came out."""
 
-    def __init__(self, loop, bytes_max):
+    def __init__(self, loop, bytes_max, rate_max):
         reading, self.writing = os.pipe()
         self.lines = []
         self.wanted = True
         self.turns = 0
         self.loop = loop
+        self.cuts = []
+        self.allowance = Allowance(loop, rate_max, self.cuts.append)
         self.logs = LogPipe(
-            loop, reading, bytearray(64 * 1024), bytes_max,
+            loop, reading, bytearray(64 * 1024), bytes_max, allowance=self.allowance,
             write=self.lines.append, wanted=lambda: self.wanted,
         )  # fmt: skip
 
@@ -39,12 +48,13 @@ class Pipe:
 
     def close(self):
         self.logs.close()
+        self.allowance.close()
         os.close(self.writing)
 
 
 @contextmanager
-def pipe(bytes_max=MIB):
-    it = Pipe(asyncio.get_running_loop(), bytes_max)
+def pipe(bytes_max=MIB, rate_max=100 * MIB):
+    it = Pipe(asyncio.get_running_loop(), bytes_max, rate_max)
     try:
         yield it
     finally:
@@ -170,6 +180,60 @@ def test_every_line_of_a_record_costs_what_a_line_costs():
     run(scenario)
 
 
+def test_a_traceback_is_one_record_whoever_prints_it():
+    async def scenario():
+        with pipe() as it:
+            it.write(b"before\nTraceback (most recent call last):\n  File a\n    x = 1\n")
+            await asyncio.sleep(0.01)
+            it.write(b"KeyError: 'x'\nafter\nTraceback (most recent call last):\n  File b\n")
+            await it.end_invocation()
+            assert it.lines == [
+                "before",
+                "Traceback (most recent call last):\n  File a\n    x = 1\nKeyError: 'x'",
+                "after",
+                "Traceback (most recent call last):\n  File b",
+            ]
+
+    run(scenario)
+
+
+def test_over_invocations_a_function_may_write_so_much_in_a_second_and_is_told_what_was_cut():
+    async def scenario():
+        with pipe(rate_max=10 * (RATE_LINE_COST_BYTES + 4)) as it:
+            for _ in range(30):
+                it.write(b"line\n")
+                await it.end_invocation()
+            assert it.lines == ["line"] * 10
+            while not it.cuts:  # noqa: ASYNC110 - a look, not a wait
+                await asyncio.sleep(0.01)
+            assert it.cuts == [20 * 5]
+            it.write(b"again\n")
+            await it.end_invocation()
+            assert it.lines[-1] == "again"
+
+    run(scenario)
+
+
+def test_what_follows_a_line_that_was_torn_is_not_its_rest():
+    async def scenario():
+        with pipe(rate_max=100) as it:
+            it.write(b"x" * 100)
+            while not it.allowance.spent:  # noqa: ASYNC110 - a look, not a wait
+                await asyncio.sleep(0)
+            it.write(b"dropped")
+            await asyncio.sleep(0.05)
+            assert it.lines == ["x" * 100 + " … line cut"]
+            while it.allowance.spent:  # noqa: ASYNC110 - a look, not a wait
+                await asyncio.sleep(0.01)
+            it.write(b"too\nnext\n")
+            await it.end_invocation()
+            assert it.lines[1:] == ["next"]
+            it.allowance.close()
+            assert sum(it.cuts) == len("dropped" + "too")
+
+    run(scenario)
+
+
 def test_where_nobody_listens_nothing_is_made_of_the_output():
     async def scenario():
         with pipe(1000) as it:
@@ -245,8 +309,9 @@ def test_the_end_of_the_pipe_is_no_reason_to_look_again_and_again():
         loop = asyncio.get_running_loop()
         lines = []
         logs = LogPipe(
-            loop, reading, bytearray(65536), MIB, write=lines.append, wanted=lambda: True
-        )
+            loop, reading, bytearray(65536), MIB, allowance=Allowance(loop, MIB, lines.append),
+            write=lines.append, wanted=lambda: True,
+        )  # fmt: skip
         os.write(writing, b"last words")
         os.close(writing)
         for _ in range(5):

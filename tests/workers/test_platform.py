@@ -109,3 +109,10 @@ def test_an_init_is_told_where_it_failed_or_everything_is():
     ]
     failed = everything.init_ended(0.5, endings.exited(Fault.INIT, 256))
     assert told(failed)[0][1]["errorType"] == "Runtime.ExitError"
+
+
+def test_what_was_cut_of_a_second_is_told():
+    (mark,) = platform(log_rate_max=100).cut(17)
+    assert mark == "… output cut: over 100 bytes in a second (17 bytes dropped)"
+    ((kind, record),) = told(platform(log_format="json").cut(17))
+    assert (kind, record["droppedBytes"]) == ("logsDropped", 17)

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import sys
+import time
 from functools import partial
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from streamfaas.flow.admission import Share
 from streamfaas.flow.outcome import Failure, Fault, Success
 from streamfaas.functions import Isolation, Mount
 from streamfaas.telemetry.signals import LogWritten
+from streamfaas.workers.logs import RATE_LINE_COST_BYTES
 
 pytestmark = pytest.mark.slow
 
@@ -345,3 +347,51 @@ def test_json_is_logged_as_lambda_does_with_the_level_at_the_source(tmp_path):
         assert kinds == [f"platform.{each}" for each in ("start", "runtimeDone", "report")]
 
     pool(tmp_path, body, logging_function(tmp_path, log_format="json", log_level="INFO"))
+
+
+FLOOD = """
+import os, time
+
+def main(event, context):
+    if event["do"] == "echo": return event
+    until, written = time.monotonic() + event["seconds"], 0
+    while time.monotonic() < until:
+        written += os.write(1, b"\\n" * 65_536)
+    return written
+"""
+
+
+def test_a_flood_of_many_invocations_is_cut_with_a_mark_and_holds_nobody_up(tmp_path):
+    """100 MB a second, of the lines that cost the most: empty ones."""
+
+    async def body(s):
+        await s.call("echo", "g")
+        s.signals.clear()
+        busy, echoes, written = time.thread_time(), 0, 0
+        async with anyio.create_task_group() as tasks:
+
+            async def echo():
+                nonlocal echoes
+                while True:
+                    await s.call("echo", "g")
+                    echoes += 1
+                    await anyio.sleep(0.001)
+
+            tasks.start_soon(echo)
+            began = time.monotonic()
+            for _ in range(40):
+                outcome = await s.call("flood", seconds=0.05)
+                written += int(outcome.answer)
+            seconds = time.monotonic() - began
+            busy = time.thread_time() - busy
+            tasks.cancel_scope.cancel()
+        lines = [each for each in own(s) if each.function == "f"]
+        marks = [line for line in s.lines() if "over 2097152 bytes in a second" in line]
+        assert written > 20_000_000
+        assert len(lines) < (seconds + 1) * (2 << 20) / RATE_LINE_COST_BYTES + 100
+        assert marks
+        assert echoes > 100
+        assert busy / seconds < 0.6  # 0.17 on a machine that does nothing else
+
+    functions = [function(tmp_path, name, FLOOD) for name in "fg"]
+    pool(tmp_path, body, *functions)
