@@ -122,7 +122,7 @@ def plan_of(config: spec.Config, path: Path) -> Plan:
         state=config.state.path,
         metrics=config.telemetry.metrics,
         logs=config.telemetry.logs,
-        otlp=_otlp(config.telemetry.otlp),
+        otlp=otlp_of(config.telemetry.otlp),
         traces=config.telemetry.traces,
         connections=config.connections,
     )
@@ -172,7 +172,8 @@ def memory_bytes(config: spec.Config) -> int:
     return config.limits.memory or int(_machine_memory_bytes() * MEMORY_SHARE)
 
 
-def _otlp(asked: Otlp | None) -> Asked | None:
+def otlp_of(asked: Otlp | None) -> Asked | None:
+    """What a configuration asks for, in the words of those who send."""
     if asked is None:
         return None
     return Asked(

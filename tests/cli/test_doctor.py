@@ -88,7 +88,8 @@ def test_what_a_configuration_names_is_tried(tmp_path):
         url = f"http://127.0.0.1:{listener.getsockname()[1]}/letters"
         triggers = (
             ", triggers: {inbox: {type: object-store, via: directory, path: inbox, bucket: inbox, "
-            "on_failure: {type: file, path: dead.jsonl}, on_success: {type: http, url: 'URL'}}}"
+            "on_failure: {type: file, path: dead.jsonl}, on_success: {type: http, url: 'URL'}}}}\n"
+            "telemetry: {otlp: 'URL', logs: {directory: logs/own}"
         ).replace("URL", url)
         found = examined(write_project(tmp_path, CONFIG % triggers, orders=APP))
     assert of(found, "bad") == {}, found
@@ -96,6 +97,8 @@ def test_what_a_configuration_names_is_tried(tmp_path):
     assert "inbox can be read" in found["orders/inbox"]["found"]
     assert "can be read and written" in found["destination"]["found"]
     assert "answers" in found[url.split("/")[2]]["found"]
+    assert "answers" in found[f"collector {url.split('/')[2]}"]["found"]
+    assert "can be read and written" in found["logs"]["found"]
     assert "orders starts: app.main, init" in found["orders"]["found"]
     assert "fsync" in found["disk"]["found"] or "tmpfs" in found["disk"]["found"]
     assert sorted(each.name for each in tmp_path.iterdir()) == [
@@ -106,7 +109,7 @@ def test_what_a_configuration_names_is_tried(tmp_path):
 
 
 @pytest.mark.slow
-def test_what_does_not_work_is_told_with_what_helps(tmp_path):
+def test_what_does_not_work_is_told_with_what_helps(tmp_path, monkeypatch):
     with closing(socket.socket()) as nobody:
         nobody.bind(("127.0.0.1", 0))
         at = f"127.0.0.1:{nobody.getsockname()[1]}"
@@ -116,6 +119,7 @@ def test_what_does_not_work_is_told_with_what_helps(tmp_path):
       inbox: {type: object-store, via: directory, path: nowhere, bucket: inbox}}}
 connections:
   main: {type: kafka, brokers: ["AT"]""".replace("AT", at)
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://{at}")
         path = write_project(
             tmp_path, CONFIG % more, orders="import nothing_like_it\n" + APP, thumbs=APP
         )
@@ -128,7 +132,9 @@ connections:
     assert "nowhere: No such file or directory" in found["thumbs"]["found"]
     assert "No module named 'nothing_like_it'" in found["orders"]["found"]
     assert "streamfaas invoke orders" in found["orders"]["remedy"]
-    assert set(of(found, "bad")) == {"main", at, "thumbs/inbox", "thumbs", "orders"}
+    collector = f"collector {at}"
+    assert found[collector]["explain"] == "SF3048"
+    assert set(of(found, "bad")) == {"main", at, collector, "thumbs/inbox", "thumbs", "orders"}
     assert all(each["remedy"] and each["explain"] for each in of(found, "bad").values())
 
 

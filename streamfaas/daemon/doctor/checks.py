@@ -77,6 +77,7 @@ def online(config: Config) -> list[Check]:
         *aws.checks(config),
         _blocking("directories", lambda: places.directories(config), "SF3044"),
         Check("addresses", lambda: places.addresses(config), code="SF3045"),
+        Check("exports", lambda: places.exports(config), code="SF3048"),
     ]
 
 

@@ -15,9 +15,12 @@ from anyio.abc import ByteStream, SocketAttribute
 from streamfaas.config.delivery import FileDestination, HttpDestination
 from streamfaas.config.spec import Config
 from streamfaas.config.triggers import DirectoryTrigger
-from streamfaas.daemon.doctor import Finding, bad, ok
+from streamfaas.daemon.build import otlp_of
+from streamfaas.daemon.doctor import Finding, bad, ok, warn
+from streamfaas.telemetry.otlp.settings import settings
 
 CONNECT_SECONDS = 5.0
+_PORTS = {"http": 80, "https": 443}
 DIRECTORIES_MAX = 200_000
 """Directories that are counted; with more, one look takes too long."""
 
@@ -32,6 +35,10 @@ def directories(config: Config) -> list[Finding]:
         each.path.parent for _, each in config.destinations() if isinstance(each, FileDestination)
     }
     found += [_directory("destination", folder, writes=True) for folder in sorted(folders)]
+    logs = config.telemetry.logs.directory
+    if logs is not None:  # made if it is missing
+        there = next(each for each in (logs, *logs.parents) if each.exists())
+        found.append(_directory("logs", there, writes=True))
     return found
 
 
@@ -57,6 +64,22 @@ async def addresses(config: Config) -> list[Finding]:
     return sorted(found, key=lambda finding: finding.told)
 
 
+async def exports(config: Config) -> list[Finding]:
+    """Every collector is connected with, by the configuration and OpenTelemetry's variables."""
+    asked = settings(otlp_of(config.telemetry.otlp), os.environ)
+    found = [warn("exports", each, "streamfaas explain otlp", "SF3048") for each in asked.warnings]
+    collectors: dict[tuple[str, int], tuple[bool, str]] = {}
+    for target in asked.targets.values():
+        address = target.endpoint
+        parts = urlsplit(address if "://" in address else f"grpc://{address}")
+        port = parts.port or _PORTS.get(parts.scheme, 4317)
+        collectors[str(parts.hostname), port] = (not target.insecure, target.ca)
+    for (host, port), (secure, ca) in collectors.items():
+        who = f"collector {host}:{port}"
+        found.append(await connected(who, host, port, secure=secure, ca=ca or None, code="SF3048"))
+    return found
+
+
 def _directory(who: str, path: Path, *, writes: bool) -> Finding:
     """A name that begins with a dot is no object for whoever watches."""
     try:
@@ -75,12 +98,13 @@ def _directory(who: str, path: Path, *, writes: bool) -> Finding:
 async def _address(found: list[Finding], url: str, ca: Path | None) -> None:
     parts = urlsplit(url)
     host, secure = str(parts.hostname), parts.scheme == "https"
-    port = parts.port or (443 if secure else 80)
-    found.append(await connected(f"{host}:{port}", host, port, secure=secure, ca=ca))
+    port = parts.port or _PORTS[parts.scheme]
+    who = f"{host}:{port}"
+    found.append(await connected(who, host, port, secure=secure, ca=ca, code="SF3045"))
 
 
 async def connected(
-    who: str, host: str, port: int, *, secure: bool, ca: Path | None = None, code: str = "SF3045"
+    who: str, host: str, port: int, *, secure: bool, ca: Path | str | None, code: str
 ) -> Finding:
     """Whether somebody takes the connection, and shows a certificate that is trusted."""
     try:

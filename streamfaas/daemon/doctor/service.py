@@ -60,7 +60,8 @@ def _compared(unit: Path, options: tuple[str, ...], config: Path) -> Finding:
     )
     shown = f"streamfaas {' '.join(command)}"
     if done.returncode != 0:
-        why = (done.stderr.strip().splitlines() or ["it failed"])[-1]
+        lines = done.stderr.strip().splitlines() or ["it failed"]
+        why = next((line for line in lines if ": error " in line), lines[-1])
         remedy = "run doctor as root"
         return warn("service", f"{unit} cannot be compared: {why}", remedy, "SF3030")
     if done.stdout != text:
