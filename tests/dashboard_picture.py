@@ -238,7 +238,7 @@ def _graph(canvas: Canvas, panel: Any, told: Mapping[str, Any], alerts: Any, box
     stacked = panel["fieldConfig"]["defaults"]["custom"]["stacking"]["mode"] == "normal"
     tops = _stacked(lines) if stacked else [line.points for line in lines]
     highest = max((value for each in tops for value in each.values()), default=0.0)
-    step = _step(highest)
+    step = step_of(highest / 2**20) * 2**20 if unit == "bytes" else step_of(highest)
     most = max(step, math.ceil(highest / step) * step)
     left, top, right, bottom = x + 52, y + 32, x + w - 10, y + h - 44
     start, end = told["start"], told["end"]
@@ -323,7 +323,7 @@ def _legend(canvas: Canvas, lines: Sequence[Line], x: float, y: float, right: fl
         x += wide + 30
 
 
-def _step(highest: float) -> float:
+def step_of(highest: float) -> float:
     """A round number, of which four or five reach the highest value."""
     if highest <= 0:
         return 1.0
@@ -361,7 +361,7 @@ def main(arguments: Sequence[str]) -> int:
         case _:
             print("usage: dashboard_picture.py [--keep FILE | --draw FILE]", file=sys.stderr)
             return 2
-    draw(told).quantize(96).save(PICTURE, optimize=True)
+    draw(told).quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=4).save(PICTURE, optimize=True)
     print(f"{PICTURE}: {PICTURE.stat().st_size:,} bytes")
     return 0
 

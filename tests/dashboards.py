@@ -239,7 +239,7 @@ def overview() -> Any:
                 stat("Oldest", "Age of the oldest record in flight.", f"max(streamfaas_source_age_seconds{{{labels}}})",
                      SECONDS, ((None, GREEN), (60, YELLOW), (300, RED))),
                 stat("Set aside", "Records that were given up in the last hour: streamfaas dlq list.",
-                     f"sum(increase(streamfaas_set_aside_total{{{labels}}}[1h])) or vector(0)", COUNT, ((None, GREEN), (1, YELLOW))),
+                     f"round(sum(increase(streamfaas_set_aside_total{{{labels}}}[1h]))) or vector(0)", COUNT, ((None, GREEN), (1, YELLOW))),
             ),
             (
                 8,
