@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Any, ClassVar
 
 import orjson
@@ -87,15 +86,51 @@ class MemoryOptions:
         assert self.rate_per_second is None or self.rate_per_second > 0
 
 
+class Vanished:
+    """Positions that nothing stands at any more, in rising stretches."""
+
+    def __init__(self) -> None:
+        self._firsts: list[int] = []
+        self._counts: list[int] = []
+        self._before: list[int] = []  # how many there are in the stretches before
+        self.count = 0
+
+    @property
+    def stretches(self) -> int:
+        return len(self._firsts)
+
+    def add(self, position: int) -> None:
+        """One beyond all the others."""
+        if self._firsts and position == self._firsts[-1] + self._counts[-1]:
+            self._counts[-1] += 1
+        else:
+            self._firsts.append(position)
+            self._counts.append(1)
+            self._before.append(self.count)
+        self.count += 1
+
+    def holds(self, position: int) -> bool:
+        at = bisect_right(self._firsts, position) - 1
+        return at >= 0 and position < self._firsts[at] + self._counts[at]
+
+    def before(self, position: int) -> int:
+        """How many of them are smaller."""
+        at = bisect_left(self._firsts, position) - 1
+        return (
+            0 if at < 0 else self._before[at] + min(self._counts[at], position - self._firsts[at])
+        )
+
+
 @dataclass(slots=True)
 class Stream:
     """What a broker would keep while its readers come and go: since when there is something, what
-    was put in beside what is generated, and how far each lane has been settled."""
+    was put in among what is generated (and what of that is settled and gone), and how far
+    each lane has been settled."""
 
     born: Instant | None = None
     born_ms: int = 0
     put: dict[str, deque[Record]] = field(default_factory=dict)
-    ends: dict[str, int] = field(default_factory=dict)
+    gone: dict[str, Vanished] = field(default_factory=dict)
     checkpoints: dict[str, int] = field(default_factory=dict)
 
 
@@ -215,7 +250,7 @@ class Memory:
         self.stream.checkpoints[name] = position
         put = self.stream.put.get(name, deque())
         while put and put[0].position <= position:
-            put.popleft()
+            self._gone(settlement.lane).add(put.popleft().position)
         self._settled.set()
 
     # -- reading on from elsewhere
@@ -264,15 +299,16 @@ class Memory:
     def put(
         self, lane: Lane, value: bytes | None, key: bytes | None = None, headers: Headers = ()
     ) -> int:
-        """Appends a record to a lane whose own ones have an end; its position."""
-        assert self._options.records is not None, "a stream that has no end is not added to"
-        position = self._end_of_all(lane)
-        put = self.stream.put.setdefault(lane.name, deque())
-        if len(put) >= PUT_MAX:
-            raise Busy(f"{PUT_MAX} records lie unsettled in {lane.name}")
+        """Appends a record to a lane: behind all of its own, or where they have no end, behind
+        those that are there by now. Its position."""
+        endless = self._options.records is None
+        assert not endless or self._options.rate_per_second, "what floods has no end to put it at"
+        position = self._end(lane) if endless else self._end_of_all(lane)
+        put = self._put(lane)
+        if len(put) >= PUT_MAX or self._gone(lane).stretches >= PUT_MAX:
+            raise Busy(f"{PUT_MAX} records lie in {lane.name} that were put into it")
         time_ms = int(self._wall_clock() * 1000)
         put.append(Record(lane, position, value, key, time_ms, headers=headers))
-        self.stream.ends[lane.name] = position + 1
         self.wake()
         return position
 
@@ -317,19 +353,23 @@ class Memory:
         return lanes[start:] + lanes[:start]
 
     def _read(self, lane: Lane) -> tuple[Record, ...]:
-        first = self._next[lane]
-        last = min(first + RUN_MAX, self._end(lane))
-        generated = min(last, self._share(lane, self._count))
-        found = [self._made(lane, position) for position in range(first, generated)]
-        if put := self.stream.put.get(lane.name):
-            base = put[0].position
-            # what was put in and is settled is gone: between what is made and what is left
-            last = max(last, min(base + RUN_MAX, self._end(lane))) if first < base else last
-            found += islice(put, max(0, first - base), max(0, last - base))
+        position, end = self._next[lane], self._end(lane)
+        put, gone = self._put(lane), self._gone(lane)
+        at = bisect_left(range(len(put)), position, key=lambda each: put[each].position)
+        found: list[Record] = []
+        while position < end and len(found) < RUN_MAX:
+            if at < len(put) and put[at].position == position:
+                found.append(put[at])
+                at += 1
+            elif not gone.holds(position):
+                index = position - gone.before(position) - at
+                found.append(self._made(lane, position, index))
+            position += 1
         return tuple(found)
 
-    def _made(self, lane: Lane, position: int) -> Record:
-        number = position * len(self.lanes) + self._numbers[lane]
+    def _made(self, lane: Lane, position: int, index: int) -> Record:
+        """The lane's own record of that index, which stands at a position."""
+        number = index * len(self.lanes) + self._numbers[lane]
         rate = self._options.rate_per_second
         later_ms = 0 if rate is None else int(number * 1000 / rate)
         key = b"customer-%d" % (_scrambled(self._options.seed, number) % 97)
@@ -343,7 +383,11 @@ class Memory:
             elapsed = 0.0 if born is None else self._clock() - born
             count = min(count, int(elapsed * self._options.rate_per_second) + 1)
         generated = self._share(lane, count)
-        return generated if count < self._count else max(generated, self._put_end(lane))
+        put, gone = self._put(lane), self._gone(lane).count
+        # what was put in is there once as many made ones are as stand before it
+        there = range(len(put))
+        reached = bisect_right(there, generated, key=lambda at: put[at].position - gone - at)
+        return generated + gone + reached
 
     def _place(self, lane: Lane, to: Place) -> int:
         if to == "earliest":
@@ -356,10 +400,12 @@ class Memory:
         return bisect_left(range(end), to, key=lambda at: self._time_ms(lane, at))
 
     def _time_ms(self, lane: Lane, position: int) -> int:
-        if position < self._share(lane, self._count):
-            return self._made(lane, position).timestamp_ms
-        put = self.stream.put.get(lane.name)
-        return put[max(0, position - put[0].position)].timestamp_ms if put else 0
+        put, gone = self._put(lane), self._gone(lane)
+        at = bisect_left(range(len(put)), position, key=lambda each: put[each].position)
+        if at < len(put) and (put[at].position == position or gone.holds(position)):
+            return put[at].timestamp_ms
+        index = position - gone.before(position) - at
+        return self._made(lane, position, index).timestamp_ms
 
     def _checkpoint(self, lane: Lane) -> int:
         return self.stream.checkpoints.get(lane.name, -1)
@@ -370,10 +416,14 @@ class Memory:
 
     def _end_of_all(self, lane: Lane) -> int:
         """The position after the last record that will ever be there by itself."""
-        return max(self._share(lane, self._count), self._put_end(lane))
+        put, gone = self._put(lane), self._gone(lane)
+        return self._share(lane, self._count) + gone.count + len(put)
 
-    def _put_end(self, lane: Lane) -> int:
-        return self.stream.ends.get(lane.name, 0)
+    def _put(self, lane: Lane) -> deque[Record]:
+        return self.stream.put.setdefault(lane.name, deque())
+
+    def _gone(self, lane: Lane) -> Vanished:
+        return self.stream.gone.setdefault(lane.name, Vanished())
 
     def _share(self, lane: Lane, count: int) -> int:
         """How many of the first `count` records fall to a lane."""
