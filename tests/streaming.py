@@ -30,10 +30,10 @@ class UnixConnection(http.client.HTTPConnection):
 
 
 @contextlib.contextmanager
-def listening(path: Path) -> Iterator[http.client.HTTPResponse]:
+def listening(path: Path, target: str = "/stream") -> Iterator[http.client.HTTPResponse]:
     """The answer to a request, as it comes."""
     connection = UnixConnection(path)
-    connection.request("GET", "/stream")
+    connection.request("GET", target)
     try:
         yield connection.getresponse()
     finally:

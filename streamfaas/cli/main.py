@@ -20,6 +20,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "validate": ("streamfaas.cli.validate", "Check a configuration, and tell all that is wrong."),
     "invoke": ("streamfaas.cli.invoke", "Call a function with an event, and print its answer."),
     "status": ("streamfaas.cli.status", "Show what a running daemon does."),
+    "send": ("streamfaas.cli.send", "Put a test event where a trigger finds it, and follow it."),
     "logs": ("streamfaas.cli.logs", "Show what functions write, and go on with -f."),
     "tap": ("streamfaas.cli.tap", "Watch events pass, with what the handler sees on request."),
     "reload": ("streamfaas.cli.reload", "Let a running daemon read its configuration again."),

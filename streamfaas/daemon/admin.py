@@ -10,6 +10,7 @@ from streamfaas.api.server import Request, Response
 from streamfaas.daemon.catalogue import Catalogue
 from streamfaas.daemon.changes import Changes
 from streamfaas.daemon.replays import Replays
+from streamfaas.daemon.sendings import Sendings
 from streamfaas.daemon.steering import Steering, known_triggers
 from streamfaas.daemon.traces import Traces
 from streamfaas.engine.requests import RequestIds
@@ -32,19 +33,21 @@ ASYNC_BYTES_MAX = 1024 * 1024
 
 class Admin:
     """Routes: `GET /status`, `POST /stop`, `POST /invoke/<function>` (`/event`: and wait for no
-    answer), and those of what passes (`/tap`) and is written (`/logs`), of another configuration
-    (`/reload`, `/diff`), of what was put aside and is run again (`/dlq`, `/redrive`, `/replay`,
-    `/skip`), and those that steer triggers (`/pause`, `/resume`, `/seek`) and show traces
-    (`/traces`)."""
+    answer), and those of what is sent, passes and is written (`/send`, `/tap`, `/logs`), of another
+    configuration (`/reload`, `/diff`), of what was put aside and is run again (`/dlq`, `/redrive`,
+    `/replay`, `/skip`), and those that steer triggers (`/pause`, `/resume`, `/seek`) and show
+    traces (`/traces`)."""
 
     def __init__(self, daemon: Daemon) -> None:
         self._daemon = daemon
         self._request_id = RequestIds()
 
-    async def handle(self, request: Request) -> Response:  # noqa: C901 - one case a route
+    async def handle(self, request: Request) -> Response:  # noqa: C901, PLR0912 - one case a route
         match request.method, request.path.partition("?")[0].split("/")[1:]:
             case _, ["dlq", *_]:
                 return await self._catalogue().handle(request)
+            case _, ["send", _, _]:
+                return await Sendings(self._daemon).handle(request)
             case _, ["tap" | "logs" as asked]:
                 return await self._watch(asked, request)
             case _, ["reload" | "diff"]:

@@ -122,6 +122,10 @@ class Feed:
             self._last = _line({"ended": reason})
             self._stirred.set()
 
+    @property
+    def ended(self) -> bool:
+        return self._last is not None
+
     def __aiter__(self) -> Feed:
         return self
 

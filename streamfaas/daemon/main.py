@@ -41,6 +41,7 @@ from streamfaas.daemon.steering import Brakes
 from streamfaas.daemon.systemd import Notifier, Pulse
 from streamfaas.daemon.taps import Taps
 from streamfaas.daemon.watching import CONFIG, Watching
+from streamfaas.daemon.witnesses import Witnesses
 from streamfaas.engine.lane import Surroundings
 from streamfaas.engine.mapping import Mapping
 from streamfaas.engine.requests import RequestIds
@@ -120,8 +121,12 @@ class Daemon:
         self._reached = reached
         self._listeners = list(listeners)
         self.feeds = Feeds(self._listeners)
+        self.witnesses = Witnesses()
         self.taps = Taps(
-            self.feeds, lambda: [each.name for each in self.plan.functions], lambda: self.mappings
+            self.feeds,
+            lambda: [each.name for each in self.plan.functions],
+            lambda: self.mappings,
+            self.witnesses,
         )
         self._listeners.append(self.taps)
         self.lines = Lines(self.feeds, self._listeners, self.plan.logs, lambda: self.plan.functions)
@@ -264,7 +269,7 @@ class Daemon:
                 request_id=RequestIds(),
                 emit=self.emit,
                 outbox=self.outbox,
-                witness=self.taps,
+                witness=self.witnesses,
                 recorder=self.recorder,
             )
             brakes = self.brakes = Brakes(store, emit=self.emit)

@@ -16,6 +16,7 @@ from streamfaas.api.server import LINES, Request, Response
 from streamfaas.config.keys import nearest
 from streamfaas.config.spec import ASYNCHRONOUS
 from streamfaas.daemon.feeds import Feed, Feeds
+from streamfaas.daemon.witnesses import Witnesses
 from streamfaas.engine.mapping import Mapping as Trigger
 from streamfaas.flow.batch import Batch
 from streamfaas.flow.errors import CorruptBatch
@@ -46,14 +47,15 @@ MESSAGE_MAX = 400
 
 class Taps:
     """Route: `GET /tap?target=&payload=&errors=&last=`. An ear of the daemon, which remembers the
-    last attempts; and a witness of the lanes, for as long as somebody wants payloads. It is given
-    what there is to be watched."""
+    last attempts; and one of the witnesses of the lanes, for as long as somebody wants payloads. It
+    is given what there is to be watched."""
 
     def __init__(
         self,
         feeds: Feeds,
         functions: Callable[[], Iterable[str]],
         triggers: Callable[[], Mapping[str, Trigger]],
+        witnesses: Witnesses,
         *,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
@@ -61,6 +63,7 @@ class Taps:
         self._feeds = feeds
         self._functions = functions
         self._triggers = triggers
+        self._witnesses = witnesses
         self._clock = clock
         self._wall_clock = wall_clock
         self._passed: deque[_Passed] = deque(maxlen=PASSED_MAX)
@@ -78,12 +81,12 @@ class Taps:
         if request.method != "GET":
             return Response.json(405, {"error": f"{request.method} is not for {path}"})
         try:
-            wanted = _Wanted.model_validate(dict(parse_qsl(query, keep_blank_values=True)))
+            wanted = Wanted.model_validate(dict(parse_qsl(query, keep_blank_values=True)))
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             told = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
             return Response.json(400, {"error": told})
-        if (unknown := self._unknown(wanted.target)) is not None:
+        if (unknown := self.unknown(wanted.target)) is not None:
             return Response.json(404, {"error": unknown})
         if wanted.last is None:
             return Response(200, self._listen(wanted), LINES)
@@ -132,18 +135,24 @@ class Taps:
 
     # -- as a feed
 
-    def _listen(self, wanted: _Wanted) -> Feed:
+    def _listen(self, wanted: Wanted) -> Feed:
         tap = _Tap(wanted, self, _Allowance(ROWS_A_SECOND, self._clock))
         if not wanted.payload:
             tap.feed = self._feeds.subscribe(tap.choose)
             return tap.feed
-        tap.feed = self._feeds.subscribe(
-            tap.choose, bytes_max=FEED_BYTES_MAX, left=lambda: self._looking.remove(tap)
-        )
+
+        def left() -> None:
+            self._looking.remove(tap)
+            if not self._looking:
+                self._witnesses.remove(self.saw)
+
+        tap.feed = self._feeds.subscribe(tap.choose, bytes_max=FEED_BYTES_MAX, left=left)
+        if not self._looking:
+            self._witnesses.add(self.saw)
         self._looking.append(tap)
         return tap.feed
 
-    def told(self, signal: Signal, wanted: _Wanted) -> dict[str, Any] | None:
+    def told(self, signal: Signal, wanted: Wanted) -> dict[str, Any] | None:
         """The row of a signal, for who wants it."""
         row: dict[str, Any]
         match signal:
@@ -217,7 +226,7 @@ class Taps:
         retries = None if trigger is None else trigger.policy.retry.retries_max
         return None if retries is None else retries + 1
 
-    def _unknown(self, target: str) -> str | None:
+    def unknown(self, target: str) -> str | None:
         """What is said of a target that there is not."""
         functions = list(self._functions())
         known = functions
@@ -248,7 +257,7 @@ class _Passed:
     place: str
 
 
-class _Wanted(BaseModel, extra="forbid"):
+class Wanted(BaseModel, extra="forbid"):
     """What a listener asks for; `target` is a function or one of its triggers."""
 
     target: str = ""
@@ -268,7 +277,7 @@ class _Wanted(BaseModel, extra="forbid"):
 class _Tap:
     """One listener, and how fast he is told."""
 
-    def __init__(self, wanted: _Wanted, taps: Taps, rows: _Allowance) -> None:
+    def __init__(self, wanted: Wanted, taps: Taps, rows: _Allowance) -> None:
         self.wanted = wanted
         self._taps = taps
         self._rows = rows

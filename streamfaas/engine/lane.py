@@ -72,7 +72,7 @@ class Witness(Protocol):
     def __bool__(self) -> bool: ...
 
     def saw(self, ended: signals.InvocationEnded, source: Source, batch: Batch) -> None:
-        """An attempt at a batch has ended. Never raises, never waits."""
+        """An attempt at a batch has ended, as is about to be told. Never raises, never waits."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -119,6 +119,16 @@ class Mapping:
         for lane in list(self._full):
             self._has_room(lane)
 
+    def settled(self, lane: Lane) -> int | None:
+        """Up to which position a lane is finished with; None where nothing of it is, since it is
+        read."""
+        runner = self._lanes.get(lane)
+        return None if runner is None else runner.status.position
+
+    def reads(self, lane: Lane) -> bool:
+        """Whether a lane is ours."""
+        return lane in self._lanes
+
     @property
     def at_rest(self) -> bool:
         """Nothing is in flight, and what was done survives a crash."""

@@ -272,13 +272,13 @@ class Strand:
             batch.count,
             batch.first,
             batch.last,
-            batch.attempt,
+            batch.attempt or deliveries(batch),
             outcome,
             self.trace.tried(batch, outcome),
         )
-        self._around.emit(ended)
         if self._around.witness:
             self._around.witness.saw(ended, self._source, batch)
+        self._around.emit(ended)
         if isinstance(outcome, Failure) and outcome.fault is Fault.CORRUPT:
             batch = replace(batch, attempt=self._lane.damaged(batch))
         return batch

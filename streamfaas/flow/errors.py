@@ -41,6 +41,10 @@ class CannotIsolate(WorldError):
         self.remedy = remedy
 
 
+class CannotSend(Exception):
+    """What somebody wants to put into a source does not fit it. Nothing was sent."""
+
+
 class CorruptBatch(Exception):
     """The bytes of a run do not match their checksum, from `position` on. The source reads them
     anew once; then the lane blocks."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Coroutine, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol, TypeAlias, runtime_checkable
 
@@ -11,7 +12,7 @@ from streamfaas.flow.event import Event
 from streamfaas.flow.invocation import Manner
 from streamfaas.flow.ledger import Ledger, Settlement
 from streamfaas.flow.partial import Style
-from streamfaas.flow.record import Instant, Lane, Record, Run
+from streamfaas.flow.record import Headers, Instant, Lane, Record, Run
 from streamfaas.flow.verdict import Judge
 
 KINDS: Mapping[str, str] = {
@@ -138,6 +139,45 @@ class Seekable(Protocol):
         let go of the lanes, as after `Closing`: they are opened anew once it calls `closed`, where
         they are to be read now, or, if this has failed, where they stood. A crash meanwhile leaves
         them at one of the two."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A test event: a record's value, key and headers, or the content of a file and its name. The
+    source chooses what is not given."""
+
+    value: bytes | None
+    key: bytes | None = None
+    headers: Headers = ()
+    partition: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """Where it lies: at a position of a lane of a log, or in a queue, under its key. `place` is for
+    people."""
+
+    place: str
+    lane: Lane | None = None
+    position: int | None = None
+    key: bytes | None = None
+
+
+class Sender(Protocol):
+    """Puts messages where a source will find them. `target` names that for people. Errors are
+    `CannotSend` and `WorldError`."""
+
+    target: str
+
+    async def send(self, message: Message) -> Sent: ...
+
+
+@runtime_checkable
+class Sendable(Protocol):
+    """A source that test events can be sent to."""
+
+    def sender(self, topic: str) -> AbstractAsyncContextManager[Sender]:
+        """Opens a way; `topic` says where to, for a source that reads several."""
 
 
 class Source(Protocol):

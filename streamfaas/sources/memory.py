@@ -6,14 +6,16 @@ import asyncio
 import time
 from bisect import bisect_left, bisect_right
 from collections import deque
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
+from zlib import crc32
 
 import orjson
 
 from streamfaas.flow.batch import Batch, looked_at
-from streamfaas.flow.errors import Busy, Gone, Unreachable
+from streamfaas.flow.errors import Busy, CannotSend, Gone, Unreachable
 from streamfaas.flow.event import Encoding, Event
 from streamfaas.flow.invocation import Manner
 from streamfaas.flow.ledger import Checkpoint, Ledger, LogLedger, Settlement
@@ -25,8 +27,10 @@ from streamfaas.sources import (
     Arrived,
     Closing,
     LaneView,
+    Message,
     Opened,
     Place,
+    Sent,
     SourceView,
     Spawn,
 )
@@ -312,6 +316,23 @@ class Memory:
         self.wake()
         return position
 
+    @asynccontextmanager
+    async def sender(self, topic: str) -> AsyncIterator[_Sender]:
+        if topic not in {"", self._options.topic}:
+            raise CannotSend(f"the topic is {self._options.topic}, and there is no other")
+        if self._options.records is None and self._options.rate_per_second is None:
+            raise CannotSend("it gives endless records at once: behind them nothing is ever read")
+        yield _Sender(self)
+
+    def lane_of(self, key: bytes | None, partition: int | None) -> Lane:
+        """Where a record goes: of one key, always to the same partition."""
+        if partition is None and key is None:
+            return min(self.lanes, key=self._end_of_all)
+        number = crc32(key or b"") % len(self.lanes) if partition is None else partition
+        if not 0 <= number < len(self.lanes):
+            raise CannotSend(f"there are {len(self.lanes)} partitions, from 0 on")
+        return self.lanes[number]
+
     def revoke(self, lane: Lane, grace_seconds: float = GRACE_SECONDS) -> None:
         """Another reader shall have the lane."""
         self._told.append(Closing(lane, grace_seconds))
@@ -439,6 +460,17 @@ class Memory:
             await self._changed.wait()
         finally:
             timer.cancel()
+
+
+class _Sender:
+    def __init__(self, source: Memory) -> None:
+        self.target = f"simulated topic {source.lanes[0].name.rpartition('-')[0]}"
+        self._source = source
+
+    async def send(self, message: Message) -> Sent:
+        lane = self._source.lane_of(message.key, message.partition)
+        position = self._source.put(lane, message.value, message.key, message.headers)
+        return Sent(f"{lane.name}@{position}", lane, position, message.key)
 
 
 _ENDLESS = 1 << 62

@@ -51,6 +51,7 @@ def test_examples_in_a_help_stand_on_lines_of_their_own(name):
         "resume": 2,
         "logs": 5,
         "tap": 4,
+        "send": 4,
         "reload": 2,
         "diff": 2,
         "seek": 3,

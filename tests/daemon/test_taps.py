@@ -10,6 +10,7 @@ from streamfaas.api.server import Request
 from streamfaas.daemon import taps as tapping
 from streamfaas.daemon.feeds import Feeds
 from streamfaas.daemon.taps import Taps
+from streamfaas.daemon.witnesses import Witnesses
 from streamfaas.flow.batch import Batch
 from streamfaas.flow.outcome import Failure, Fault, Report, Success
 from streamfaas.flow.record import Lane, Record, run_of_records
@@ -27,10 +28,12 @@ class Scene:
         self.ears = []
         self.now = 0.0
         triggers = {"f/t": Trigger(), "g/t": Trigger()}
+        self.witnesses = Witnesses()
         self.taps = Taps(
             Feeds(self.ears, alive_seconds=0.001),
             lambda: ["f", "g"],
             lambda: triggers,
+            self.witnesses,
             clock=lambda: self.now,
             wall_clock=lambda: 0.0,
         )
@@ -55,8 +58,8 @@ class Scene:
             f"id-{first}", name, lane, count, first, first + count - 1, 0, outcome
         )
         self.emit(ended)
-        if self.taps:
-            self.taps.saw(ended, self.source, batch)
+        if self.witnesses:
+            self.witnesses.saw(ended, self.source, batch)
 
     def ask(self, query):
         return self.taps.handle(Request("GET", f"/tap?{query}", b""))
@@ -93,7 +96,7 @@ def test_an_attempt_is_told_whole_but_without_its_payload():
                 "worker": "f#1", "request_id": "id-7",
             }
         ]  # fmt: skip
-        assert not s.taps
+        assert not s.witnesses
         await feed.aclose()
 
     scene(play)
@@ -121,14 +124,14 @@ def test_what_becomes_of_a_failure_is_told_too():
 def test_the_payload_is_what_the_source_makes_of_the_batch_and_only_for_who_asks():
     async def play(s):
         plain, whole = s.ask("").body, s.ask("payload=1").body
-        assert s.taps
+        assert s.witnesses
         s.run(count=2)
         (row,) = await s.rows(whole)
         batch = Batch((run_of_records(tuple(Record(LANE, n, b"x") for n in range(2))),))
         assert row["payload"] == json.loads(s.source.event(batch))
         assert "payload" not in (await s.rows(plain))[0]
         await whole.aclose()
-        assert not s.taps
+        assert not s.witnesses
         await plain.aclose()
         assert s.ears == [s.taps]
 

@@ -7,20 +7,30 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 from streamfaas.flow.batch import Batch, looked_at
-from streamfaas.flow.errors import StoreError, Unreachable, WorldError
+from streamfaas.flow.errors import CannotSend, StoreError, Unreachable, WorldError
 from streamfaas.flow.event import Encoding, Event
 from streamfaas.flow.invocation import Manner
 from streamfaas.flow.ledger import Ledger, QueueLedger, Receipts, Settlement
 from streamfaas.flow.partial import Style
 from streamfaas.flow.record import Instant, Lane, Record, run_of_records
 from streamfaas.flow.verdict import BLOCKED_AFTER, Judge, judge_queue
-from streamfaas.sources import Arrival, Arrived, Held, LaneView, Opened, SourceView, Spawn
-from streamfaas.sources.directory import inventory
+from streamfaas.sources import (
+    Arrival,
+    Arrived,
+    Held,
+    LaneView,
+    Opened,
+    Sender,
+    SourceView,
+    Spawn,
+)
+from streamfaas.sources.directory import inventory, put
 from streamfaas.sources.directory.inventory import SKIPPED_MAX, Findings, Inventory, Rules
 from streamfaas.sources.directory.queue import KEYS_MAX, EventQueue, Head
 from streamfaas.sources.directory.watch import Watch
@@ -277,6 +287,14 @@ class Directory:
                 for head in held[:NAMED_MAX]
             },
         )
+
+    def sender(self, topic: str) -> AbstractAsyncContextManager[Sender]:
+        options = self._options
+        if topic:
+            raise CannotSend("a directory has no topics")
+        if not any(matches(pattern, "ObjectCreated:Put") for pattern in options.events):
+            raise CannotSend("the trigger does not tell of files that are written")
+        return put.sender(options.path, options.bucket, options.prefix, options.suffix)
 
     # -- events
 

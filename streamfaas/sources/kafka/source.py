@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Mapping,
+    Sequence,
+)
+from contextlib import asynccontextmanager
 from typing import Any, ClassVar
 
 import anyio
@@ -14,7 +23,7 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import OffsetAndMetadata
 
 from streamfaas.flow.batch import Batch
-from streamfaas.flow.errors import CorruptBatch, Gone, Refused, Unreachable, WorldError
+from streamfaas.flow.errors import CannotSend, CorruptBatch, Gone, Refused, Unreachable, WorldError
 from streamfaas.flow.event import Event
 from streamfaas.flow.invocation import Manner
 from streamfaas.flow.ledger import Checkpoint, Ledger, LogLedger, Settlement
@@ -28,6 +37,7 @@ from streamfaas.sources import (
     LaneView,
     Opened,
     Place,
+    Sender,
     SourceView,
     Spawn,
     Stretch,
@@ -255,6 +265,22 @@ class Kafka:
 
         options, clock = self._options, self._clock
         return await reread.reread(options, lane, first, last, records_max, clock=clock)
+
+    @asynccontextmanager
+    async def sender(self, topic: str) -> AsyncIterator[Sender]:
+        from streamfaas.sources.kafka import send
+
+        if self._member is None:
+            raise Unreachable(f"{self._servers}: not connected")
+        topics = sorted(self._member.topics)
+        if topic and topic not in topics:
+            raise CannotSend(f"the trigger does not read {topic}; {_some(topics)}")
+        if not topic and len(topics) != 1:
+            raise CannotSend(f"which topic? {_some(topics)}; name one by --topic")
+        chosen = topic or topics[0]
+        count = self._member.partitions(chosen)
+        async with send.sender(self._options, self.name, chosen, count, self._clock) as made:
+            yield made
 
     def _everything(self) -> list[Lane]:
         """All partitions of the topics, whoever has them."""

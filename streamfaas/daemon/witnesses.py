@@ -1,0 +1,32 @@
+"""Those who look at batches that were run; while there is none, nothing is looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+from streamfaas.flow.batch import Batch
+from streamfaas.sources import Source
+from streamfaas.telemetry.signals import InvocationEnded
+
+Look: TypeAlias = Callable[[InvocationEnded, Source, Batch], None]
+
+
+class Witnesses:
+    """The one witness of all lanes, for the many that come and go."""
+
+    def __init__(self) -> None:
+        self._looks: list[Look] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._looks)
+
+    def saw(self, ended: InvocationEnded, source: Source, batch: Batch) -> None:
+        for look in self._looks:
+            look(ended, source, batch)
+
+    def add(self, look: Look) -> None:
+        self._looks.append(look)
+
+    def remove(self, look: Look) -> None:
+        self._looks.remove(look)
