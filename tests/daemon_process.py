@@ -54,10 +54,10 @@ class DaemonProcess:
     def text(self):
         return self.output.read_text(errors="replace")
 
-    def request(self, method, path, body=None):
+    def request(self, method, path, body=None, headers=None):
         connection = UnixConnection(self.state / "streamfaas.sock")
         try:
-            connection.request(method, path, body)
+            connection.request(method, path, body, headers or {})
             response = connection.getresponse()
             return response.status, dict(response.getheaders()), response.read()
         finally:

@@ -86,7 +86,7 @@ class Accepting:
     def __init__(self):
         self.kept, self.broken = [], None
 
-    async def __call__(self, function, event, request_id, *, hops):
+    async def __call__(self, function, event, request_id, *, hops, trace):
         await anyio.lowlevel.checkpoint()
         if self.broken is not None:
             await self.broken()

@@ -59,7 +59,7 @@ class Admin:
             case _, ["pause" | "resume" | "seek", *_]:
                 return await self._steering().handle(request)
             case "POST", ["invoke", function, "event"]:
-                return await self._accept(function, request.body)
+                return await self._accept(function, request)
             case "GET", ["status"]:
                 return Response.json(200, self._daemon.view())
             case "POST", ["invoke", function]:
@@ -91,13 +91,14 @@ class Admin:
         known = known_triggers(daemon.plan)
         return Steering(known, daemon.mappings, daemon.brakes, emit=daemon.emit)
 
-    async def _accept(self, function: str, body: bytes) -> Response:
+    async def _accept(self, function: str, request: Request) -> Response:
         """An asynchronous invocation: nobody waits for its answer."""
-        if (wrong := self._wrong(function, body, ASYNC_BYTES_MAX)) is not None:
+        if (wrong := self._wrong(function, request.body, ASYNC_BYTES_MAX)) is not None:
             return wrong
-        request_id = self._request_id()
+        request_id, caller = self._request_id(), context_of(request.headers)
+        trace = "" if caller is None else caller.traceparent
         try:
-            await self._daemon.accept(function, body, request_id)
+            await self._daemon.accept(function, request.body, request_id, trace=trace)
         except Busy as error:
             return Response.json(429, {"error": str(error)})
         except StoreError as error:

@@ -192,6 +192,7 @@ class Daemon:
         replays: int = 0,
         client_context: bytes = b"",
         order_key: str = "",
+        trace: str = "",
     ) -> None:
         """Takes an asynchronous invocation: it is kept for good when this returns."""
         assert self._mappings is not None
@@ -203,6 +204,7 @@ class Daemon:
             replays=replays,
             client_context=client_context,
             order_key=order_key,
+            trace=trace,
         )
 
     def emit(self, signal: Signal) -> None:

@@ -71,6 +71,7 @@ class Mappings:
         replays: int = 0,
         client_context: bytes = b"",
         order_key: str = "",
+        trace: str = "",
     ) -> None:
         """Takes an event for a function: it is kept for good when this returns. `Busy` where the
         function has too many of them, `StoreError` where they cannot be written."""
@@ -82,6 +83,7 @@ class Mappings:
             replays=replays,
             client_context=client_context,
             order_key=order_key,
+            trace=trace,
         )
         self._begin(function)
 

@@ -13,16 +13,17 @@ import anyio
 from streamfaas.flow.errors import StoreError, TooLarge, Unreachable
 from streamfaas.flow.event import EVENT_BYTES_MAX
 from streamfaas.flow.letters import Letter
+from streamfaas.flow.trace import TRACEPARENT
 
 SEND_SECONDS = 30.0
 
 
 class Accept(Protocol):
     """The durable backlog: returns once the event is kept for good. `hops` are the destinations
-    that were passed on the way to the call."""
+    that were passed on the way to the call, `trace` is the context that it goes on from."""
 
     async def __call__(
-        self, function: str, event: bytes, request_id: str, *, hops: int
+        self, function: str, event: bytes, request_id: str, *, hops: int, trace: str
     ) -> object: ...
 
 
@@ -54,9 +55,12 @@ class Function:
             with anyio.fail_after(self._send_seconds):
                 for letter in letters:
                     self._check(letter)
-                    request_id = _request_id(letter)
                     await self._accept(
-                        self._function, letter.document, request_id, hops=letter.hops
+                        self._function,
+                        letter.document,
+                        _request_id(letter),
+                        hops=letter.hops,
+                        trace=letter.attribute(TRACEPARENT),
                     )
         except TimeoutError as error:
             told = f"{self.name}: not kept within {self._send_seconds:g} s"

@@ -183,8 +183,11 @@ class Aside:
         assert isinstance(ending, AsyncEnding)
         letter = documents.dead_letter(ending)
         letters = (replace(letter, id=f"{letter.id}-dead"),)
-        # the catalogue has the event from the failure destination's
-        return self._parcel(batch, intents.SUCCESS, condition, letters, to, strand=strand)
+        # the catalogue has the event from the failure destination's; beside a dead letter there are
+        # Lambda's three attributes, and no fourth
+        return self._parcel(
+            batch, intents.SUCCESS, condition, letters, to, strand=strand, stamped=False
+        )
 
     def _ending(
         self, batch: Batch, condition: str, outcome: Outcome | None, strand: Strand
@@ -236,9 +239,10 @@ class Aside:
         *,
         strand: Strand,
         event: bytes = b"",
+        stamped: bool = True,
     ) -> _Parcel:
         sending = strand.trace.sending(to.kind, to.name)
-        letters = sending.stamped(letters)
+        letters = sending.stamped(letters) if stamped else letters
         intent = Intent(
             id=letters[0].id if len(letters) == 1 else f"{letters[0].id}+{len(letters) - 1}",
             mapping=self._mapping,

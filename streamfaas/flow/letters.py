@@ -43,6 +43,10 @@ class Letter:
         assert b"\n" not in self.document
         assert self.hops >= 1
 
+    def attribute(self, name: str) -> str:
+        """The value of an attribute, empty where there is none."""
+        return next((each.value for each in self.attributes if each.name == name), "")
+
 
 def hops_of(records: Iterable[Record]) -> int:
     """The destinations that the farthest travelled of these records has passed, 0 for none."""

@@ -17,6 +17,7 @@ from streamfaas.flow.ledger import Ledger, QueueLedger, Receipts, Settlement
 from streamfaas.flow.letters import HOPS_HEADER, REPLAYS_HEADER
 from streamfaas.flow.partial import Style
 from streamfaas.flow.record import Headers, Instant, Lane, Record, run_of_records
+from streamfaas.flow.trace import TRACEPARENT
 from streamfaas.flow.verdict import BLOCKED_AFTER, Judge, judge_async
 from streamfaas.sources import Arrival, Arrived, LaneView, Opened, SourceView, Spawn
 from streamfaas.store.backlog import Backlog
@@ -46,8 +47,8 @@ class BacklogOptions:
 
 class AsyncInvocations:
     """The backlog of one function, one event a record: its value is the event as it was accepted,
-    its key the request id, its timestamp when that was. Headers tell of hops, replays and the
-    client context, where they are not nothing.
+    its key the request id, its timestamp when that was. Headers tell of hops, replays, the
+    client context and the trace, where they are not nothing.
 
     Delivery: at least once, the longest due first; events of one order key one at a time, in
     order. What is put off stays so over a restart, by the wall clock. Errors: `Unreachable` if the
@@ -282,6 +283,8 @@ def _record(lane: Lane, event: Waiting) -> Record:
         headers += ((REPLAYS_HEADER, b"%d" % event.replays),)
     if event.client_context:
         headers += ((CONTEXT_HEADER, event.client_context),)
+    if event.trace:
+        headers += ((TRACEPARENT, event.trace.encode()),)
     key = event.request_id.encode()
     return Record(lane, event.number, event.event, key, event.accepted_ms, headers=headers)
 

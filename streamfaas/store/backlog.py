@@ -72,13 +72,15 @@ class Backlog:
         replays: int = 0,
         client_context: bytes = b"",
         order_key: str = "",
+        trace: str = "",
     ) -> int:
         """Durable when this returns: the event's number. Events of one order key go one at a time,
         in order. `Busy` where the function's backlog is full."""
         assert len(event) <= EVENT_BYTES_MAX
-        digest = invocations.digest_of(event, client_context)
+        digest = invocations.digest_of(event, client_context, trace)
         waiting = Waiting(
-            0, request_id, event, self.now_ms(), 0, hops, replays, order_key, client_context
+            *(0, request_id, event, self.now_ms(), 0),
+            *(hops, replays, order_key, client_context, trace),
         )
 
         def job(connection: sqlite3.Connection) -> int | None:

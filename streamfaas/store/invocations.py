@@ -44,13 +44,18 @@ SCHEMA = (
 changes (`due_ms`, `failures`), `seal` that of all else. Numbers are never used twice: `last` of a
 backlog outlives its events."""
 
+TRACED = ("ALTER TABLE invocations ADD COLUMN trace TEXT NOT NULL DEFAULT ''",)
+"""The `traceparent` that an event came with, sealed with what is large: a row without one has the
+seal that it had before there was this column."""
+
 ROW_BYTES = 256
 """What an invocation takes beside its event, about."""
 
 _QUEUE = "id, function, last, events, size"
 _REST = "number, backlog, request_id, accepted_ms, hops, replays, order_key, size"
 _WAITING = (
-    "number, request_id, event, accepted_ms, failures, hops, replays, order_key, client_context"
+    "number, request_id, event, accepted_ms, failures, hops, replays, order_key, client_context, "
+    "trace"
 )
 
 
@@ -66,7 +71,8 @@ class Queue(NamedTuple):
 
 class Waiting(NamedTuple):
     """An event that is not over with. `failures` counts the calls that failed, `hops` and
-    `replays` how it came here. Events of one `order_key` go one at a time, in order."""
+    `replays` how it came here, `trace` is the context that it came with, if any. Events of one
+    `order_key` go one at a time, in order."""
 
     number: int
     request_id: str
@@ -77,6 +83,7 @@ class Waiting(NamedTuple):
     replays: int = 0
     order_key: str = ""
     client_context: bytes = b""
+    trace: str = ""
 
     @property
     def size_bytes(self) -> int:
@@ -115,7 +122,7 @@ def add(connection: sqlite3.Connection, queue: Queue, event: Waiting, digest: in
         *(event.hops, event.replays, key, size),
     )
     connection.execute(
-        "INSERT INTO invocations VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO invocations VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             *rest,
             *timing[1:],
@@ -123,6 +130,7 @@ def add(connection: sqlite3.Connection, queue: Queue, event: Waiting, digest: in
             seal(*rest, digest),
             event.client_context,
             event.event,
+            event.trace,
         ),
     )
     events = queue.events + 1
@@ -189,20 +197,22 @@ def damage(connection: sqlite3.Connection) -> str:
         if seal(*values) != given:
             return "a row of backlogs is damaged"
     query = (
-        f"SELECT {_REST}, due_ms, failures, timing, seal, client_context, event FROM invocations"  # noqa: S608
+        f"SELECT {_REST}, due_ms, failures, timing, seal, client_context, event, trace "  # noqa: S608
+        "FROM invocations"
     )
-    for *rest, due_ms, failures, timing, given, context, event in connection.execute(query):
+    for *rest, due_ms, failures, timing, given, context, event, trace in connection.execute(query):
         if not isinstance(context, bytes) or not isinstance(event, bytes):
             return "a row of invocations is damaged"
-        sealed = (seal(rest[0], due_ms, failures), seal(*rest, digest_of(event, context)))
+        digest = digest_of(event, context, trace)
+        sealed = (seal(rest[0], due_ms, failures), seal(*rest, digest))
         if sealed != (timing, given):
             return "a row of invocations is damaged"
     return ""
 
 
-def digest_of(event: bytes, client_context: bytes) -> int:
+def digest_of(event: bytes, client_context: bytes, trace: str = "") -> int:
     """A checksum of what is large, made where it costs the writer no time."""
-    return zlib.crc32(event, zlib.crc32(client_context))
+    return zlib.crc32(trace.encode(), zlib.crc32(event, zlib.crc32(client_context)))
 
 
 def _put(connection: sqlite3.Connection, queue: Queue) -> Queue:

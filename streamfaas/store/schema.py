@@ -24,6 +24,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     invocations.SCHEMA,
     pauses.SCHEMA,
     shards.SCHEMA,
+    invocations.TRACED,
 )
 """The statements that lead from version n to n + 1. Never changed once released, only added to."""
 

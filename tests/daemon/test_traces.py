@@ -52,10 +52,7 @@ def test_what_failed_is_listed_and_shown_although_nothing_is_sampled(tmp_path):
     config = write_project(tmp_path, CONFIG, orders=FAILS_ONCE_AT_15)
     with DaemonProcess(config) as daemon:
         daemon.wait_for(lambda status: status["triggers"]["orders/stream"]["records"] == 40)
-        until = time.monotonic() + 10
-        while (rows := asked(daemon, "/traces")[1]["traces"]) and rows[0]["going"]:
-            assert time.monotonic() < until
-        (row,) = rows
+        (row,) = ended(daemon, 1)
         assert row["mapping"] == "orders/stream"
         assert (row["kept"], row["error"]) == ("error", "KeyError")
         failures = row["attempts"] - 1  # one for each worker that had it
@@ -79,3 +76,84 @@ def test_what_failed_is_listed_and_shown_although_nothing_is_sampled(tmp_path):
         assert asked(daemon, "/traces?slow=fast")[0] == 400
         assert daemon.request("POST", "/traces")[0] == 405
         assert daemon.stop() == 0
+
+
+CHAIN = """
+version: 1
+state: {path: ./state}
+shutdown: {grace: 5s}
+telemetry: {traces: {sample: 1}}
+functions:
+  orders:
+    code: orders
+    handler: app.main
+    isolation: best-effort
+    triggers:
+      stream:
+        type: memory
+        topic: orders
+        partitions: 1
+        records: 10
+        rate: 1000
+        batch: {size: 10, window: 1s}
+        on_success: {type: function, function: receipts}
+  receipts:
+    code: receipts
+    handler: app.main
+    isolation: best-effort
+"""
+
+TELLS = """
+import os
+def main(event, context):
+    print("TOLD", os.environ["TRACEPARENT"])
+"""
+
+
+def test_a_trace_goes_on_in_the_function_that_a_result_is_sent_to(tmp_path):
+    config = write_project(tmp_path, CHAIN, orders=TELLS, receipts=TELLS)
+    with DaemonProcess(config) as daemon:
+        name = "receipts/asynchronous"
+        daemon.wait_for(lambda s: s["triggers"].get(name, {}).get("records") == 1)
+        ids = {row["trace_id"] for row in ended(daemon, 2)}
+        (trace_id,) = ids
+        spans = asked(daemon, f"/traces/{trace_id}")[1]["spans"]
+        by_id = {span["span_id"]: span for span in spans}
+        chain = [next(span for span in spans if span["name"] == "receipts")]
+        while chain[-1]["parent_id"]:
+            chain.append(by_id[chain[-1]["parent_id"]])
+        assert [span["name"] for span in reversed(chain)] == [
+            "receive orders", "process orders", "send function receipts",
+            f"receive {name}", f"process {name}", "receipts",
+        ]  # fmt: skip
+        assert [span["kind"] for span in reversed(chain)] == [
+            "client", "consumer", "producer", "client", "consumer", "server"]  # fmt: skip
+        told = f"TOLD 00-{trace_id}-{chain[0]['span_id']}-01"
+        assert told in daemon.text
+        assert daemon.stop() == 0
+
+
+def test_an_asynchronous_invocation_goes_on_with_its_callers_trace(tmp_path):
+    config = write_project(tmp_path, CHAIN, orders=TELLS, receipts=TELLS)
+    with DaemonProcess(config) as daemon:
+        daemon.wait_ready()
+        caller = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+        headers = {"traceparent": caller}
+        assert daemon.request("POST", "/invoke/receipts/event", b"{}", headers)[0] == 202
+        assert daemon.request("POST", "/invoke/receipts", b"{}", headers)[0] == 200
+        ended(daemon, 2, lambda row: row["trace_id"] == caller[3:35])
+        spans = asked(daemon, f"/traces/{caller[3:35]}")[1]["spans"]
+        roots = [span["name"] for span in spans if span["parent_id"] == caller[36:52]]
+        assert sorted(roots) == ["receipts", "receive receipts/asynchronous"]
+        assert daemon.stop() == 0
+
+
+def ended(daemon, count, wanted=lambda row: True):
+    """So many traces, once they have ended."""
+    until = time.monotonic() + 20
+    while True:
+        rows = [row for row in asked(daemon, "/traces?limit=1000")[1]["traces"] if wanted(row)]
+        if len(rows) >= count and not any(row["going"] for row in rows):
+            return rows
+        assert time.monotonic() < until, rows
+        time.sleep(0.02)

@@ -8,7 +8,7 @@ from delivery_subjects import SECONDS_IN_VAIN
 from streamfaas.destinations.function import Function
 from streamfaas.flow.errors import Refused
 from streamfaas.flow.event import EVENT_BYTES_MAX
-from streamfaas.flow.letters import Letter
+from streamfaas.flow.letters import Attribute, Letter
 from streamfaas.testing.deliveries import CHECKS, FAULT_CHECKS
 from streamfaas.testing.simulation import simulate
 
@@ -36,16 +36,17 @@ def test_it_keeps_the_contract_when_it_is_broken(check, fault):
     simulate(main)
 
 
-def test_the_function_is_told_the_hops_and_a_request_id_that_stays():
+def test_the_function_is_told_the_hops_the_trace_and_a_request_id_that_stays():
     async def main():
         told = []
 
-        async def accept(function, event, request_id, *, hops):
-            told.append((function, event, request_id, hops))
+        async def accept(function, event, request_id, *, hops, trace):
+            told.append((function, event, request_id, hops, trace))
 
-        letter = Letter("0123456789abcdef0123456789abcdef", b"{}", b"k", 7)
+        stamp = Attribute("traceparent", "String", "00-a-b-01")
+        letter = Letter("0123456789abcdef0123456789abcdef", b"{}", b"k", 7, (stamp,))
         await Function("next", accept).send([letter])
-        assert told == [("next", b"{}", "01234567-89ab-cdef-0123-456789abcdef", 7)]
+        assert told == [("next", b"{}", "01234567-89ab-cdef-0123-456789abcdef", 7, "00-a-b-01")]
 
     anyio.run(main)
 

@@ -98,6 +98,7 @@ class Life(RuleBasedStateMachine):
             replays=hops // 2,
             client_context=context,
             order_key=order_key,
+            trace=f"trace-{hops}",
         )
         if len(lying) >= EVENTS_MAX or total + size > BYTES_MAX:
             with pytest.raises(Busy, match=function):
@@ -116,6 +117,7 @@ class Life(RuleBasedStateMachine):
             hops // 2,
             order_key,
             context,
+            f"trace-{hops}",
         )
         behind = order_key and any(each.event.order_key == order_key for each in lying)
         self.model.append(Lying(function, waiting, None if behind else self.now_ms))

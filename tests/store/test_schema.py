@@ -148,7 +148,7 @@ def test_a_database_of_a_newer_version_is_refused_and_stays(whole):
         with contextlib.closing(sqlite3.connect(path)) as connection:
             connection.execute("PRAGMA user_version = 99")
         before = path.read_bytes()
-        with pytest.raises(StoreError, match="schema 99; this one knows up to 5") as caught:
+        with pytest.raises(StoreError, match="schema 99; this one knows up to 6") as caught:
             look(path)
         assert "newer version" in caught.value.remedy
         assert path.read_bytes() == before
@@ -290,7 +290,15 @@ def test_a_value_that_changed_behind_our_back_breaks_its_seal(whole, table):
 COLUMNS = {
     "intents": ("number", "id", "ranges", "last", "kind", "replays", "size"),
     "letters": ("intent", "place", "id", "key", "document", "attributes"),
-    "invocations": ("number", "request_id", "due_ms", "failures", "event", "client_context"),
+    "invocations": (
+        "number",
+        "request_id",
+        "due_ms",
+        "failures",
+        "event",
+        "client_context",
+        "trace",
+    ),
 }
 
 
