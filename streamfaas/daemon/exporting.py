@@ -39,6 +39,11 @@ class Exporting:
         return "metrics" in self._settings.targets
 
     @property
+    def tells_lines(self) -> bool:
+        """Whether lines of functions are sent, and so must be made."""
+        return "logs" in self._settings.targets
+
+    @property
     def tells(self) -> bool:
         """Whether anything is sent, and so must be told."""
         return bool(self._settings.targets)

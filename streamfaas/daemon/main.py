@@ -151,6 +151,8 @@ class Daemon:
         self.exporting = Exporting(settings(self.plan.otlp, os.environ), self.emit, self.view)
         if self.exporting.tells:
             self._listeners.append(self.exporting.tell)
+        if self.exporting.tells_lines:
+            self.lines.hear()
         if self.exporting.counts:
             self._counted()
         self._listening = Listening(self.plan.metrics.listen, self._measured)

@@ -9,7 +9,9 @@ from typing import Any
 
 import orjson
 
+from streamfaas.flow.invocation import Invocation
 from streamfaas.flow.outcome import Failure, Fault, Outcome, Success
+from streamfaas.flow.trace import Context
 from streamfaas.functions import Function
 from streamfaas.workers import meter
 from streamfaas.workers.endings import TIMED_OUT, Ending
@@ -31,20 +33,24 @@ class Platform:
         self._memory_mb = function.memory_mb
         self._rate_max = function.log_rate_max
 
-    def started(self, request_id: str) -> tuple[str, ...]:
+    def started(self, call: Invocation) -> tuple[str, ...]:
         """Before an invocation's own output."""
-        return () if self._quiet else self._start(request_id)
+        return () if self._quiet else self._start(call)
 
-    def ended(self, request_id: str, outcome: Outcome, *, begun: bool) -> tuple[str, ...]:
+    def ended(self, call: Invocation, outcome: Outcome, *, begun: bool) -> tuple[str, ...]:
         """After it: what the invocation cost, and how it ended. Where it was not `begun`, no
         worker has had it."""
         if self._quiet and isinstance(outcome, Success):
             return ()
-        start = () if begun and not self._quiet else self._start(request_id)
+        start = () if begun and not self._quiet else self._start(call)
         if self._json:
-            return (*start, *self._json_end(request_id, outcome))
-        report = meter.report_line(request_id, outcome, self._memory_mb)
-        return (*start, meter.end_line(request_id), report)
+            return (*start, *self._json_end(call, outcome))
+        report = meter.report_line(call.id, outcome, self._memory_mb)
+        if (trace := _traced(call)) is not None:
+            root, segment = trace.xray.partition(";")[0], f"{trace.span_id:016x}"
+            told = f"XRAY TraceId: {root.removeprefix('Root=')}", f"SegmentId: {segment}"
+            report = "\t".join([report, *told, "Sampled: true"])
+        return (*start, meter.end_line(call.id), report)
 
     def init_ended(self, seconds: float, ending: Ending | None) -> tuple[str, ...]:
         """Of a worker's init; in text only of one that failed, since the first REPORT tells of
@@ -60,14 +66,15 @@ class Platform:
             return self._told(_WARN, "logsDropped", {"reason": reason, "droppedBytes": dropped})
         return (f"… {reason} ({dropped} bytes dropped)",)
 
-    def _start(self, request_id: str) -> tuple[str, ...]:
+    def _start(self, call: Invocation) -> tuple[str, ...]:
         if not self._json:
-            return (meter.start_line(request_id),)
-        return self._told(_INFO, "start", {"requestId": request_id, "version": "$LATEST"})
+            return (meter.start_line(call.id),)
+        record = {"requestId": call.id, "version": "$LATEST", **_tracing(call)}
+        return self._told(_INFO, "start", record)
 
-    def _json_end(self, request_id: str, outcome: Outcome) -> tuple[str, ...]:
+    def _json_end(self, call: Invocation, outcome: Outcome) -> tuple[str, ...]:
         report, status = outcome.report, _status(outcome)
-        told: dict[str, Any] = {"requestId": request_id, "status": status}
+        told: dict[str, Any] = {"requestId": call.id, "status": status}
         if isinstance(outcome, Failure) and status != "timeout":
             told["errorType"] = outcome.type
         duration = _ms(report.duration_seconds)
@@ -84,7 +91,9 @@ class Platform:
         failed = status != "success"
         return (
             *self._told(_WARN if failed else _DEBUG, "runtimeDone", done),
-            *self._told(_WARN if failed else _INFO, "report", {**told, "metrics": metrics}),
+            *self._told(
+                _WARN if failed else _INFO, "report", {**told, "metrics": metrics, **_tracing(call)}
+            ),
         )
 
     def _json_init(self, seconds: float, ending: Ending | None) -> tuple[str, ...]:
@@ -106,6 +115,20 @@ class Platform:
         stamp = f"{moment}.{milliseconds % 1000:03d}Z"
         body = {"time": stamp, "type": f"platform.{kind}", "record": record}
         return (orjson.dumps(body, default=str).decode(),)
+
+
+def _traced(call: Invocation) -> Context | None:
+    """The context of a call that is recorded from the start."""
+    context = call.context
+    return context if context is not None and context.sampled else None
+
+
+def _tracing(call: Invocation) -> dict[str, Any]:
+    context = _traced(call)
+    if context is None:
+        return {}
+    value = {"spanId": f"{context.span_id:016x}", "type": "X-Amzn-Trace-Id", "value": context.xray}
+    return {"tracing": value}
 
 
 def _status(outcome: Outcome) -> str:

@@ -259,9 +259,8 @@ class WorkerPool:
             if self._sweeping is None:
                 self._watch()
             if function.platform_logs and self._platform_logs_wanted(function.name):
-                request_id = call.invocation.id
-                lines = self._teams[function.name].platform.started(request_id)
-                self._tell(function.name, worker.name, request_id, lines)
+                lines = self._teams[function.name].platform.started(call.invocation)
+                self._tell(function.name, worker.name, lines, call.invocation)
 
     def _give_up(self, call: Call) -> None:
         team = self._teams.get(call.invocation.function)
@@ -301,10 +300,9 @@ class WorkerPool:
             desk.last_error = f"{outcome.type}: {outcome.message}"
             told = self._logs_wanted(function.name)
         if told:
-            request_id = call.invocation.id
             begun = shown and call.worker is not None
-            lines = team.platform.ended(request_id, outcome, begun=begun)
-            self._tell(function.name, outcome.report.worker, request_id, lines)
+            lines = team.platform.ended(call.invocation, outcome, begun=begun)
+            self._tell(function.name, outcome.report.worker, lines, call.invocation)
         if not future.done():
             future.set_result(outcome)
 
@@ -329,7 +327,7 @@ class WorkerPool:
         name, init_seconds = worker.function.name, worker.init_seconds or 0.0
         self._emit(WorkerStarted(name, worker.name, init_seconds))
         if self._logs_wanted(name):
-            self._tell(name, worker.name, "", team.platform.init_ended(init_seconds, None))
+            self._tell(name, worker.name, team.platform.init_ended(init_seconds, None))
         self._ground.changed.set()
         self._plan_soon()
 
@@ -364,16 +362,16 @@ class WorkerPool:
         team.trouble = f"{ending.type}: {ending.text}"
         if ending.fault is Fault.INIT and self._logs_wanted(team.function.name):
             lines = team.platform.init_ended(worker.age_seconds(), ending)
-            self._tell(team.function.name, worker.name, "", lines)
+            self._tell(team.function.name, worker.name, lines)
         if self._staff.in_force(team):
             team.desk.last_error = team.trouble
             self._fail_oldest(team, ending)
 
     def _worker_wrote(self, worker: Worker, line: str) -> None:
-        request_id = worker.call.invocation.id if worker.call is not None else ""
+        request_id, trace_id = _ids(None if worker.call is None else worker.call.invocation)
         now_ns = time.time_ns()  # when it was is shown to people
         name = worker.function.name
-        self._emit(LogWritten(name, worker.name, request_id, line, False, now_ns))
+        self._emit(LogWritten(name, worker.name, request_id, line, False, now_ns, trace_id))
 
     # -- plans
 
@@ -455,9 +453,20 @@ class WorkerPool:
 
     def _tell_cut(self, team: Team, dropped: int) -> None:
         if self._logs_wanted(team.function.name):
-            self._tell(team.function.name, "", "", team.platform.cut(dropped))
+            self._tell(team.function.name, "", team.platform.cut(dropped))
 
-    def _tell(self, function: str, worker: str, request_id: str, lines: Iterable[str]) -> None:
+    def _tell(
+        self, function: str, worker: str, lines: Iterable[str], call: Invocation | None = None
+    ) -> None:
+        request_id, trace_id = _ids(call)
         now_ns = time.time_ns()  # when it was is shown to people
         for line in lines:
-            self._emit(LogWritten(function, worker, request_id, line, True, now_ns))
+            self._emit(LogWritten(function, worker, request_id, line, True, now_ns, trace_id))
+
+
+def _ids(call: Invocation | None) -> tuple[str, str]:
+    """Of a call and of its trace, as lines have them."""
+    if call is None:
+        return "", ""
+    context = call.context
+    return call.id, "" if context is None else f"{context.trace_id:032x}"

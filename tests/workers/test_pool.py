@@ -18,7 +18,10 @@ import pytest
 from daemon_process import descendants, wait_gone
 from pool_scene import function, pool
 from streamfaas.flow.admission import Share
+from streamfaas.flow.event import Encoding, Event
+from streamfaas.flow.invocation import Invocation
 from streamfaas.flow.outcome import Failure, Fault, Success
+from streamfaas.flow.trace import Context
 from streamfaas.functions import Isolation, Mount
 from streamfaas.telemetry.signals import LogWritten
 from streamfaas.workers.logs import RATE_LINE_COST_BYTES
@@ -324,6 +327,17 @@ def test_text_is_logged_as_lambda_does_and_records_stay_whole(tmp_path):
         assert all(each.time_ns > 10**18 for each in own(s))
 
     pool(tmp_path, body, logging_function(tmp_path))
+
+
+def test_each_line_names_the_trace_that_it_belongs_to(tmp_path):
+    async def body(s):
+        context = Context(0x4BF92F3577B34DA6A3CE929D0E0E4736, 1)
+        event = Event(Encoding.JSON, (b'{"do": "print", "text": "a"}',))
+        await s.pool.call(Invocation("an-id", "f", event, context=context))
+        lines = [each for each in s.signals if isinstance(each, LogWritten)]
+        assert [each.trace_id for each in lines] == ["4bf92f3577b34da6a3ce929d0e0e4736"] * 4
+
+    pool(tmp_path, body)
 
 
 def test_json_is_logged_as_lambda_does_with_the_level_at_the_source(tmp_path):
