@@ -2,6 +2,8 @@
 
 import contextlib
 import os
+import random
+import signal
 from dataclasses import replace
 from functools import partial
 
@@ -14,7 +16,10 @@ from daemon_process import descendants
 from pool_scene import function, pool
 from streamfaas.flow.admission import Share
 from streamfaas.flow.errors import CannotIsolate, ConfigError
+from streamfaas.flow.event import Encoding, Event
+from streamfaas.flow.invocation import Invocation
 from streamfaas.flow.outcome import Failure, Fault, Success
+from streamfaas.functions import Isolation, Mount
 
 pytestmark = pytest.mark.slow
 
@@ -174,8 +179,6 @@ def test_what_cannot_be_prepared_leaves_all_as_it_was(tmp_path):
             assert list(s.pool.view()) == ["f"]
         await alone(s, workers=2)
 
-    from streamfaas.functions import Isolation, Mount
-
     strict, bad_mount = Isolation(enforce=True), Mount(tmp_path / "missing", "/mnt/missing")
     one = versioned(tmp_path, 1)
     pool(tmp_path, body, one)
@@ -267,3 +270,124 @@ def test_an_old_worker_is_killed_when_its_time_is_over_and_its_launcher_leaves(t
 
     one = versioned(tmp_path, 1, timeout_seconds=1.0)
     pool(tmp_path, body, one)
+
+
+COUNTED = """
+import os, time
+
+def main(event, context):
+    with open("/mnt/shared/begun", "ab", buffering=0) as file:
+        file.write(f"{event['id']}\\n".encode())
+    time.sleep(event["seconds"])
+    return event["id"]
+"""
+
+
+class Storm:
+    """Calls, changes and kills at the same time, by one seed."""
+
+    def __init__(self, scene, folder, seed):
+        self.scene, self.folder, self.random = scene, folder, random.Random(seed)
+        self.outcomes, self.asked, self.over = {}, 0, False
+        self.own = os.getpid()
+
+    def functions(self):
+        """Sometimes without g; the shares of all that may be are the same, so that they hold."""
+        names = self.random.choice((("f",), ("f", "g"), ("f", "g"), ("f", "g", "h")))
+        return [counted(self.folder, name, self.random.choice("ABC")) for name in names]
+
+    async def caller(self):
+        while not self.over:
+            self.asked += 1
+            name, number = self.random.choice("ffgh"), str(self.asked)
+            body = orjson.dumps({"id": number, "seconds": self.random.choice((0, 0.002, 0.05))})
+            event = Event(Encoding.JSON, (body,))
+            assert number not in self.outcomes
+            self.outcomes[number] = await self.scene.pool.call(Invocation(number, name, event))
+            self.check()
+            await anyio.sleep(0 if self.random.random() < 0.7 else 0.01)
+
+    async def changes(self, count):
+        pool = self.scene.pool
+        for _ in range(count):
+            await anyio.sleep(self.random.random() * 0.1)
+            match self.random.randrange(5):
+                case 0:
+                    with contextlib.suppress(CannotIsolate):  # its launcher was killed
+                        await pool.renew("f")
+                case 1:
+                    with anyio.move_on_after(self.random.random() * 0.3):
+                        await self.change(commit=False)
+                case _:
+                    await self.change(commit=self.random.random() < 0.8)
+            self.check()
+        self.over = True
+
+    async def change(self, *, commit):
+        with contextlib.suppress(CannotIsolate):
+            prepared = await self.scene.pool.prepare(
+                self.functions(), concurrency=4, memory_bytes=2 << 30
+            )
+            if commit:
+                self.scene.pool.commit(prepared)
+            else:
+                await self.scene.pool.abandon(prepared)
+
+    async def kills(self):
+        while not self.over:
+            await anyio.sleep(self.random.random() * 0.6)
+            below = descendants(self.own)
+            with contextlib.suppress(ProcessLookupError):
+                if below:
+                    os.kill(self.random.choice(below), signal.SIGKILL)
+
+    def check(self):
+        workers = self.scene.pool._workers.values()
+        busy = [worker.function.name for worker in workers if worker.call is not None]
+        assert busy.count("f") <= 3
+        assert busy.count("g") <= 2
+        assert len(busy) <= 4
+
+
+def counted(folder, name="f", env="A"):
+    shared = folder / "shared"
+    shared.mkdir(exist_ok=True)
+    return function(
+        folder,
+        name,
+        source=COUNTED,
+        env={"ENV": env},
+        mounts=(Mount(shared, "/mnt/shared", writable=True),),
+        share={"f": Share(3, reserved=1, warm=1), "g": Share(2), "h": Share()}[name],
+    )
+
+
+@pytest.mark.parametrize("seed", [1])
+def test_under_a_storm_of_changes_and_kills_no_call_is_lost_or_runs_twice(tmp_path, seed):
+    async def body(s):
+        storm = Storm(s, tmp_path, seed)
+        async with anyio.create_task_group() as tasks:
+            for _ in range(8):
+                tasks.start_soon(storm.caller)
+            tasks.start_soon(storm.kills)
+            tasks.start_soon(storm.changes, 25)
+        begun = (tmp_path / "shared" / "begun").read_text().split()
+        assert len(begun) == len(set(begun)), "a call ran twice"
+        assert len(storm.outcomes) == storm.asked, "a call was lost"
+        done = {n for n, outcome in storm.outcomes.items() if isinstance(outcome, Success)}
+        assert done <= set(begun)
+        assert len(done) > 20
+        failed = [each for each in storm.outcomes.values() if isinstance(each, Failure)]
+        assert {each.fault for each in failed} <= {
+            Fault.CRASH,
+            Fault.ABORTED,
+            Fault.MEMORY,
+            Fault.INIT,
+        }
+        await change(s, counted(tmp_path), concurrency=4)
+        with anyio.fail_after(20):
+            while not isinstance(await s.call("echo", id="last", seconds=0), Success):  # noqa: ASYNC110 - nobody tells
+                await anyio.sleep(0.1)
+        await alone(s, workers=4)
+
+    pool(tmp_path, body, counted(tmp_path), concurrency=4)
