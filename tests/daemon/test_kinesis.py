@@ -1,11 +1,14 @@
 """A Kinesis stream through the whole daemon, killed in the middle."""
 
 import asyncio
+import json
+import shutil
 
 import pytest
 
 from daemon_process import DaemonProcess
 from kinesis_project import executed, ids, produced, project
+from parts import CHECKOUT
 
 
 @pytest.mark.slow
@@ -33,3 +36,35 @@ def test_ten_thousand_records_reach_the_function_over_a_kill(tmp_path, kinesalit
         daemon.signal()
         assert daemon.wait() == 0
     assert len(ids(tmp_path)) == len(found)
+
+
+@pytest.mark.slow
+def test_the_example_counts_clicks_and_stops_at_the_one_that_it_cannot_read(tmp_path, kinesalite):
+    """configs/kinesis.yaml as it stands: a bad click ends where bad clicks go, all others are
+    counted."""
+    config = tmp_path / "kinesis.yaml"
+    text = (CHECKOUT / "configs" / "kinesis.yaml").read_text()
+    config.write_text(text.replace("retries: {max: 5}", "retries: {max: 1, backoff: 10ms..20ms}"))
+    shutil.copytree(CHECKOUT / "configs" / "functions", tmp_path / "functions")
+    asyncio.run(kinesalite.create("clicks", 2))
+    clicks = [(f"user {n % 5}", b'{"page": "/%d"}' % (n % 3)) for n in range(40)]
+    clicks[17] = ("user 2", b"no click at all")
+    asyncio.run(kinesalite.put("clicks", clicks))
+    env = {"KINESIS_URL": kinesalite.url, "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b",
+           "AWS_REGION": "us-east-1"}  # fmt: skip
+    with DaemonProcess(config, env=env) as daemon:
+        done = daemon.wait_for(
+            lambda status: (
+                (counted := status["triggers"]["clicks/clicks"])["records"] == 39
+                and counted["set_aside"] == 1
+            )
+        )
+        assert done
+        daemon.signal()
+        assert daemon.wait() == 0
+    (letter,) = map(json.loads, (tmp_path / "dead-clicks.jsonl").read_text().splitlines())
+    info = letter["KinesisBatchInfo"]
+    assert info["batchSize"] == 1
+    assert info["streamArn"].endswith(":stream/clicks")
+    (record,) = letter["payload"]["Records"]
+    assert record["kinesis"]["sequenceNumber"] == info["startSequenceNumber"]
