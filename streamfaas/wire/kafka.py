@@ -14,6 +14,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from traceback import walk_tb
 from typing import Any
 
 import anyio.to_thread
@@ -107,8 +108,21 @@ class Client(AIOKafkaClient):  # type: ignore[misc] # the library is untyped
         super().__init__(**options)
         self._parting: set[AIOKafkaConnection] = set()
 
+    async def bootstrap(self) -> None:
+        """As the client does it; but where it is cancelled while it waits for the broker's answer,
+        it forgets the connection that it waits on, unclosed."""
+        try:
+            await super().bootstrap()
+        except BaseException as error:
+            for conn in _held(error):
+                self._let_go(conn)
+            raise
+
     def _on_connection_closed(self, conn: AIOKafkaConnection, reason: Any) -> None:
         super()._on_connection_closed(conn, reason)
+        self._let_go(conn)
+
+    def _let_go(self, conn: AIOKafkaConnection) -> None:
         self._parting.add(conn)
         conn.close().add_done_callback(lambda _: self._parting.discard(conn))
 
@@ -118,6 +132,18 @@ class Client(AIOKafkaClient):  # type: ignore[misc] # the library is untyped
             self._sync_task.cancel()
             await asyncio.wait([self._sync_task], timeout=GOODBYE_SECONDS)
         await part([*self._conns.values(), *self._parting])
+
+
+def _held(error: BaseException) -> set[AIOKafkaConnection]:
+    """Connections that an attempt had made when it ended so: nobody else knows of them."""
+    found = (
+        value
+        for frame, _ in walk_tb(error.__traceback__)
+        for value in frame.f_locals.values()
+        if isinstance(value, AIOKafkaConnection)
+    )
+    # without a protocol there never was anything to end
+    return {conn for conn in found if conn._protocol is not None}  # noqa: SLF001
 
 
 async def part(connections: Iterable[AIOKafkaConnection]) -> None:

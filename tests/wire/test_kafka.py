@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import socket
 import ssl
@@ -20,6 +21,7 @@ from aiokafka.conn import AIOKafkaConnection, CloseReason
 
 from kafka_broker import running
 from kafka_reader import Reader, options, reading
+from replay_broker import Api, Drop, ReplayBroker
 from streamfaas.flow.errors import Gone, Refused, Unreachable
 from streamfaas.wire.kafka import (
     Client,
@@ -447,3 +449,36 @@ def test_the_broker_ends_connections_with_their_token_and_reading_goes_on(
         assert len(set(asked)) >= 3, "the broker ended no connection"
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("api", [Api.API_VERSIONS, Api.METADATA])
+@pytest.mark.parametrize("end", ["cancelled", "dropped"])
+def test_a_bootstrap_that_ends_half_way_leaves_no_connection(api, end):
+    """The client holds that connection in a variable, and forgets it where it is cancelled."""
+
+    async def main():
+        async with ReplayBroker() as replay:
+            rule = (
+                replay.swallow(api) if end == "cancelled" else replay.drop(api, Drop.HALFWAY, None)
+            )
+            client = Client(bootstrap_servers=replay.bootstrap, request_timeout_ms=10_000)
+            left = anyio.CancelScope()
+
+            async def leave():
+                while not rule.struck:  # noqa: ASYNC110 - a look, not a wait
+                    await anyio.sleep(0.001)
+                left.cancel()
+
+            try:
+                async with anyio.create_task_group() as tasks:
+                    with left:
+                        if end == "cancelled":
+                            tasks.start_soon(leave)
+                        await client.bootstrap()
+            except* errors.KafkaConnectionError:
+                assert end == "dropped"
+            await client.close()
+            assert not [task for task in asyncio.all_tasks() if "kafka" in repr(task.get_coro())]
+
+    uvloop.run(main())
+    gc.collect()  # what was forgotten complains now
