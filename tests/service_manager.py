@@ -2,6 +2,7 @@
 this one is changed."""
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -14,6 +15,7 @@ import pytest
 from parts import missing
 
 SYSTEMD = Path("/lib/systemd/systemd")
+JOURNALD = Path("/lib/systemd/systemd-journald")
 TARGETS = ("test", "sysinit", "basic", "shutdown", "sockets", "network-online", "multi-user")
 
 NAMESPACES = ("--mount", "--pid", "--uts", "--ipc", "--cgroup", "--fork", "--kill-child")
@@ -43,6 +45,20 @@ mount --make-rshared /
 exec env -i PATH="$PATH" container=test SYSTEMD_UNIT_PATH="$1/units" SYSTEMD_LOG_TARGET=console \\
   SYSTEMD_GENERATOR_PATH=/nonexistent SYSTEMD_ENVIRONMENT_GENERATOR_PATH=/nonexistent \\
   "$2" --system --unit=test.target
+"""
+
+
+# it reads nothing of the kernel's, and all that it keeps is in memory
+JOURNAL = f"""
+[Unit]
+DefaultDependencies=no
+
+[Service]
+Type=notify
+ExecStartPre=/bin/sh -c 'mkdir -p /run/systemd/journald.conf.d && \\
+  printf "[Journal]\\nReadKMsg=no\\nAudit=no\\nStorage=volatile\\n" >/run/systemd/journald.conf.d/test.conf'
+ExecStart={JOURNALD}
+StandardOutput=null
 """
 
 
@@ -95,12 +111,27 @@ class ServiceManager:
 
     def control(self, *arguments):
         """What `systemctl` says."""
+        return self._inside("systemctl", *arguments)
+
+    def start_journal(self):
+        """Starts a journald, which keeps what it is told in memory."""
+        if not JOURNALD.exists():
+            missing("journald (Debian's package systemd)")
+        (self.units / "systemd-journald.service").write_text(JOURNAL)
+        assert self.control("start", "systemd-journald.service") == ""
+
+    def journal(self, *matches):
+        """The entries that match, the oldest first."""
+        said = self._inside("journalctl", "-o", "json", "--all", "--no-pager", "-q", *matches)
+        return [json.loads(line) for line in said.splitlines()]
+
+    def _inside(self, *command):
         children = f"/proc/{self._process.pid}/task/{self._process.pid}/children"
         inside = Path(children).read_text().split()
         if not inside:
             return "there is no systemd"
         done = subprocess.run(
-            ["nsenter", "-t", inside[0], "--mount", "--pid", "systemctl", *arguments],
+            ["nsenter", "-t", inside[0], "--mount", "--pid", *command],
             capture_output=True,
             text=True,
             timeout=60,

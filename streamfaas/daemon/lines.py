@@ -29,6 +29,10 @@ HISTORY_BYTES_MAX = 16 * 1024 * 1024
 """What is told at once of lines that were written before."""
 
 
+APART_NS = 5_000_000_000
+"""How far apart the times of one line may be, as a function and as the daemon has them."""
+
+
 class Lines:
     """Route: `GET /logs?function=&request_id=&trace=&after=&limit=&errors=&platform=&follow=`."""
 
@@ -152,7 +156,7 @@ class _History:
         self._wanted = wanted
         self._known = known  # functions that there are no more are not asked for
         self._found: list[LogWritten] = []
-        self._oldest: dict[str, int] = {}
+        self._oldest: dict[str, LogWritten] = {}  # of each function, of those looked at
         self._bytes = 0
 
     @property
@@ -161,22 +165,20 @@ class _History:
 
     def take(self, newest_first: Iterable[LogWritten]) -> None:
         for line in newest_first:
-            self._oldest[line.function] = line.time_ns
+            self._oldest[line.function] = line
             if self.full or line.time_ns <= self._wanted.after:
                 return
             self._add(line)
 
     def take_older(self, function: str, newest_first: Iterable[LogWritten]) -> None:
         """Only what was not taken yet; of each function as much as there is of all."""
-        before, count = self._oldest.get(function), len(self._found)
-        for line in newest_first:
+        count = len(self._found)
+        for line in _before(self._oldest.get(function), newest_first):
             if len(self._found) - count >= self._wanted.limit or self._bytes >= HISTORY_BYTES_MAX:
                 return
             if line.time_ns <= self._wanted.after:
                 return
-            # a file has milliseconds
-            if before is None or line.time_ns // 1_000_000 < before // 1_000_000:
-                self._add(line)
+            self._add(line)
 
     def rows(self) -> list[bytes]:
         """As JSON, the oldest first."""
@@ -188,6 +190,20 @@ class _History:
         if line.function in self._known and self._wanted.has(line):
             self._found.append(line)
             self._bytes += len(line.line)
+
+
+def _before(held: LogWritten | None, newest_first: Iterable[LogWritten]) -> Iterator[LogWritten]:
+    """What a file has before a line that memory has. The same line is known by its words: its time
+    in the file is of milliseconds, or was told by the function itself."""
+    reached = held is None
+    for line in newest_first:
+        if reached:
+            yield line
+        elif held is not None:
+            same = (line.request_id, line.line) == (held.request_id, held.line)
+            reached = same or line.time_ns < held.time_ns - APART_NS  # it is not in the file
+            if reached and not same:
+                yield line
 
 
 class _Following:

@@ -145,6 +145,18 @@ def test_lines_are_wanted_by_who_keeps_them_or_listens():
     assert not Scene().lines.platform_wanted("orders")
 
 
+def test_lines_of_one_millisecond_are_neither_lost_nor_told_twice(tmp_path):
+    async def main():
+        scene = Scene(recent=1_000, directory=tmp_path / "logs")
+        with scene.lines.written(scene.emit):
+            for number in range(20):
+                at = AT + number * 1_000
+                scene.emit(LogWritten("orders", "orders#1", ID, f"number {number}", False, at))
+        assert await scene.texts() == [f"number {number}" for number in range(20)]
+
+    asyncio.run(main())
+
+
 def test_what_memory_does_not_hold_any_more_is_read_from_the_files(tmp_path):
     async def main():
         scene = Scene(recent=1_000, directory=tmp_path / "logs")

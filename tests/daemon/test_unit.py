@@ -158,6 +158,7 @@ def test_a_unit_of_ones_own_asks_for_nothing_that_only_the_system_has():
 def test_places_and_the_time_to_end_come_from_the_configuration(project):  # noqa: F811
     text = (
         "shutdown: {grace: 10s}\n"
+        "telemetry: {logs: {directory: logs}}\n"
         + HEAD
         + "    timeout: 90s\n"
         + "    env: {KEY: '${file:key}'}\n"
@@ -171,7 +172,7 @@ def test_places_and_the_time_to_end_come_from_the_configuration(project):  # noq
     assert config is not None, problems
     found = unit.places(config)
     assert set(found.reads) == {project / each for each in ("streamfaas.yaml", "key", "code")}
-    assert set(found.writes) == {project / "out", project / "inbox"}
+    assert set(found.writes) == {project / each for each in ("out", "inbox", "logs")}
     assert unit.stop_seconds(config) == 90 + 10 + 30
 
 

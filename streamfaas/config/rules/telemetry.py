@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Iterator
 from importlib.util import find_spec
 
 from streamfaas.config.otlp import Otlp
-from streamfaas.config.rules.case import Case, authority, is_loopback, readable
+from streamfaas.config.rules.case import (
+    Case,
+    authority,
+    is_loopback,
+    not_a_directory,
+    readable,
+)
 from streamfaas.flow.errors import Problem
 
 
@@ -47,4 +54,17 @@ def _in_the_clear(case: Case, otlp: Otlp) -> Iterator[Problem]:
         yield case.tell("SF1091", path, message, "use https", warning=True)
 
 
-RULES = (_listens_to_all, _collector)
+def _log_files(case: Case) -> Iterator[Problem]:
+    directory = case.config.telemetry.logs.directory
+    if directory is None or not directory.exists():
+        return
+    path = ("telemetry", "logs", "directory")
+    wrong = not_a_directory(directory)
+    if wrong:
+        yield case.tell("SF1107", path, f"{directory} {wrong}", "give a directory, or none yet")
+    elif directory.stat().st_mode & stat.S_IWOTH:
+        message = f"{directory} may be written by everybody, who could put other files there"
+        yield case.tell("SF1107", path, message, f"chmod o-w {directory}", warning=True)
+
+
+RULES = (_listens_to_all, _collector, _log_files)
