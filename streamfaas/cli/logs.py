@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import time
 import zlib
@@ -15,7 +16,7 @@ from urllib.parse import urlencode
 
 import click
 
-from streamfaas.cli import client, exits
+from streamfaas.cli import client, exits, output
 
 COUNT = 100
 COUNT_MAX = 10_000
@@ -27,6 +28,9 @@ COLOURS = ("cyan", "green", "magenta", "blue", "bright_cyan", "bright_green", "b
 """Of functions, by their names."""
 
 ID_CHARS = 6
+_SPARED = re.compile(
+    r"\t?(Billed Duration|Memory Size): [^\t]*|\tSampled: true| (billedDurationMs|memorySizeMB)=\d+"
+)
 _STAMP = "%H:%M:%S.%f"
 _STAMP_CHARS = 12
 _LEVEL_COLOURS = {"WARN": "yellow", "ERROR": "red", "FATAL": "red"}
@@ -79,10 +83,43 @@ def command(
     with client.interruptible():
         if follow:
             _follow(place, asked, after, screen)
-        found = client.found(place, "GET", _target({**asked, "after": after}))["lines"]
+        found = _last(place, {**asked, "after": after}, config, screen)
         screen.show(found)
     if not found and form == "text":
         click.echo("no line yet that was asked for; -f waits for one", err=True)
+
+
+def _last(
+    place: Path, asked: Mapping[str, Any], config: Path | None, screen: Screen
+) -> list[dict[str, Any]]:
+    """What the daemon knows, or where there is none, what its files hold."""
+    try:
+        client.ask(place, "GET", "/status")
+    except client.Absent as gone:
+        directory, rows = _in_files(asked, config)
+        if directory is None:
+            exits.end(exits.UNREACHABLE, f"{gone}; start one: streamfaas run")
+        screen.tell(f"{gone}: from the files in {directory}")
+        return rows
+    found: list[dict[str, Any]] = client.found(place, "GET", _target(asked))["lines"]
+    return found
+
+
+def _in_files(
+    asked: Mapping[str, Any], config: Path | None
+) -> tuple[Path | None, list[dict[str, Any]]]:
+    """The directory of the files, and what is asked for of them. Without a configuration, or where
+    it names none, there is no directory."""
+    path = config or Path(exits.DEFAULT_CONFIG)
+    if not path.exists():
+        return None, []
+    found = exits.loaded(path)
+    directory = found.telemetry.logs.directory
+    if directory is None:
+        return None, []
+    from streamfaas.daemon.lines import in_files
+
+    return directory, [json.loads(row) for row in in_files(directory, found.functions, asked)]
 
 
 def _follow(place: Path, asked: Mapping[str, Any], after: int, screen: Screen) -> None:
@@ -115,6 +152,7 @@ class Screen:
 
     def __init__(self, form: str) -> None:
         self._json = form == "json"
+        self._narrow = output.width() < output.NARROW
         self._who_chars = 0
 
     def show(self, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -124,7 +162,7 @@ class Screen:
                 continue
             who = row.get("worker") or row.get("function", "")
             self._who_chars = max(self._who_chars, len(who))
-            for parts in lines(row, self._who_chars):
+            for parts in lines(row, self._who_chars, narrow=self._narrow):
                 click.echo("".join(_styled(text, **style) for text, style in parts))
         sys.stdout.flush()
 
@@ -136,7 +174,9 @@ class Screen:
 Styled = tuple[str, dict[str, Any]]
 
 
-def lines(row: Mapping[str, Any], who_chars: int) -> Iterator[list[Styled]]:
+def lines(
+    row: Mapping[str, Any], who_chars: int, *, narrow: bool = False
+) -> Iterator[list[Styled]]:
     """A row as lines of parts, each with its style: time, worker, the end of the request's id,
     and what was written; what follows in a record of many lines stands below its first."""
     if "missed" in row:
@@ -159,18 +199,20 @@ def lines(row: Mapping[str, Any], who_chars: int) -> Iterator[list[Styled]]:
         style = {"fg": colour}
     elif row["platform"]:
         style = {"dim": True}
-    first, *rest = (text_of(row) or " ").split("\n")
+    first, *rest = (text_of(row, narrow=narrow) or " ").split("\n")
     yield [*head, (shown(first), style)]
     margin = " " * (_STAMP_CHARS + 1)
     for line in rest:
         yield [(f"{margin}{shown(line)}", style)]
 
 
-def text_of(row: Mapping[str, Any]) -> str:
-    """What a line says beside what stands before it anyway: its time and its request."""
+def text_of(row: Mapping[str, Any], *, narrow: bool = False) -> str:
+    """What a line says beside what stands before it anyway: its time and its request. Where it is
+    `narrow`, a report leaves out what is known or can be worked out."""
     line: str = row["line"]
     if row["platform"]:
-        return _platform(line, row["request_id"])
+        text = _platform(line, row["request_id"])
+        return _SPARED.sub("", text) if narrow else text
     if line.startswith("[") and line.count("\t") >= 3:
         level, _, request_id, message = line.split("\t", 3)
         if request_id == row["request_id"]:

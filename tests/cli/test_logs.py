@@ -12,13 +12,21 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from daemon_process import write_project
 from status_server import answering
 from streamfaas.cli import logs
 from streamfaas.cli.main import main
+from streamfaas.telemetry.log_files import LogFiles
+from streamfaas.telemetry.signals import LogWritten
 
 ID = "8f14e45f-ceea-467f-a8c1-0000000001a3"
 NS = 1_764_100_000_250_000_000
-ENV = {"TZ": "UTC"}
+CONFIG = """
+version: 1
+telemetry: {logs: {directory: logs}}
+functions:
+  orders: {code: orders, handler: app.main}
+"""
 
 
 def row(line="paid", function="orders", **fields):
@@ -42,7 +50,7 @@ def run(tmp_path, rows, *arguments):
     with answering(socket_path, body) as asked:
         result = CliRunner().invoke(main, ["logs", "--socket", str(socket_path), *arguments])
     socket_path.unlink()
-    return result, asked[0].split(b" ")[1].decode()
+    return result, asked[-1].split(b" ")[1].decode()
 
 
 def texts(row):
@@ -186,3 +194,36 @@ def test_no_daemon_is_not_waited_for(tmp_path):
         result = CliRunner().invoke(main, ["logs", "--socket", str(tmp_path / "s"), *arguments])
         assert result.exit_code == 69
         assert result.stderr.endswith("start one: streamfaas run\n")
+
+
+def test_where_no_daemon_runs_its_files_are_read(tmp_path):
+    config = write_project(tmp_path, CONFIG, orders="def main(event, context): pass")
+    files = LogFiles(
+        tmp_path / "logs", max_bytes=1 << 20, keep=1, as_json=lambda _: False, tell=lambda _: None
+    )
+    for number in range(5):
+        files(LogWritten("orders", "orders#1", ID, f"number {number}", False, NS + number))
+    files.close()
+    result = CliRunner().invoke(main, ["logs", "orders", "-n", "2", "-c", str(config)])
+    assert result.exit_code == 0, result.output
+    assert [line[13:] for line in result.stdout.splitlines()] == [
+        "orders#1 0001a3 number 3",
+        "orders#1 0001a3 number 4",
+    ]
+    assert result.stderr.endswith(f"from the files in {tmp_path}/logs\n")
+    config.write_text(CONFIG.replace("telemetry: {logs: {directory: logs}}", ""))
+    result = CliRunner().invoke(main, ["logs", "-c", str(config)])
+    assert result.exit_code == 69
+
+
+def test_on_a_narrow_terminal_a_report_is_short(tmp_path):
+    report = (
+        f"REPORT RequestId: {ID}\tDuration: 1.23 ms\tBilled Duration: 2 ms\t"
+        "Memory Size: 128 MB\tMax Memory Used: 73 MB\tStatus: timeout"
+    )
+    given = row(report, platform=True)
+    (parts,) = logs.lines(given, 8, narrow=True)
+    assert "".join(text for text, _ in parts)[13:] == (
+        "orders#1 0001a3 REPORT  Duration: 1.23 ms  Max Memory Used: 73 MB  Status: timeout"
+    )
+    assert "Memory Size: 128 MB" in texts(given)[0]
