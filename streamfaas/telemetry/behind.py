@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
@@ -11,6 +12,9 @@ ITEMS_MAX = 20_000
 BYTES_MAX = 32 * 1024 * 1024
 AT_ONCE_MAX = 500
 CLOSE_SECONDS = 2.0
+
+GATHER_SECONDS = 0.01
+"""How long the first of several waits for the others."""
 
 T = TypeVar("T")
 
@@ -58,6 +62,8 @@ class Behind(Generic[T]):
         ended = False
         while not ended:
             taken = [self._queue.get()]
+            # who is woken for each item takes the interpreter from the loop for each
+            time.sleep(GATHER_SECONDS)
             while not self._queue.empty() and len(taken) < AT_ONCE_MAX:
                 taken.append(self._queue.get())
             ended = None in taken

@@ -14,7 +14,7 @@ from streamfaas.flow.outcome import Failure, Outcome, Success
 from streamfaas.flow.record import Lane
 from streamfaas.flow.trace import Context
 from streamfaas.telemetry import signals
-from streamfaas.telemetry.signals import Signal
+from streamfaas.telemetry.signals import LogWritten, Signal
 
 INVOCATION_LINES_A_SECOND = 20
 """More than so many successes in a second are summed up in one line; failures are all shown."""
@@ -51,8 +51,12 @@ class Console:
         self._sources: dict[str, tuple[str, str]] = {}
 
     def __call__(self, signal: Signal) -> None:
-        line = _json_line(signal) if self._json else self._text(signal)
-        if line:
+        if self._json:
+            self._put(_json_line(signal))
+        elif type(signal) is LogWritten:  # the one that comes most often by far
+            if not self._quiet:
+                self._put(self._written(signal))
+        elif line := self._text(signal):
             self._put(line)
 
     # -- text
@@ -116,12 +120,6 @@ class Console:
                 lacks = f", without {', '.join(missing)}" if missing else ""
                 colour = DIM if level == "full" else YELLOW
                 return self._stamped(f"isolation {function}: {level}{lacks}", colour)
-            case signals.LogWritten(function, worker, _, line, platform):
-                if self._quiet:
-                    return ""
-                who = worker or function
-                text = "\n".join(f"{who} | {part}" for part in line.split("\n"))
-                return self._painted(text, DIM) if platform else text
             case signals.LogsDropped(place, count, reason):
                 text = f"dropped {count:,} log lines, {place}: {printable(reason)}"
                 return self._stamped(text, RED)
@@ -140,6 +138,11 @@ class Console:
                 return self._stamped(f"{step} {detail}".rstrip(), "")
             case _:
                 return ""
+
+    def _written(self, signal: LogWritten) -> str:
+        who, text = signal.worker or signal.function, signal.line
+        text = f"{who} | {text}" if "\n" not in text else _each_line(who, text)
+        return self._painted(text, DIM) if signal.platform else text
 
     def _invocation(self, signal: signals.InvocationEnded) -> str:
         failed = isinstance(signal.outcome, Failure)
@@ -201,6 +204,10 @@ def _export(signal: signals.ExportChanged) -> tuple[str, str]:
     if signal.reason:
         return f"cannot send {where}: {printable(signal.reason)}; {lost}", YELLOW
     return f"sending again {where}: {signal.dropped:,} dropped meanwhile", GREEN
+
+
+def _each_line(who: str, text: str) -> str:
+    return "\n".join(f"{who} | {part}" for part in text.split("\n"))
 
 
 def _place(lane: Lane) -> str:
