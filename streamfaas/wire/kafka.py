@@ -12,7 +12,7 @@ import ssl
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 from traceback import walk_tb
 from typing import Any
@@ -109,14 +109,8 @@ class Client(AIOKafkaClient):  # type: ignore[misc] # the library is untyped
         self._parting: set[AIOKafkaConnection] = set()
 
     async def bootstrap(self) -> None:
-        """As the client does it; but where it is cancelled while it waits for the broker's answer,
-        it forgets the connection that it waits on, unclosed."""
-        try:
-            await super().bootstrap()
-        except BaseException as error:
-            for conn in _held(error):
-                self._let_go(conn)
-            raise
+        """As the client does it, but that it leaves no connection."""
+        await begun(super().bootstrap)
 
     def _on_connection_closed(self, conn: AIOKafkaConnection, reason: Any) -> None:
         super()._on_connection_closed(conn, reason)
@@ -132,6 +126,16 @@ class Client(AIOKafkaClient):  # type: ignore[misc] # the library is untyped
             self._sync_task.cancel()
             await asyncio.wait([self._sync_task], timeout=GOODBYE_SECONDS)
         await part([*self._conns.values(), *self._parting])
+
+
+async def begun(begin: Callable[[], Awaitable[None]]) -> None:
+    """Begins something of the library's. Where that is cancelled while it waits for a broker's
+    answer, the library forgets the connection that it waits on, unclosed."""
+    try:
+        await begin()
+    except BaseException as error:
+        await part(_held(error))
+        raise
 
 
 def _held(error: BaseException) -> set[AIOKafkaConnection]:

@@ -14,6 +14,7 @@ from aiokafka.errors import KafkaError
 
 from streamfaas.flow.record import Headers
 from streamfaas.flow.value import value
+from streamfaas.wire.kafka import begun
 
 REQUEST_SECONDS_MAX = 10.0
 """How long one request waits before the producer looks for another way."""
@@ -69,7 +70,7 @@ class Producer:
         sender._send_produce_req = self._request
 
     async def start(self, topic: str) -> None:
-        await self._producer.start()
+        await begun(self._producer.start)
         await self._producer.partitions_for(topic)  # from now on nobody waits to know them
 
     async def deliver(self, topic: str, records: Sequence[Outgoing]) -> list[tuple[int, int]]:

@@ -33,6 +33,7 @@ from streamfaas.wire.kafka import (
     translated,
 )
 from streamfaas.wire.kafka_options import SaslOptions, TlsOptions, TokenEndpoint
+from streamfaas.wire.kafka_producer import Producer
 
 # -- errors in our words
 
@@ -451,17 +452,34 @@ def test_the_broker_ends_connections_with_their_token_and_reading_goes_on(
     asyncio.run(scenario())
 
 
+class AClient:
+    """The client itself."""
+
+    def __init__(self, broker):
+        self.client = Client(bootstrap_servers=broker, request_timeout_ms=10_000)
+        self.begin, self.end = self.client.bootstrap, self.client.close
+
+
+class AProducer:
+    """What sends, with a client of the library's own."""
+
+    def __init__(self, broker):
+        producer = Producer([broker], {}, client_id="test", send_seconds=20.0)
+        self.begin, self.end = lambda: producer.start("orders"), producer.end
+
+
 @pytest.mark.parametrize("api", [Api.API_VERSIONS, Api.METADATA])
+@pytest.mark.parametrize("kind", [AClient, AProducer])
 @pytest.mark.parametrize("end", ["cancelled", "dropped"])
-def test_a_bootstrap_that_ends_half_way_leaves_no_connection(api, end):
-    """The client holds that connection in a variable, and forgets it where it is cancelled."""
+def test_what_begins_and_is_left_half_way_leaves_no_connection(api, kind, end):
+    """The library holds that connection in a variable, and forgets it where it is cancelled."""
 
     async def main():
         async with ReplayBroker() as replay:
             rule = (
                 replay.swallow(api) if end == "cancelled" else replay.drop(api, Drop.HALFWAY, None)
             )
-            client = Client(bootstrap_servers=replay.bootstrap, request_timeout_ms=10_000)
+            begun = kind(replay.bootstrap)
             left = anyio.CancelScope()
 
             async def leave():
@@ -474,11 +492,10 @@ def test_a_bootstrap_that_ends_half_way_leaves_no_connection(api, end):
                     with left:
                         if end == "cancelled":
                             tasks.start_soon(leave)
-                        await client.bootstrap()
+                        await begun.begin()
             except* errors.KafkaConnectionError:
                 assert end == "dropped"
-            await client.close()
-            assert not [task for task in asyncio.all_tasks() if "kafka" in repr(task.get_coro())]
+            await begun.end()
 
     uvloop.run(main())
     gc.collect()  # what was forgotten complains now

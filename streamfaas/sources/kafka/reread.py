@@ -13,7 +13,7 @@ from streamfaas.flow.errors import Unreachable
 from streamfaas.flow.record import Lane, Record
 from streamfaas.sources import Stretch
 from streamfaas.sources.kafka.options import KafkaOptions
-from streamfaas.wire.kafka import connection, quiet, reach, translated
+from streamfaas.wire.kafka import begun, connection, quiet, reach, translated
 
 READ_SECONDS = 30.0
 """How long one reading may take, connecting included."""
@@ -95,8 +95,8 @@ async def _consumer(
                 isolation_level=options.isolation_level,
                 **asked,
             )
-            await consumer.start()
             try:
+                await begun(consumer.start)
                 yield consumer
             finally:
                 with anyio.CancelScope(shield=True), anyio.move_on_after(_STOP_SECONDS):
