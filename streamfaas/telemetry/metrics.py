@@ -145,7 +145,7 @@ class Metrics:
         )
         lost = registry.counter(
             "streamfaas_log_lines_dropped",
-            "Lines of functions that could not be written to files or the journal.",
+            "Lines of functions that could not be written to their files.",
             otel="streamfaas.log_lines.dropped",
             counts="line",
         )
