@@ -11,6 +11,7 @@ from streamfaas.daemon.catalogue import Catalogue
 from streamfaas.daemon.changes import Changes
 from streamfaas.daemon.replays import Replays
 from streamfaas.daemon.sendings import Sendings
+from streamfaas.daemon.shown import Shown
 from streamfaas.daemon.steering import Steering, known_triggers
 from streamfaas.daemon.traces import Traces
 from streamfaas.engine.requests import RequestIds
@@ -32,11 +33,11 @@ ASYNC_BYTES_MAX = 1024 * 1024
 
 
 class Admin:
-    """Routes: `GET /status`, `POST /stop`, `POST /invoke/<function>` (`/event`: and wait for no
-    answer), and those of what is sent, passes and is written (`/send`, `/tap`, `/logs`), of another
-    configuration (`/reload`, `/diff`), of what was put aside and is run again (`/dlq`, `/redrive`,
-    `/replay`, `/skip`), and those that steer triggers (`/pause`, `/resume`, `/seek`) and show
-    traces (`/traces`)."""
+    """Routes: `GET /status`, `/triggers/…`, `POST /stop`, `POST /invoke/<function>` (`/event`: and
+    wait for no answer), and those of what is sent, passes, is written and was traced (`/send`,
+    `/tap`, `/logs`, `/traces`), of another configuration (`/reload`, `/diff`), of what was put
+    aside and is run again (`/dlq`, `/redrive`, `/replay`, `/skip`), and of triggers that are
+    steered (`/pause`, `/resume`, `/seek`)."""
 
     def __init__(self, daemon: Daemon) -> None:
         self._daemon = daemon
@@ -60,14 +61,14 @@ class Admin:
                 return await self._steering().handle(request)
             case "POST", ["invoke", function, "event"]:
                 return await self._accept(function, request)
-            case "GET", ["status"]:
-                return Response.json(200, self._daemon.view())
+            case _, ["status"] | ["triggers", _, _]:
+                return Shown(self._daemon).handle(request)
             case "POST", ["invoke", function]:
                 return await self._invoke(function, request)
             case "POST", ["stop"]:
                 self._daemon.stop()
                 return Response.json(202, {"state": "draining"})
-            case _, ["status" | "stop"] | ["invoke", _] | ["invoke", _, "event"]:
+            case _, ["stop"] | ["invoke", _] | ["invoke", _, "event"]:
                 return Response.json(405, {"error": f"{request.method} is not for {request.path}"})
             case _:
                 return Response.json(404, {"error": f"there is no {request.path}"})

@@ -12,7 +12,7 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from collections.abc import Mapping as Table
 from datetime import UTC, datetime
 from pathlib import Path
@@ -52,6 +52,7 @@ from streamfaas.store.backlog import Backlog
 from streamfaas.store.outbox import Outbox
 from streamfaas.telemetry import signals
 from streamfaas.telemetry.kept import KeptTraces
+from streamfaas.telemetry.lately import TICK_SECONDS, Lately
 from streamfaas.telemetry.metrics import Metrics
 from streamfaas.telemetry.otlp.settings import settings
 from streamfaas.telemetry.recorder import Recorder
@@ -132,11 +133,14 @@ class Daemon:
         self.lines = Lines(self.feeds, self._listeners, self.plan.logs, lambda: self.plan.functions)
         if not quiet:
             self.lines.hear()
+        self.lately = Lately()
+        self._listeners.append(self.lately)
         self._finish = finish
         self._notifier = Notifier(os.environ)
         self._stop_asked = anyio.Event()
         self._started = time.monotonic()
         self.state = "starting"
+        self._ends_at: float | None = None  # once it drains
         self.pool: WorkerPool | None = None
         self.outbox: Outbox | None = None
         self.brakes: Brakes | None = None
@@ -294,6 +298,7 @@ class Daemon:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(server.serve, name="api")
                 tasks.start_soon(self._show_life, pool, name="watchdog")
+                tasks.start_soon(self._look_back, name="lately")
                 if self._metrics is not None:
                     tasks.start_soon(self.exporting.measure, self._metrics, name="export")
                 await self._unless_stopped(letters.open)
@@ -360,6 +365,12 @@ class Daemon:
                 self.emit(signals.DaemonStepped("stuck", "no worker moves any more"))
             await anyio.sleep(seconds / 2 if beats else min(seconds / 2, DOUBT_SECONDS))
 
+    async def _look_back(self) -> None:
+        """Remembers how everything stands, again and again: rates are taken from that."""
+        while True:
+            await anyio.sleep(TICK_SECONDS)
+            self.lately.tick(lambda: {name: one.places() for name, one in self.mappings.items()})
+
     async def _reload(self, about: frozenset[str]) -> Reloaded | None:
         """The code of the functions it is `about`, or all of the configuration."""
         assert self._transaction is not None
@@ -376,7 +387,7 @@ class Daemon:
 
     async def _drain(self) -> None:
         grace = self.plan.grace_seconds
-        self.state = "draining"
+        self.state, self._ends_at = "draining", time.monotonic() + grace
         self._notifier.stopping(grace)
         self.emit(signals.DaemonStepped("draining", f"up to {grace:.0f} s"))
         left = self._mappings.stop() if self._mappings is not None else ()
@@ -394,7 +405,11 @@ class Daemon:
         from streamfaas import __version__
 
         now = Instant(asyncio.get_running_loop().time())
-        triggers = {name: mapping.view(now) for name, mapping in self.mappings.items()}
+        triggers = {
+            name: {**mapping.view(now), "unwell_seconds": self.lately.unwell_seconds(name)}
+            for name, mapping in self.mappings.items()
+        }
+        left = None if self._ends_at is None else max(0.0, self._ends_at - time.monotonic())
         state = self.state
         if state == "running" and any(t["state"] == "degraded" for t in triggers.values()):
             state = "degraded"
@@ -405,6 +420,7 @@ class Daemon:
             "config": str(self.plan.config_path),
             "configuration": self._configuration(),
             "state": state,
+            "grace_left_seconds": left,
             "rss_bytes": _rss_bytes(),
             "functions": {} if self.pool is None else self.pool.view(),
             "triggers": triggers,
@@ -424,9 +440,6 @@ class Daemon:
 
     def _status_line(self) -> str:
         view = self.view()
-        lags = [
-            lane["lag"] or 0 for trigger in view["triggers"].values() for lane in trigger["lanes"]
-        ]
         counts = f"{len(view['functions'])} functions, {len(view['triggers'])} triggers"
         degraded = [
             f"{name}: {trigger['reason']}"
@@ -435,7 +448,16 @@ class Daemon:
         ]
         if degraded:
             return f"degraded: {'; '.join(degraded)}"
-        return f"{counts}, lag {sum(lags)}"
+        return f"{counts}, lag {_lag(view['triggers'].values())}"
+
+
+def _lag(triggers: Iterable[Table[str, Any]]) -> str:
+    """Of all triggers together, as far as it is known."""
+    lanes = [lane for each in triggers for lane in each["lanes"] if not lane["by_key"]]
+    known = [lane["lag"] for lane in lanes if lane["lag"] is not None]
+    if not known and lanes:
+        return "not known yet"
+    return f"{'' if len(known) == len(lanes) else 'at least '}{sum(known)}"
 
 
 def _keep_memory() -> None:

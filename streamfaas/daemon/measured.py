@@ -15,6 +15,10 @@ from streamfaas.telemetry.process import usage
 if TYPE_CHECKING:
     from streamfaas.daemon.main import Daemon
 
+PATIENCE_SECONDS = 15.0
+"""A source that ran may be away for so long before nothing is expected of the daemon: who asks
+again and again must not be told of each blip."""
+
 REASONS_MAX = 100
 """Triggers that an answer names."""
 
@@ -48,8 +52,15 @@ def unready(view: Mapping[str, Any]) -> tuple[str, ...]:
         for name, trigger in view["triggers"].items()
         # one that has only begun (the first asynchronous invocation of a function) is given time,
         # and one that is paused is as it should be
-        if trigger["connected"] and trigger["state"] in {"connecting", "degraded", "blocked"}
+        if trigger["connected"] and (trigger["state"] == "blocked" or _is_away(trigger))
     )
+
+
+def _is_away(trigger: Mapping[str, Any]) -> bool:
+    """The source has never run, or not for some time."""
+    seconds = trigger["unwell_seconds"]
+    patient = seconds is not None and seconds < PATIENCE_SECONDS
+    return trigger["state"] in {"connecting", "degraded"} and not patient
 
 
 def _why(trigger: Mapping[str, Any]) -> str:

@@ -164,6 +164,11 @@ class Steering:
         return Response.json(200, {"lanes": moves, "elsewhere": source.elsewhere()})
 
 
+def full_name(function: str, trigger: str) -> str:
+    """Of a mapping, as it is known within."""
+    return f"{function}/{ASYNCHRONOUS if trigger == SHORT else trigger}"
+
+
 def known_triggers(plan: Plan) -> Known:
     """The triggers of each function that is configured."""
     functions: Known = {each.name: () for each in plan.functions}

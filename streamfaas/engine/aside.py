@@ -307,7 +307,8 @@ class Aside:
                     # nothing would ever change that: it is kept where there is no such limit
                     strand.diverted, pause = True, 0.0
                 strand.tell(signals.DestinationFailed(self._lane.lane, name, str(error), pause))
-                await strand.hold_up(f"destination: {error}", Instant(around.clock() + pause))
+                until = Instant(around.clock() + pause)
+                await strand.hold_up(name, f"destination: {error}", until)
             else:
                 return True
         return False

@@ -13,6 +13,7 @@ from anyio.abc import TaskGroup
 from streamfaas.engine import views
 from streamfaas.engine.lane import LanePolicy, LaneRunner, Surroundings
 from streamfaas.flow.errors import Refused, WorldError
+from streamfaas.flow.invocation import Manner
 from streamfaas.flow.record import Instant, Lane
 from streamfaas.flow.verdict import RetryPolicy
 from streamfaas.sources import Arrived, Closing, Opened, Seekable, Source
@@ -194,7 +195,10 @@ class Mapping:
                 tasks.start_soon(work, name=f"{self.name}: {name}")
 
             await source.open(spawn)
-            self._tell("running", "")
+            if source.view().state == "running":
+                self._tell("running", "")
+            else:  # it tells by itself, once it has what it waits for
+                self._state, self._reason = "running", ""
             self.connected.set()
             try:
                 await self._read(source, tasks)
@@ -356,6 +360,31 @@ class Mapping:
         self._state, self._reason = state, reason
         if changed:
             self._around.emit(signals.SourceChanged(self.name, state, reason))
+
+    def places(self) -> dict[str, tuple[int, int]]:
+        """Position and lag of the lanes of a log, where both are known."""
+        source = self._source
+        if source is None or source.manner is Manner.ASYNC:
+            return {}
+        return {
+            lane.name: (seen.position, seen.lag)
+            for lane, seen in source.view().lanes.items()
+            if seen.position is not None and seen.lag is not None
+        }
+
+    def details(self) -> dict[str, Any]:
+        """What its source says of itself, and what is asked of its lanes."""
+        policy, source = self.policy, self._source
+        return {
+            "source": {} if source is None else dict(source.view().details),
+            "batch": asdict(policy.batch),
+            "retries": asdict(policy.retry),
+            "on_failure": policy.set_aside.name,
+            "on_success": None if policy.on_success is None else policy.on_success.name,
+            "dead_letter": None if policy.dead_letter is None else policy.dead_letter.name,
+            "strands": policy.strands,
+            "partial": policy.partial,
+        }
 
     def view(self, now: Instant) -> dict[str, Any]:
         """The trigger as `status` shows it."""

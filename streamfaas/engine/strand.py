@@ -45,6 +45,7 @@ class StrandStatus:
     attempt: int = 0
     in_flight: int = 0
     reason: str = ""
+    held_up_by: str = ""  # the destination that does not take what is to be sent
     again_at: Instant | None = None
 
 
@@ -378,13 +379,14 @@ class Strand:
         self.trace.hear(signal)
         self._around.emit(signal)
 
-    async def hold_up(self, reason: str, until: Instant) -> None:
-        """A destination does not take what is to be sent: until it is tried again."""
+    async def hold_up(self, name: str, reason: str, until: Instant) -> None:
+        """A destination of that name does not take what is to be sent: until it is tried again."""
+        self.status.held_up_by = name
         self.status.state, self.status.reason, self.status.blocked = "blocked", reason, True
         self._held_up, self.waiting = True, self._in_hand
         while not (self._lane.closing or self.diverted) and self._around.clock() < until:
             await self._wait(until)
-        self._held_up, self.waiting = False, None
+        self._held_up, self.waiting, self.status.held_up_by = False, None, ""
 
     # -- waiting
 

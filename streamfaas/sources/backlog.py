@@ -19,7 +19,7 @@ from streamfaas.flow.partial import Style
 from streamfaas.flow.record import Headers, Instant, Lane, Record, run_of_records
 from streamfaas.flow.trace import TRACEPARENT
 from streamfaas.flow.verdict import BLOCKED_AFTER, Judge, judge_async
-from streamfaas.sources import Arrival, Arrived, LaneView, Opened, SourceView, Spawn
+from streamfaas.sources import Arrival, Arrived, Held, LaneView, Opened, SourceView, Spawn
 from streamfaas.store.backlog import Backlog
 from streamfaas.store.invocations import Waiting
 from streamfaas.telemetry.signals import Emit, SourceChanged
@@ -31,7 +31,7 @@ IDLE_SECONDS = 10.0
 CONTEXT_HEADER = "streamfaas-client-context"
 
 FAILING_MAX = 20
-"""Events that have failed often, and are shown."""
+"""Events that have failed, and are shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class AsyncInvocations:
         self._unread = True  # there may be more in the store
         self._due_ms: int | None = None
         self._count = 0
-        self._failing: dict[int, Waiting] = {}
+        self._failing: dict[int, tuple[str, Held]] = {}  # by number: the request id, and how
         self._changed = asyncio.Event()
         self._state = "connecting"
 
@@ -184,7 +184,7 @@ class AsyncInvocations:
             if place in settlement.finished:
                 await self._finish(event)
             elif place in settlement.released:
-                await self._give_back(event, settlement.at, counted=settlement.counted)
+                await self._give_back(event, settlement)
             else:
                 return
         except StoreError as error:
@@ -202,7 +202,7 @@ class AsyncInvocations:
 
     def view(self) -> SourceView:
         """`lag` of a lane is what it has in hand, and its share of what waits."""
-        waiting = max(0, self._count - len(self._in_hand))
+        waiting, failing = max(0, self._count - len(self._in_hand)), list(self._failing.values())
         lanes = {}
         for number, lane in enumerate(self._lanes):
             event = self._in_hand.get(lane)
@@ -215,9 +215,11 @@ class AsyncInvocations:
         return SourceView(
             self._state,
             lanes=lanes,
+            held={Lane(self.name, request_id): held for request_id, held in failing},
             blocked={
-                Lane(self.name, event.request_id): f"it has failed {event.failures} times"
-                for event in self._failing.values()
+                Lane(self.name, request_id): held.reason or f"it has failed {held.attempt} times"
+                for request_id, held in failing
+                if held.attempt >= BLOCKED_AFTER
             },
             details={"function": self._function, "waiting": waiting},
         )
@@ -247,7 +249,8 @@ class AsyncInvocations:
         self._unread |= bool(event.order_key)  # the next of the key may go now
         self._failing.pop(event.number, None)
 
-    async def _give_back(self, event: Waiting, at: Instant | None, *, counted: bool) -> None:
+    async def _give_back(self, event: Waiting, settlement: Receipts) -> None:
+        at, counted = settlement.at, settlement.counted
         if at is None and not counted:  # as if it had never been handed out
             self._ready.appendleft(event)
             return
@@ -255,9 +258,9 @@ class AsyncInvocations:
         due_ms, failures = self._backlog.now_ms() + wait_ms, event.failures + counted
         await self._backlog.put_off(event.number, due_ms, failures)
         self._unread = True  # which also tells when the next is due
-        known = event.number in self._failing
-        if failures >= BLOCKED_AFTER and (known or len(self._failing) < FAILING_MAX):
-            self._failing[event.number] = event._replace(failures=failures)
+        if counted and (event.number in self._failing or len(self._failing) < FAILING_MAX):
+            held = Held(failures, settlement.reason, at)
+            self._failing[event.number] = (event.request_id, held)
 
     def _heard(self) -> None:
         self._unread = True

@@ -16,7 +16,7 @@ from daemon_process import DaemonProcess, write_project
 from lane_scene import BAD, WALL, Kept
 from listed import LANE, Listed
 from metrics_read import OPENMETRICS, Scrape
-from streamfaas.daemon.measured import unready
+from streamfaas.daemon.measured import PATIENCE_SECONDS, unready
 from streamfaas.engine.lane import LanePolicy, Surroundings
 from streamfaas.engine.mapping import Mapping
 from streamfaas.engine.requests import RequestIds
@@ -185,8 +185,14 @@ def test_at_every_moment_what_came_is_what_became_of_it_and_what_is_in_flight(
     simulate(main)
 
 
-def trigger(state="running", *lanes, connected=True, reason=""):
-    return {"state": state, "reason": reason, "connected": connected, "lanes": lanes}
+def trigger(state="running", *lanes, connected=True, reason="", unwell=None):
+    return {
+        "state": state,
+        "reason": reason,
+        "connected": connected,
+        "lanes": lanes,
+        "unwell_seconds": unwell,
+    }
 
 
 def seen(state="running", **triggers):
@@ -204,6 +210,9 @@ def test_readiness_says_which_trigger_is_not_well_and_why():
     )
     assert unready(seen(a=trigger("connecting"))) == ("f/a is connecting: no reason is known",)
     assert unready(seen(a=trigger("connecting", connected=False))) == ()
+    for state in ("connecting", "degraded"):  # a blip of what ran before is not told
+        assert unready(seen(a=trigger(state, unwell=3.0))) == ()
+        assert unready(seen(a=trigger(state, unwell=PATIENCE_SECONDS)))
     for state in ("starting", "draining"):
         assert unready(seen(state, a=trigger())) == (f"the daemon is {state}",)
 

@@ -51,6 +51,7 @@ def test_a_paused_trigger_keeps_its_place_in_the_group_and_reads_nothing() -> No
             replay.written()
             await anyio.sleep(3.0)  # three times as long as a stall may last
             assert lanes.ran["orders-0"] == list(range(500))
+            await lanes.until(lambda: lanes.view()["lanes"][0]["lag"] == 1000)
             assert lanes.source.view().details["generation"] == generation
             assert "rebuilt" not in lanes.states()
             lanes.mapping.resume()

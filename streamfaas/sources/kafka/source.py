@@ -13,7 +13,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, ClassVar
 
 import anyio
@@ -71,6 +71,9 @@ BEGIN_SECONDS_MAX = 20.0
 
 ASK_SECONDS = 10.0
 """How long it may take to ask where a log begins or ends, or what offset a time has."""
+
+MEASURE_SECONDS = 5.0
+"""How old the end of a log may be, as far as it is known, before it is asked for."""
 
 LOST_SECONDS = 2.0
 """How long a seat that is lost already waits for what is in flight to be cut off."""
@@ -184,6 +187,7 @@ class Kafka:
         except KafkaError as error:
             raise translated(error, self._servers) from error
         spawn(lambda: self._look_again(member, watch), "watch")
+        spawn(lambda: self._measure(member), "lag")
         tokens = asked.get("sasl_oauth_token_provider")
         if isinstance(tokens, FetchedTokens):
             spawn(tokens.keep_fresh, "token")
@@ -531,6 +535,19 @@ class Kafka:
                 self._fail(error)
             except KafkaError as error:
                 self._fail(translated(error, self._servers, known=True))
+
+    async def _measure(self, member: Member) -> None:
+        """Runs for ever: asks where the log ends of partitions that are not fetched from, because
+        they are paused, blocked or slow. Who does not answer is told of by others."""
+        while not self._closing:
+            await anyio.sleep(MEASURE_SECONDS)
+            since = self._clock() - MEASURE_SECONDS
+            stale = [one for one in self._partitions.values() if one.heard_at < since]
+            with suppress(KafkaError, TimeoutError), anyio.fail_after(2 * ASK_SECONDS):
+                places = [one.place for one in stale]
+                ends = await member.starts(places, "latest", ASK_SECONDS)
+                for one in stale:
+                    one.end = max(one.end or 0, ends.get(one.place, 0))
 
     async def _commit_in_time(self, watch: Watch) -> None:
         if self._revoking or not self._seat.taken:

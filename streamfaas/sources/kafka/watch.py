@@ -157,9 +157,7 @@ class Watch:
 
     def _tell(self, state: str, reason: str) -> None:
         before, self.state, self.reason = (self.state, self.reason), state, reason
-        # that it has connected the engine tells by itself
-        known = (before[0], state) == ("connecting", "running") and not self._waited
-        if before != (state, reason) and not known:
+        if before != (state, reason):
             self._emit(SourceChanged(self._name, state, reason))
 
 
