@@ -88,5 +88,5 @@ def _reads(function: Function | None, own: str) -> str:
             return f"{trigger.bucket}/{trigger.prefix}".rstrip("/")
         case MemoryTrigger():
             return trigger.topic
-        case None:
+        case _:
             return ""
