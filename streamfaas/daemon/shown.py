@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from streamfaas.api.server import Request, Response
 from streamfaas.config.spec import ASYNCHRONOUS, Function
-from streamfaas.config.triggers import AnyTrigger, DirectoryTrigger, KafkaTrigger, MemoryTrigger
+from streamfaas.config.triggers import (
+    AnyTrigger,
+    DirectoryTrigger,
+    KafkaTrigger,
+    KinesisTrigger,
+    MemoryTrigger,
+)
 from streamfaas.daemon.steering import full_name
 
 if TYPE_CHECKING:
@@ -88,5 +94,7 @@ def _reads(function: Function | None, own: str) -> str:
             return f"{trigger.bucket}/{trigger.prefix}".rstrip("/")
         case MemoryTrigger():
             return trigger.topic
-        case _:
+        case KinesisTrigger():
+            return trigger.stream
+        case None:
             return ""
