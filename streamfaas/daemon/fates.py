@@ -9,7 +9,7 @@ from typing import Any
 
 from streamfaas.flow.batch import Batch
 from streamfaas.flow.outcome import Success
-from streamfaas.flow.record import Lane
+from streamfaas.flow.record import Lane, Record
 from streamfaas.sources import Sent, Source
 from streamfaas.telemetry import signals
 from streamfaas.telemetry.signals import InvocationEnded, Signal
@@ -48,17 +48,24 @@ class Fate:
 
 class Fates:
     """Those of one trigger. An event in a log is known by lane and position; one in a queue by its
-    key (then `by_key`) or its request id, until its first attempt tells its position.
+    key (see `Sendable.known_by`) or its request id, until its first attempt tells its position.
 
     It may be run before who has sent it knows where it lies: from `begin` to `ready`, what happens
     is kept, and heard after that.
     """
 
-    def __init__(self, name: str, clock: Callable[[], float], *, by_key: bool = False) -> None:
+    def __init__(
+        self,
+        name: str,
+        clock: Callable[[], float],
+        *,
+        known_by: Callable[[Record], bytes | None] | None = None,
+    ) -> None:
         self._name = name
         self._clock = clock
         self.all: list[Fate] = []
-        self._keys: OrderedDict[bytes, int] | None = OrderedDict() if by_key else None
+        self._known_by = known_by
+        self._keys: OrderedDict[bytes, int] | None = None if known_by is None else OrderedDict()
         self._early: deque[Signal] | None = None
         self._at: dict[tuple[Lane | None, int], Fate] = {}
         self._by_key: dict[bytes, Fate] = {}
@@ -99,15 +106,20 @@ class Fates:
 
     def saw(self, ended: InvocationEnded, source: Source, batch: Batch) -> None:
         """Before the signal is heard: which event of a queue it is about."""
-        if self._keys is None or ended.lane is None or ended.lane.source != self._name:
+        if (
+            self._known_by is None
+            or self._keys is None
+            or ended.lane is None
+            or ended.lane.source != self._name
+        ):
             return
         for record in source.records(batch):
-            if record.key is None:
+            if (key := self._known_by(record)) is None:
                 continue
-            self._keys[record.key] = record.position
+            self._keys[key] = record.position
             if len(self._keys) > EARLY_MAX:
                 self._keys.popitem(last=False)
-            if (fate := self._by_key.pop(record.key, None)) is not None:
+            if (fate := self._by_key.pop(key, None)) is not None:
                 self._place(fate, record.position)
 
     def hear(self, signal: Signal) -> list[Fate]:

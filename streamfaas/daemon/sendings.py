@@ -111,7 +111,9 @@ class _Sending:
         trigger = daemon.mappings.get(name)
         source = None if trigger is None else trigger.source
         self._kind = "backlog" if source is None else source.kind
-        self._fates = Fates(name, clock, by_key=self._kind == "directory")
+        self._fates = Fates(
+            name, clock, known_by=source.known_by if isinstance(source, Sendable) else None
+        )
         self._traces: dict[str, str] = {}  # of the first ones, by place
         self._rows: list[dict[str, Any]] = []
         self._stirred = asyncio.Event()
@@ -160,7 +162,8 @@ class _Sending:
         source = None if trigger is None else trigger.source
         if source is None:
             raise Unreachable(f"{self._name} is not connected yet: streamfaas status")
-        assert isinstance(source, Sendable)
+        if not isinstance(source, Sendable):
+            raise CannotSend(f"a {source.kind} trigger takes no test events")
         async with source.sender(self._asked.topic) as sender:
             yield sender
 

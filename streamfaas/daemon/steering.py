@@ -131,7 +131,7 @@ class Steering:
         source: object = mapping.source
         if not isinstance(source, Seekable):
             kind = getattr(source, "kind", "")
-            return _no(409, f"a {kind} trigger keeps no log, and has no place to be read from")
+            return _no(409, f"a {kind} trigger cannot be read on from another place")
         standing = source.standing()
         lanes, unknown = _chosen(standing, asked.positions or asked.partitions)
         if unknown:

@@ -154,8 +154,8 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """Where it lies: at a position of a lane of a log, or in a queue, under its key. `place` is for
-    people."""
+    """Where it lies: at a position of a lane of a log, or, where that is not known yet, under what
+    its source knows it by. `place` is for people."""
 
     place: str
     lane: Lane | None = None
@@ -174,7 +174,11 @@ class Sender(Protocol):
 
 @runtime_checkable
 class Sendable(Protocol):
-    """A source that test events can be sent to."""
+    """A source that test events can be sent to. `known_by` says of a record under which key it was
+    `Sent`; None where its position is always known."""
+
+    @property
+    def known_by(self) -> Callable[[Record], bytes | None] | None: ...
 
     def sender(self, topic: str) -> AbstractAsyncContextManager[Sender]:
         """Opens a way; `topic` says where to, for a source that reads several."""

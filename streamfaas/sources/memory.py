@@ -316,6 +316,10 @@ class Memory:
         self.wake()
         return position
 
+    @property
+    def known_by(self) -> None:
+        return None
+
     @asynccontextmanager
     async def sender(self, topic: str) -> AsyncIterator[_Sender]:
         if topic not in {"", self._options.topic}:

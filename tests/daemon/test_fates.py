@@ -86,7 +86,7 @@ def test_an_asynchronous_invocation_is_known_by_its_request_id_in_whatever_slot_
 
 def test_a_file_is_known_by_its_key_until_its_position_is():
     source = Memory("f/t", MemoryOptions("topic"), clock=lambda: 0.0, emit=lambda _signal: None)
-    made = Fates("f/t", lambda: 0.0, by_key=True)
+    made = Fates("f/t", lambda: 0.0, known_by=lambda record: record.key)
     made.add(Sent("a.txt", key=b"a.txt"))
     for number, key in enumerate((b"b.txt", b"a.txt")):
         batch = Batch((run_of_records((Record(LANE, number, b"", key),)),))
@@ -109,7 +109,7 @@ def test_what_happens_before_it_is_known_where_an_event_lies_is_heard_after_that
 
 def test_a_file_may_be_run_before_it_is_known_that_it_is_there():
     source = Memory("f/t", MemoryOptions("topic"), clock=lambda: 0.0, emit=lambda _signal: None)
-    made = Fates("f/t", lambda: 0.0, by_key=True)
+    made = Fates("f/t", lambda: 0.0, known_by=lambda record: record.key)
     made.begin()
     told = ended(7, 7)
     made.saw(told, source, Batch((run_of_records((Record(LANE, 7, b"", b"a.txt"),)),)))

@@ -2,7 +2,10 @@
 
 import asyncio
 import json
+import os
 import shutil
+import subprocess
+import sys
 
 import pytest
 
@@ -60,6 +63,17 @@ def test_the_example_counts_clicks_and_stops_at_the_one_that_it_cannot_read(tmp_
             )
         )
         assert done
+        sent = [sys.executable, "-m", "streamfaas", "send", "clicks/clicks", '{"page": "/send"}']
+        told = subprocess.run(
+            [*sent, "--config", str(config)],
+            check=False,
+            capture_output=True,
+            text=True,
+            env={**os.environ, **env},
+        )
+        assert told.returncode == 0, told.stderr
+        assert "sent to stream clicks: shardId-" in told.stdout
+        assert "→ clicks  200" in told.stdout
         daemon.signal()
         assert daemon.wait() == 0
     (letter,) = map(json.loads, (tmp_path / "dead-clicks.jsonl").read_text().splitlines())

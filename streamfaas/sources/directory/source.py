@@ -288,6 +288,10 @@ class Directory:
             },
         )
 
+    @property
+    def known_by(self) -> Callable[[Record], bytes | None]:
+        return lambda record: record.key
+
     def sender(self, topic: str) -> AbstractAsyncContextManager[Sender]:
         options = self._options
         if topic:

@@ -270,6 +270,10 @@ class Kafka:
         options, clock = self._options, self._clock
         return await reread.reread(options, lane, first, last, records_max, clock=clock)
 
+    @property
+    def known_by(self) -> None:
+        return None
+
     @asynccontextmanager
     async def sender(self, topic: str) -> AsyncIterator[Sender]:
         from streamfaas.sources.kafka import send

@@ -6,13 +6,14 @@ import asyncio
 import random
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from contextlib import asynccontextmanager
 from typing import Any, ClassVar
 
 import anyio
 
 from streamfaas.flow.batch import Batch
-from streamfaas.flow.errors import Busy, Gone, StoreError, Unreachable, WorldError
+from streamfaas.flow.errors import Busy, CannotSend, Gone, StoreError, Unreachable, WorldError
 from streamfaas.flow.event import Encoding, Event
 from streamfaas.flow.invocation import Manner
 from streamfaas.flow.ledger import Checkpoint, Ledger, LogLedger, Settlement
@@ -20,7 +21,18 @@ from streamfaas.flow.partial import Style
 from streamfaas.flow.record import Instant, Lane, Record
 from streamfaas.flow.shards import readable
 from streamfaas.flow.verdict import Judge, RetryPolicy, judge_log
-from streamfaas.sources import Arrival, Arrived, Closing, LaneView, Opened, SourceView, Spawn
+from streamfaas.sources import (
+    Arrival,
+    Arrived,
+    Closing,
+    LaneView,
+    Message,
+    Opened,
+    Sender,
+    Sent,
+    SourceView,
+    Spawn,
+)
 from streamfaas.sources.kinesis.options import KinesisOptions
 from streamfaas.sources.kinesis.pages import looked, positions, told
 from streamfaas.sources.kinesis.reading import Reading
@@ -30,6 +42,7 @@ from streamfaas.store.shards import Mark
 from streamfaas.telemetry.signals import DaemonStepped, Emit, SourceChanged
 from streamfaas.wire.kinesis import Described, IteratorExpired, Shard, Stream
 from streamfaas.wire.kinesis_event import (
+    SEQUENCE,
     Origin,
     kinesis_batch_info,
     kinesis_event,
@@ -138,6 +151,19 @@ class Kinesis:
 
     def batch_info(self, batch: Batch) -> Mapping[str, Any]:
         return kinesis_batch_info(batch, self._origin, told(batch))
+
+    # -- test events
+
+    @property
+    def known_by(self) -> Callable[[Record], bytes | None]:
+        """Its sequence number: which position that has is known once it has been read."""
+        return lambda record: dict(record.headers).get(SEQUENCE)
+
+    @asynccontextmanager
+    async def sender(self, topic: str) -> AsyncIterator[Sender]:
+        if topic:
+            raise CannotSend(f"the stream is {self._options.stream}: there are no topics")
+        yield _Sender(self._stream, self._options.stream)
 
     # -- life
 
@@ -409,6 +435,23 @@ class Kinesis:
             await self._marks.put(marks)
         except StoreError as error:
             raise _unreachable(error) from error
+
+
+class _Sender:
+    def __init__(self, stream: Stream, name: str) -> None:
+        self.target = f"stream {name}"
+        self._stream = stream
+
+    async def send(self, message: Message) -> Sent:
+        """Permissions needed: kinesis:PutRecords."""
+        if message.headers or message.partition is not None or message.value is None:
+            raise CannotSend("a record has a partition key and data, no headers and no partition")
+        try:
+            key = (message.key or b"streamfaas").decode()
+        except UnicodeDecodeError as error:
+            raise CannotSend("a partition key is text") from error
+        ((shard, sequence),) = await self._stream.put([(key, message.value)])
+        return Sent(f"{shard}:{sequence}", key=sequence.encode())
 
 
 def _may_be_trimmed(mark: Mark, limit: float) -> bool:
