@@ -72,12 +72,17 @@ def _show(view: Mapping[str, Any]) -> None:
 
 
 def _configuration(console: Console, about: Mapping[str, Any]) -> None:
-    """Where the file does not say what runs: that, and why."""
-    if about.get("reason"):
-        _line(console, "not reloaded  ", str(about["reason"]), style="bold red")
-    if about.get("differs"):
-        told = f"the file is another than what runs, of {about.get('loaded')}: streamfaas diff"
-        _line(console, "differs  ", told, style="yellow")
+    """What runs, whether the file says so too, and why it does not where it should."""
+    if not about:
+        return
+    style = "red" if about["reason"] else "yellow" if about["differs"] else ""
+    clean = "file differs" if about["differs"] else "clean"
+    told = [f"{about['digest']} (loaded {about['loaded']}, {clean})"]
+    if about["reason"]:
+        told.append(f"NOT RELOADED ({about['last_reload']}): {about['reason']}")
+    elif about["differs"]:
+        told.append("look: streamfaas diff   take it: streamfaas reload")
+    _line(console, "config  ", "  ".join(told), style=style)
 
 
 def _functions(functions: Mapping[str, Any], *, width: int) -> Table:

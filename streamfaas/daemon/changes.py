@@ -50,7 +50,8 @@ class Changes:
         found = await anyio.to_thread.run_sync(load_text, asked.text, asked.path, running.environ)
         if isinstance(found, Invalid):
             return Response.json(422, {"error": found.reason, "report": found.report})
-        meant = effects(
+        meant = await anyio.to_thread.run_sync(
+            effects,
             running.plan.config,
             found.plan.config,
             found.renewed_since(running),

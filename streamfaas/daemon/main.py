@@ -118,6 +118,7 @@ class Daemon:
         """`quiet`: no listener wants the lines of functions."""
         self.reloads = Turns(self._reload)
         self._watching = Watching(lambda: self.loaded, self.reloads.ask, self.emit)
+        self._metrics: Metrics | None = None
         self._take(loaded)
         self._reached = reached
         self._listeners = list(listeners)
@@ -151,7 +152,6 @@ class Daemon:
         self.recorder = Recorder(sampling, self.traces)
         self._transaction: Reload | None = None
         self._last: Reloaded | None = None
-        self._metrics: Metrics | None = None
         self.exporting = Exporting(settings(self.plan.otlp, os.environ), self.emit, self.view)
         if self.exporting.tells:
             self._listeners.append(self.exporting.tell)
@@ -170,6 +170,8 @@ class Daemon:
         self.loaded = loaded
         self._differs = Unlike(loaded.plan.config_path, loaded.digest)
         self._watching.wake()
+        if self._metrics is not None:
+            self._metrics.know(each.name for each in loaded.plan.mappings)
 
     def _measured(self) -> Table[str, Answer]:
         """What an address answers."""

@@ -7,6 +7,7 @@ from collections.abc import Mapping as Table
 from dataclasses import dataclass
 
 import anyio
+import anyio.to_thread
 from anyio.abc import TaskGroup
 
 from streamfaas.daemon.build import MappingPlan, Means, Plan
@@ -93,8 +94,9 @@ class Mappings:
         self, plan: Plan, letters: Destinations, goes: Collection[str], comes: Collection[str]
     ) -> Succession:
         """Makes all that comes. Nothing of it runs, and nothing has changed."""
+        # patterns are compiled, and kinds imported: what runs is not to wait for it
+        await anyio.to_thread.run_sync(_reserve, plan, letters)
         made = [self._made(each, letters) for each in plan.mappings if each.name in comes]
-        _reserve(plan, letters)
         left = await self._means.backlog.queues()
         return Succession(plan, letters, frozenset(goes), tuple(made), tuple(left))
 

@@ -122,7 +122,8 @@ class Reload:
             next_ = await self._read()
             recoded = next_.recoded_since(self._loaded)
             renewed = next_.renewed_since(self._loaded)
-            found = effects(self._loaded.plan.config, next_.plan.config, renewed, recoded)
+            old, new = self._loaded.plan.config, next_.plan.config
+            found = await anyio.to_thread.run_sync(effects, old, new, renewed, recoded)
             self._refuse(found)
             await self._change(next_, found, renewed)
         except _Stays as stays:

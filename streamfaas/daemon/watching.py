@@ -6,6 +6,7 @@ some time apart, see the same, so that a file half written is not.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -59,6 +60,7 @@ class Watching:
         self._sweep_seconds = sweep_seconds
         self._kernel = Inotify(self._told)
         self._watched: dict[Path, int] = {}
+        self._trouble = ""
         self._woken = anyio.Event()
         self._done: _Seen | None = None  # what something was asked for already
 
@@ -84,8 +86,8 @@ class Watching:
         self._woken.set()
 
     async def _wait(self) -> None:
-        watching = self._kernel.is_open
-        with anyio.move_on_after(self._sweep_seconds if watching else float("inf")):
+        watching = self._loaded().plan.config.reload.watch
+        with anyio.move_on_after(self._sweep_seconds if watching else math.inf):
             await self._woken.wait()
         self._woken = anyio.Event()
 
@@ -137,14 +139,16 @@ class Watching:
             number = self._kernel.add(os.fsencode(path))
             if number is not None:
                 self._watched[path] = number
-        if self._kernel.trouble:
-            self._tell_trouble()
+        self._tell_trouble()
         return any(path in self._watched for path in new)
 
     def _tell_trouble(self) -> None:
-        told = f"{self._kernel.trouble}; changes are seen every {self._sweep_seconds:g} s"
-        self._emit(signals.DaemonStepped("warning:", told))
-        self._kernel.trouble = ""
+        """Once, for as long as it lasts."""
+        trouble, self._kernel.trouble = self._kernel.trouble, ""
+        if trouble and trouble != self._trouble:
+            text = f"{trouble}; changes are seen every {self._sweep_seconds:g} s"
+            self._emit(signals.DaemonStepped("warning:", text))
+        self._trouble = trouble
 
     def _close(self) -> None:
         self._kernel.close()
@@ -158,5 +162,5 @@ def _look_at(loaded: Loaded) -> _Seen:
     return _Seen(
         files_of(loaded.files),
         {name: look.digest for name, look in looks.items()},
-        frozenset(folders),
+        frozenset(folder for folder in folders if folder.is_dir()),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Coroutine, Sequence
 from collections.abc import Mapping as Table
 from dataclasses import asdict, dataclass
@@ -16,13 +17,16 @@ from streamfaas.flow.errors import Refused, WorldError
 from streamfaas.flow.invocation import Manner
 from streamfaas.flow.record import Instant, Lane
 from streamfaas.flow.verdict import RetryPolicy
-from streamfaas.sources import Arrived, Closing, Opened, Seekable, Source
+from streamfaas.sources import Arrived, Closing, Leased, Opened, Seekable, Source
 from streamfaas.telemetry import signals
 
 RECONNECT = RetryPolicy(backoff_seconds=1.0, backoff_seconds_max=30.0)
 REFUSED_SECONDS = 60.0
 CLOSE_SECONDS = 15.0
 REBUILD_GRACE_SECONDS = 10.0
+"""How long what is in flight may go on after its source has failed; less, where others may have
+its lanes before."""
+
 HELD_BYTES_MAX = 64 * 1024 * 1024
 """What the lanes of one mapping may hold together, beyond the first run of each."""
 
@@ -203,7 +207,8 @@ class Mapping:
             try:
                 await self._read(source, tasks)
             except WorldError:  # what is in flight may still end, and is worth a checkpoint
-                await self._close_lanes(REBUILD_GRACE_SECONDS)
+                lease = source.lease_seconds if isinstance(source, Leased) else math.inf
+                await self._close_lanes(min(REBUILD_GRACE_SECONDS, lease))
                 raise
         self._reading = None
         await self._close_lanes(self._grace_seconds or 0.0)

@@ -121,6 +121,15 @@ Place: TypeAlias = "Literal['earliest', 'latest'] | int"
 
 
 @runtime_checkable
+class Leased(Protocol):
+    """A source whose lanes others take over once it does not answer for them."""
+
+    @property
+    def lease_seconds(self) -> float:
+        """After it has failed: for so long what is in flight is surely ours still."""
+
+
+@runtime_checkable
 class Seekable(Protocol):
     """A log that can be read on from elsewhere. Errors are `WorldError`s."""
 

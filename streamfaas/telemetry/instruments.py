@@ -36,7 +36,7 @@ LABELS: Mapping[str, str] = {
     "error_type": "function, timeout, crash, memory, init, report",
     "reason": "throttled, aborted, oversize, corrupt; why workers end",
     "condition": "why records are given up, in Lambda's words",
-    "state": "states of workers, triggers, or the daemon",
+    "state": "states of workers, triggers, or the daemon; how a reload ends",
     "signal": "traces, metrics, logs",
     "version": "one",
     "python": "one",

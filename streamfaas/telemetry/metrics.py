@@ -143,6 +143,13 @@ class Metrics:
             "reason",
             counts="worker",
         )
+        self._reloads = registry.counter(
+            "streamfaas_config_reloads",
+            "Times that the configuration was to be read again.",
+            "state",
+            otel="streamfaas.config.reloads",
+            counts="reload",
+        )
         lost = registry.counter(
             "streamfaas_log_lines_dropped",
             "Lines of functions that could not be written to their files.",
@@ -162,14 +169,22 @@ class Metrics:
             signals.BatchSetAside: self._batch_set_aside,
             signals.DestinationFailed: self._destination_failed,
             signals.LogsDropped: self._logs_dropped,
+            signals.ConfigReloaded: self._config_reloaded,
         }
-        for source in sources:
-            self._meter(source)
+        self.know(sources)
 
     def __call__(self, signal: Signal) -> None:
         listen = self._listeners.get(type(signal))
         if listen is not None:
             listen(signal)
+
+    def know(self, sources: Iterable[str]) -> None:
+        """What is counted of these is there from now on, as 0."""
+        for source in sources:
+            self._meter(source)
+
+    def _config_reloaded(self, signal: signals.ConfigReloaded) -> None:
+        self._reloads.cell(signal.state).value += 1
 
     def _invocation(self, signal: InvocationEnded) -> None:
         lane, outcome = signal.lane, signal.outcome

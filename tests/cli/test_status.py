@@ -242,3 +242,39 @@ def test_the_width_may_be_nonsense(tmp_path):
     for columns in ("", "abc", "3", "-1"):
         assert status(tmp_path, VIEW, env={"COLUMNS": columns}).exit_code == 0
     assert os.environ.get("COLUMNS") != "3"
+
+
+@pytest.mark.parametrize(
+    ("differs", "last", "reason", "shown"),
+    [
+        (False, None, "", "clean)"),
+        (
+            True,
+            "reloaded",
+            "",
+            "file differs)  look: streamfaas diff   take it: streamfaas reload",
+        ),
+        (
+            True,
+            "invalid",
+            "s.yaml:3:1: error SF1040",
+            "file differs)  NOT RELOADED (invalid): s.yaml:3:1: error SF1040",
+        ),
+        (
+            False,
+            "rolled back",
+            "cannot listen",
+            "clean)  NOT RELOADED (rolled back): cannot listen",
+        ),
+    ],
+)
+def test_it_says_whether_the_file_is_what_runs(tmp_path, differs, last, reason, shown):
+    about = {
+        "digest": "1a2b3c",
+        "loaded": "2026-11-25T21:40:00+00:00",
+        "differs": differs,
+        "last_reload": last,
+        "reason": reason,
+    }
+    result = status(tmp_path, {**VIEW, "configuration": about}, env={"COLUMNS": "80"})
+    assert lines(result)[1] == f"config  1a2b3c (loaded 2026-11-25T21:40:00+00:00, {shown}"

@@ -147,6 +147,27 @@ def test_a_source_that_breaks_is_made_anew_and_its_unsettled_work_may_end():
     assert first.settled[-1].position == 4
 
 
+class Leasing(Listed):
+    lease_seconds = 3.0
+
+
+def test_work_of_a_source_that_broke_is_cut_off_before_others_may_have_it():
+    first, second = Leasing(), Listed()
+    for source in (first, second):
+        opened(source, LANE)
+        source.put(5)
+
+    async def body(s):
+        await anyio.sleep(0.5)
+        first.arrivals.put_nowait(Unreachable("connection reset"))
+        await anyio.sleep(3.5)
+        assert s.cut_off == [[0, 1, 2, 3, 4]]
+        assert first.is_closed
+
+    scene(body, first, second, seconds=6.0)
+    assert first.settled == []
+
+
 def test_a_lane_that_is_given_away_ends_within_its_grace():
     source = Listed()
     opened(source, LANE, OTHER)

@@ -1,8 +1,11 @@
+from typing import get_args
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metrics_read import Scrape
+from streamfaas.daemon.reload import State
 from streamfaas.docs import topics
 from streamfaas.flow.outcome import Failure, Fault, Report, Success
 from streamfaas.flow.record import Lane
@@ -54,6 +57,7 @@ CONDITIONS = [word for name, word in vars(Condition).items() if name.isupper()]
 TEXT = st.text(max_size=8)
 LANES = st.builds(lambda name: Lane("orders/stream", name), TEXT)
 COUNT = st.integers(0, 1000)
+RELOADS = get_args(State)
 OUTCOMES = st.one_of(
     st.builds(lambda: Success(b"", report=Report("w", 0.1, 0.2, 1 << 20))),
     st.builds(Failure, st.sampled_from(Fault), TEXT, TEXT),
@@ -79,6 +83,7 @@ SIGNALS = st.one_of(
     st.builds(signals.LaneClosed, LANES, COUNT),
     st.builds(lambda worker, text: signals.LogWritten("orders", worker, "id", text, False), TEXT, TEXT),
     st.builds(signals.DaemonStepped, TEXT, TEXT),
+    st.builds(lambda state, said: signals.ConfigReloaded(state, said, 0.1), st.sampled_from(RELOADS), TEXT),
 )  # fmt: skip
 
 
@@ -90,6 +95,8 @@ def everything():
     for why in ("idle", "drained", "timeout", "crash", "protocol", "init", "aborted", "else"):
         metrics(signals.WorkerEnded("orders", "w", why))
     metrics(signals.WorkerStarted("orders", "w", 1.0))
+    for state in RELOADS:
+        metrics(signals.ConfigReloaded(state, "", 0.0))
     return set(scraped(metrics).samples)
 
 

@@ -227,6 +227,11 @@ class Kafka:
                 return Arrived(run)
             await self._stirred.wait()
 
+    @property
+    def lease_seconds(self) -> float:
+        """A rebalance may have begun, and gives us no more than this."""
+        return 0.9 * self._options.drain_seconds
+
     def wake(self) -> None:
         self._stirred.set()
 
