@@ -51,6 +51,7 @@ class Daemon:
         self.mapping: Mapping | None = None
         self.source: Any = None
         self._stopping = False
+        self._reloading = False
 
     async def run(self) -> None:
         life = 0
@@ -60,17 +61,15 @@ class Daemon:
             await anyio.sleep(RESTART_SECONDS)
 
     async def _live(self, process: Process) -> None:
-        self.process, self._stopping = process, False
+        self.process, self._stopping, self._reloading = process, False, False
         self._world.story.tell(process.name, "starts")
-        self.mapping = self._parts.mapping(
-            MAPPING,
-            lambda: self._source(process),
-            self._parts.policy(self._policy(process)),
-            self._around(process),
-        )
+        self.mapping = self._made(process)
         try:
             with process.scope:
                 await self.mapping.run()
+                while self._reloading and not self._stopping:
+                    self.mapping = self._successor(process, self.mapping)
+                    await self.mapping.run()
             if process.alive:
                 self.scrape(final=True)
         except* Dead:
@@ -79,6 +78,22 @@ class Daemon:
             self.mapping = None
         process.alive = False
         self.backing.noticed(f"{process.name}/")
+
+    def _made(self, process: Process) -> Mapping:
+        return self._parts.mapping(
+            MAPPING,
+            lambda: self._source(process),
+            self._parts.policy(self._policy(process)),
+            self._around(process),
+        )
+
+    def _successor(self, process: Process, past: Mapping) -> Mapping:
+        """Begins once the other has ended, and counts on from there."""
+        self._reloading = False
+        self._world.story.tell(process.name, "has reloaded")
+        made = self._made(process)
+        made.inherit(past)
+        return made
 
     def _source(self, process: Process) -> Any:
         make = self._parts.tray if self._world.plan.queue else self._parts.stream
@@ -163,6 +178,15 @@ class Daemon:
         if process.alive:
             process.dies_at = process.steps + steps
             self._world.later(3.0, process.die, "nothing in particular")
+
+    async def reload(self) -> None:
+        """Its mapping ends, and another begins in the same process."""
+        process, mapping = self.process, self.mapping
+        if not process.alive or self._stopping or self._reloading or mapping is None:
+            return
+        self._reloading = True
+        self._world.story.tell(process.name, "is told to reload")
+        await mapping.stop(self._world.plan.grace)
 
     async def stop(self) -> None:
         process, mapping = self.process, self.mapping

@@ -150,6 +150,8 @@ def _strike(fault: Fault, world: World, daemons: list[Daemon], tasks: TaskGroup)
             daemon.skip()
         case "stop":
             tasks.start_soon(daemon.stop)
+        case "reload":
+            tasks.start_soon(daemon.reload)
         case "guest":
             assert isinstance(daemon.backing, Broker)
             daemon.backing.visit(fault.seconds)

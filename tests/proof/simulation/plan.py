@@ -128,6 +128,7 @@ OF_ALL = (
     "kill",
     "kill",
     "stop",
+    "reload",
     "source-away",
     "destination-down",
     "destination-refuses",
