@@ -227,7 +227,8 @@ class WorkerPool:
     def _enqueue(self, call: Call) -> None:
         team = self._teams.get(call.invocation.function)
         if team is None:
-            call.future.set_result(endings.aborted(_REMOVED).of(call.invocation.id))
+            if not call.future.done():
+                call.future.set_result(endings.aborted(_REMOVED).of(call.invocation.id))
         elif self._draining or self._closing:
             self._fail(team, call, endings.aborted(_CLOSING))
         elif len(team.desk.waiting) >= WAITING_MAX:
@@ -359,12 +360,11 @@ class WorkerPool:
 
     def _start_failed(self, team: Team, worker: Worker) -> None:
         ending = worker.ending()
-        team.trouble = f"{ending.type}: {ending.text}"
+        team.blame(f"{ending.type}: {ending.text}")
         if ending.fault is Fault.INIT and self._logs_wanted(team.function.name):
             lines = team.platform.init_ended(worker.age_seconds(), ending)
             self._tell(team.function.name, worker.name, lines)
-        if self._staff.in_force(team):
-            team.desk.last_error = team.trouble
+        if team.in_force:
             self._fail_oldest(team, ending)
 
     def _worker_wrote(self, worker: Worker, line: str) -> None:

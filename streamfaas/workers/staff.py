@@ -66,12 +66,11 @@ class Staff:
         self._ground = ground
         self._runtime = runtime
         self._keep = keep
-        self.teams.update((name, self._team(*each)) for name, each in found.items())
+        for name, (function, command) in found.items():
+            self.teams[name] = self._team(function, command)
+            self.teams[name].in_force = True
         shares = {function.name: function.share for function in functions}
         self.roster = Roster(concurrency, memory_bytes, shares)
-
-    def in_force(self, team: Team) -> bool:
-        return self.teams.get(team.function.name) is team
 
     def start_planned(self, function: str) -> None:
         """A worker that the roster has counted already."""
@@ -163,9 +162,11 @@ class Staff:
         for name, function in prepared.functions.items():
             team = self.teams[name] = prepared.teams.get(name) or before[name]
             team.function = function  # who stays may have another share
+            team.in_force = True
         shares = {name: function.share for name, function in prepared.functions.items()}
         leaving = self.roster.replace(prepared.concurrency, prepared.memory_bytes, shares)
-        self._retire([team for team in before.values() if not self.in_force(team)], leaving)
+        old = [team for name, team in before.items() if self.teams.get(name) is not team]
+        self._retire(old, leaving)
 
     async def abandon(self, prepared: Prepared) -> None:
         """Lets all go that was prepared, unless it was committed."""
@@ -240,8 +241,9 @@ class Staff:
 
     def _retire(self, teams: Iterable[Team], leaving: Iterable[int]) -> None:
         """No call comes to them any more, and these workers of theirs have nothing to finish."""
-        self._former.update(teams)
-        for team in list(self._former):
+        for team in teams:
+            self._former.add(team)
+            team.in_force = False
             team.fail_starts(endings.aborted(REPLACED))
         for worker in [self.workers[each] for each in leaving if each in self.workers]:
             if worker.ready:

@@ -79,6 +79,7 @@ class Team:
         "command",
         "desk",
         "function",
+        "in_force",
         "isolation",
         "launcher",
         "missing",
@@ -105,6 +106,7 @@ class Team:
         self.launcher: Launcher | None = None
         self.workers: dict[int, Worker] = {}  # asked for, and not gone
         self.vacant_since = Instant(0.0)
+        self.in_force = False
         self.trouble = ""  # why a worker did not get ready
         self._ground = ground
         self._group = False  # no pid namespace: descendants must be ended by process group
@@ -174,10 +176,16 @@ class Team:
             self._ground.leaving.add(launcher)
             launcher.kill(reason)
         ending = endings.aborted(f"the function's launcher {reason}")
-        self.desk.last_error = ending.text
+        self.blame(ending.text)
         for worker in list(self.workers.values()):
             worker.fall(ending)
         self.fail_starts(ending)
+
+    def blame(self, reason: str) -> None:
+        """Says why there is no worker; the function's own fault it is only while in force."""
+        self.trouble = reason
+        if self.in_force:
+            self.desk.last_error = reason
 
     def fail_starts(self, ending: Ending) -> None:
         """Nothing comes of the starts that have not begun."""
@@ -214,7 +222,7 @@ class Team:
             case Ready():
                 self._isolated(message)
             case Denied():
-                self.desk.last_error = f"{message.control}: {message.reason}"
+                self.blame(f"{message.control}: {message.reason}")
             case Spawned(number, pidfd) if number in self.workers:
                 self.workers[number].spawned(pidfd, group=self._group)
             case Spawned(_, pidfd):

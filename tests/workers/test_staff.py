@@ -183,6 +183,7 @@ def test_what_cannot_be_prepared_leaves_all_as_it_was(tmp_path):
                 await prepare(s, wrong, good)
             assert orjson.loads((await s.call("echo")).answer) == first
             assert list(s.pool.view()) == ["f"]
+            assert s.pool.view()["f"]["last_error"] == "", "it is no fault of what runs"
         await alone(s, workers=2)
 
     strict, bad_mount = Isolation(enforce=True), Mount(tmp_path / "missing", "/mnt/missing")
