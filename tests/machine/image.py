@@ -63,6 +63,7 @@ class Image:
             _run("tar", "-x", "--numeric-owner", "-f", base, "-C", root)
             self._install(root)
             _run("cp", "-R", f"{INSIDE}/.", root / "srv")
+            _run("cp", "-R", CHECKOUT / "deploy/systemd", root / "srv/shipped")
             (root / "etc/fstab").write_text("")
             (root / "etc/hostname").write_text("machine\n")
             units = root / "etc/systemd/system"

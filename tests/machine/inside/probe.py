@@ -114,9 +114,15 @@ def installed():
 
 @step
 def verified():
-    """systemd finds nothing wrong with it"""
-    unit = f"/etc/systemd/system/{UNIT}"
-    return run("systemd-analyze", "verify", "--man=no", "--recursive-errors=yes", unit) or "no word"
+    """systemd finds nothing wrong with it, nor with the units that are shipped"""
+    template = Path("/srv/shipped/streamfaas@.service")
+    instance = template.with_name("streamfaas@orders.service")
+    instance.symlink_to(template.name)
+    units = [f"/etc/systemd/system/{UNIT}", f"/srv/shipped/{UNIT}", str(instance)]
+    for unit in units:
+        said = run("systemd-analyze", "verify", "--man=no", "--recursive-errors=yes", unit)
+        assert not said, said
+    return "not a word about any of them"
 
 
 @step
