@@ -192,6 +192,8 @@ def records():
         processed(name)
     assert said("ended a.txt by first with hush"), journal()
     assert b"hush" not in Path(f"/proc/{main_pid()}/environ").read_bytes()
+    fields = ("--unit", UNIT, "STREAMFAAS_FUNCTION=files", "--output", "cat", "--no-pager")
+    assert "ended b.txt by first" in run("journalctl", *fields), journal()
     return run(BIN, "status", "--socket", str(STATE / "streamfaas.sock"))
 
 
