@@ -277,6 +277,8 @@ def overview() -> Any:
             (
                 7,
                 graph("CPU of the daemon", "Of one core.", [query(f"rate(process_cpu_seconds_total{{{OF_JOB}}}[$__rate_interval])", "{{instance}}")], RATIO),
+                graph("Event loop", "How late the daemon's loop comes to what is due: 99 of 100 times less.",
+                      [query(f"histogram_quantile(0.99, sum by (instance, le) (rate(streamfaas_loop_delay_seconds_bucket{{{OF_JOB}}}[$__rate_interval])))", "{{instance}} p99")], SECONDS),
                 graph("Waiting", "Invocations that wait for a worker, and events that were accepted and are not over with.",
                       [query(f"sum by (function) (streamfaas_calls_waiting{{{labels}}})", "{{function}}"),
                        query(f"sum by (function) (streamfaas_backlog_events{{{labels}}})", "{{function}} backlog")], COUNT),

@@ -29,6 +29,7 @@ from streamfaas.daemon.build import Clock, Means, Plan
 from streamfaas.daemon.deliveries import Destinations
 from streamfaas.daemon.exporting import Exporting
 from streamfaas.daemon.feeds import Feeds
+from streamfaas.daemon.lateness import watched
 from streamfaas.daemon.lines import Lines
 from streamfaas.daemon.listening import Listening
 from streamfaas.daemon.loading import Loaded, Unlike
@@ -161,6 +162,10 @@ class Daemon:
             self._counted()
         self._listening = Listening(self.plan.metrics.listen, self._measured)
 
+    def _late(self, seconds: float) -> None:
+        if self._metrics is not None:
+            self._metrics.late(seconds)
+
     @property
     def plan(self) -> Plan:
         """What runs."""
@@ -231,7 +236,7 @@ class Daemon:
         self.exporting.open()
         try:
             async with self._listening.serving():
-                with self.lines.written(self.emit):
+                with self.lines.written(self.emit), watched(loop, self._late):
                     return await self._serve()
         except StoreError as error:
             self.emit(signals.DaemonStepped("refused", f"{error}; {error.remedy}".rstrip("; ")))

@@ -21,6 +21,7 @@ SECONDS = (
 )
 """Bounds of durations: those of OpenTelemetry, and four more for runs as long as Lambda's."""
 
+DELAYS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 BYTES = (*(mega << 20 for mega in (16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 10240)),)
 RECORDS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000)
 

@@ -10,6 +10,7 @@ from streamfaas.flow.outcome import Fault, Success
 from streamfaas.telemetry import signals
 from streamfaas.telemetry.instruments import (
     BYTES,
+    DELAYS,
     RECORDS,
     SECONDS,
     Buckets,
@@ -157,6 +158,12 @@ class Metrics:
             counts="line",
         )
         self._lines_lost = lost.cell()
+        self._loop_delay = registry.histogram(
+            "streamfaas_loop_delay_seconds",
+            "How late the daemon's loop came to what was due, looked at four times a second.",
+            unit="seconds",
+            bounds=DELAYS,
+        ).cell()
         for about, read in _watched(per_partition=per_partition):
             registry.watch(about, read)
         self._meters: dict[str, _Meter] = {}
@@ -172,6 +179,10 @@ class Metrics:
             signals.ConfigReloaded: self._config_reloaded,
         }
         self.know(sources)
+
+    def late(self, seconds: float) -> None:
+        """The loop came so late to what was due."""
+        self._loop_delay.observe(seconds)
 
     def __call__(self, signal: Signal) -> None:
         listen = self._listeners.get(type(signal))
