@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamfaas.guest.python.failure import failure
-from streamfaas.guest.python.log_format import log_format, one_line
+from streamfaas.guest.python.log_format import LINE_BYTES_MAX, log_format, one_line
 
 TEXT, JSON = log_format("Text", ""), log_format("JSON", "INFO")
 FAILURE = failure("ValueError", "two\nlines", "id", ['  File "app.py", line 1\n    x = 1\n'])
@@ -103,6 +103,20 @@ def test_an_uncaught_error_of_json_is_a_document():
     assert list(told)[:2] == ["timestamp", "level"]
     assert told["level"] == "ERROR"
     assert {name: told[name] for name in FAILURE} == FAILURE
+
+
+@given(
+    st.text(max_size=30).map(lambda text: text * 4_000),
+    st.lists(st.text(max_size=5).map(lambda text: text * 2_000), max_size=40),
+)
+def test_a_document_that_is_too_large_for_a_line_is_cut_and_is_one_still(message, values):
+    fields = {f"extra{at}": value for at, value in enumerate(values)}
+    line = JSON.formatter.format(record(message, **fields))
+    assert len(line.encode("utf-8", "backslashreplace")) <= LINE_BYTES_MAX
+    told = json.loads(line)
+    assert told["level"] == "INFO"
+    assert told["requestId"] == "an-id"
+    assert message.startswith(told["message"].removesuffix("…"))
 
 
 @given(st.text(), st.dictionaries(st.text(min_size=1), st.text() | st.integers(), max_size=3))

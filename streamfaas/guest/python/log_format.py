@@ -24,6 +24,12 @@ _OWN = frozenset(
 )
 _TEXT = "[%(levelname)s]\t%(asctime)s.%(msecs)03dZ\t%(aws_request_id)s\t%(message)s\n"
 _TIME = "%Y-%m-%dT%H:%M:%S"
+LINE_BYTES_MAX = 64_000
+"""A longer line is cut by who reads it."""
+
+_FIELDS_MAX = 24
+_NAME_CHARS = 64
+_CUTS = (16_000, 2_000, 300)  # characters of a field, each of which may be written as six
 _LEVELS = {
     "TRACE": logging.DEBUG,  # Python has none below
     "DEBUG": logging.DEBUG,
@@ -72,7 +78,7 @@ def text_error(described: Failure) -> str:
 
 
 def _json_error(described: Failure) -> str:
-    return _encode({"timestamp": _timestamp(_now()), "level": "ERROR", **described}) + "\n"
+    return _line({"timestamp": _timestamp(_now()), "level": "ERROR", **described}) + "\n"
 
 
 class _JsonFormatter(logging.Formatter):
@@ -92,7 +98,7 @@ class _JsonFormatter(logging.Formatter):
             for name, value in record.__dict__.items()
             if name not in _OWN and name not in document
         }
-        return _encode({name: each for name, each in document.items() if each is not None})
+        return _line({name: each for name, each in document.items() if each is not None})
 
 
 def _exception(record: logging.LogRecord) -> dict[str, Any]:
@@ -105,6 +111,22 @@ def _exception(record: logging.LogRecord) -> dict[str, Any]:
         "errorMessage": str(error),
         "location": f"{record.pathname}:{record.funcName}:{record.lineno}",
     }
+
+
+def _line(document: dict[str, Any]) -> str:
+    """What would not fit in a line of the log, and so be no document any more, is cut down."""
+    text = _encode(document)
+    for chars in _CUTS:
+        if len(text.encode("utf-8", "backslashreplace")) <= LINE_BYTES_MAX:
+            break
+        fields = list(document.items())[:_FIELDS_MAX]
+        text = _encode({name[:_NAME_CHARS]: _cut(value, chars) for name, value in fields})
+    return text
+
+
+def _cut(value: Any, chars: int) -> Any:
+    text = value if isinstance(value, str) else _encode(value)
+    return value if len(text) <= chars else f"{text[:chars]}…"
 
 
 def _timestamp(seconds: float) -> str:
