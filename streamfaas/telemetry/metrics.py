@@ -151,6 +151,12 @@ class Metrics:
             otel="streamfaas.config.reloads",
             counts="reload",
         )
+        self._cut = registry.counter(
+            "streamfaas_output_cut_bytes",
+            "Output of functions that was thrown away: more than they may write.",
+            "function",
+            unit="bytes",
+        )
         lost = registry.counter(
             "streamfaas_log_lines_dropped",
             "Lines of functions that could not be written to their files.",
@@ -177,6 +183,7 @@ class Metrics:
             signals.DestinationFailed: self._destination_failed,
             signals.LogsDropped: self._logs_dropped,
             signals.ConfigReloaded: self._config_reloaded,
+            signals.OutputCut: self._output_cut,
         }
         self.know(sources)
 
@@ -254,6 +261,9 @@ class Metrics:
     def _batch_set_aside(self, signal: signals.BatchSetAside) -> None:
         place = _place(signal.lane.source)
         self._set_aside.cell(*place, signal.condition).value += signal.records
+
+    def _output_cut(self, signal: signals.OutputCut) -> None:
+        self._cut.cell(signal.function).value += signal.size_bytes
 
     def _logs_dropped(self, signal: signals.LogsDropped) -> None:
         self._lines_lost.value += signal.lines

@@ -203,6 +203,14 @@ class ConfigReloaded:
 
 
 @dataclass(frozen=True, slots=True)
+class OutputCut:
+    """So much of a function's output was thrown away: it was more than it may write."""
+
+    function: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class LogsDropped:
     """Lines of functions could not be written to a place: `files` or `journal`."""
 
@@ -250,6 +258,7 @@ Signal: TypeAlias = (
     | FunctionIsolated
     | LogWritten
     | ConfigReloaded
+    | OutputCut
     | LogsDropped
     | ExportChanged
     | DaemonStepped

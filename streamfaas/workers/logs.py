@@ -81,6 +81,7 @@ class LogPipe:
         "_begun",
         "_buffer",
         "_bytes_max",
+        "_cut",
         "_dropped",
         "_fd",
         "_long",
@@ -103,9 +104,11 @@ class LogPipe:
         *,
         allowance: Allowance,
         write: Callable[[str], None],
+        cut: Callable[[int], None],
         wanted: Callable[[], bool],
     ) -> None:
-        """`write` is given each line; where nobody has `wanted` them they are not even split."""
+        """`write` is given each line; where nobody has `wanted` them they are not even split. `cut`
+        is told how much of an invocation was dropped."""
         self.taken = 0  # since the last drain
         self._loop = loop
         self._fd = fd
@@ -113,6 +116,7 @@ class LogPipe:
         self._bytes_max = bytes_max
         self._allowance = allowance
         self._write = write
+        self._cut = cut
         self._wanted = wanted
         self._begun = bytearray()  # a line whose end has not come
         self._long = False  # it is longer than a line may be
@@ -155,10 +159,12 @@ class LogPipe:
             self._end_line()
         self._end_traceback()
         self._torn = False
-        if self._dropped and self._wanted():
-            self._write(
-                f"… output cut after {self._bytes_max} bytes ({self._dropped} bytes dropped)"
-            )
+        if self._dropped:
+            self._cut(self._dropped)
+            if self._wanted():
+                self._write(
+                    f"… output cut after {self._bytes_max} bytes ({self._dropped} bytes dropped)"
+                )
         self.taken = self._dropped = 0
 
     def _readable(self) -> None:

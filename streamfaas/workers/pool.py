@@ -18,7 +18,7 @@ from streamfaas.flow.outcome import Failure, Fault, Outcome
 from streamfaas.flow.record import Instant
 from streamfaas.functions import Function
 from streamfaas.runtimes import Runtime, python
-from streamfaas.telemetry.signals import Emit, LogWritten, WorkerEnded, WorkerStarted
+from streamfaas.telemetry.signals import Emit, LogWritten, OutputCut, WorkerEnded, WorkerStarted
 from streamfaas.workers import endings
 from streamfaas.workers.endings import Ending
 from streamfaas.workers.logs import Allowance
@@ -317,6 +317,7 @@ class WorkerPool:
             gone=partial(self._worker_gone, team),
             stuck=team.stuck,
             wrote=self._worker_wrote,
+            cut=lambda worker, size: self._emit(OutputCut(worker.function.name, size)),
             wanted=lambda worker: self._logs_wanted(worker.function.name),
             allowance=lambda _worker: self._allowance(team),
             watch=self._watch,
@@ -452,6 +453,7 @@ class WorkerPool:
         return found
 
     def _tell_cut(self, team: Team, dropped: int) -> None:
+        self._emit(OutputCut(team.function.name, dropped))
         if self._logs_wanted(team.function.name):
             self._tell(team.function.name, "", team.platform.cut(dropped))
 

@@ -56,8 +56,8 @@ class Call:
 class Keeper:
     """Who keeps a worker, and is told of it: it is ready; a call has its outcome and the worker is
     fit for the next; it is gone, and its call, if there was one, has ended so; it cannot be got
-    rid of; it wrote a line. `wanted` tells whether anybody wants the lines, and `allowance` how
-    much of them; `watch` asks that what is `due` be looked at."""
+    rid of; it wrote a line, or too much. `wanted` tells whether anybody wants the lines, and
+    `allowance` how much of them; `watch` asks that what is `due` be looked at."""
 
     clock: Callable[[], Instant]
     ready: Callable[[Worker], None]
@@ -65,6 +65,7 @@ class Keeper:
     gone: Callable[[Worker, Call | None, Outcome | None], None]
     stuck: Callable[[Worker], None]
     wrote: Callable[[Worker, str], None]
+    cut: Callable[[Worker, int], None]
     wanted: Callable[[Worker], bool]
     allowance: Callable[[Worker], Allowance]
     watch: Callable[[], None]
@@ -146,6 +147,7 @@ class Worker:
             self.function.log_bytes_max,
             allowance=self._keeper.allowance(self),
             write=partial(self._keeper.wrote, self),
+            cut=partial(self._keeper.cut, self),
             wanted=partial(self._keeper.wanted, self),
         )
         return theirs.events.detach(), theirs.answers, writing

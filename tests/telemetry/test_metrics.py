@@ -82,6 +82,8 @@ SIGNALS = st.one_of(
     st.builds(lambda worker, why: signals.WorkerEnded("orders", worker, why), TEXT, TEXT),
     st.builds(signals.LaneClosed, LANES, COUNT),
     st.builds(lambda worker, text: signals.LogWritten("orders", worker, "id", text, False), TEXT, TEXT),
+    st.builds(lambda size: signals.OutputCut("orders", size), COUNT),
+    st.builds(signals.LogsDropped, TEXT, COUNT, TEXT),
     st.builds(signals.DaemonStepped, TEXT, TEXT),
     st.builds(lambda state, said: signals.ConfigReloaded(state, said, 0.1), st.sampled_from(RELOADS), TEXT),
 )  # fmt: skip
@@ -97,6 +99,7 @@ def everything():
     metrics(signals.WorkerStarted("orders", "w", 1.0))
     for state in RELOADS:
         metrics(signals.ConfigReloaded(state, "", 0.0))
+    metrics(signals.OutputCut("orders", 1))
     return set(scraped(metrics).samples)
 
 

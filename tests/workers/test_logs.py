@@ -31,11 +31,11 @@ class Pipe:
         self.wanted = True
         self.turns = 0
         self.loop = loop
-        self.cuts = []
+        self.cuts = []  # told of
         self.allowance = Allowance(loop, rate_max, self.cuts.append)
         self.logs = LogPipe(
             loop, reading, bytearray(64 * 1024), bytes_max, allowance=self.allowance,
-            write=self.lines.append, wanted=lambda: self.wanted,
+            write=self.lines.append, cut=self.cuts.append, wanted=lambda: self.wanted,
         )  # fmt: skip
 
     def write(self, data):
@@ -116,7 +116,7 @@ def test_of_any_output_no_more_than_the_cap_is_kept_and_the_rest_is_counted(piec
             assert len(marks) <= 1
             assert len(kept) <= bytes_max // LINE_COST_BYTES + 2
             dropped = int(marks[0].split("(")[1].split()[0]) if marks else 0
-            assert (dropped > 0) == bool(marks)
+            assert it.cuts == ([dropped] if dropped else [])
             assert len(data) - dropped <= bytes_max + 1
             it.write(b"next\n")
             await it.end_invocation()
@@ -310,7 +310,7 @@ def test_the_end_of_the_pipe_is_no_reason_to_look_again_and_again():
         lines = []
         logs = LogPipe(
             loop, reading, bytearray(65536), MIB, allowance=Allowance(loop, MIB, lines.append),
-            write=lines.append, wanted=lambda: True,
+            write=lines.append, cut=lines.append, wanted=lambda: True,
         )  # fmt: skip
         os.write(writing, b"last words")
         os.close(writing)
