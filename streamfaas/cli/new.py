@@ -43,8 +43,10 @@ def command(directory: Path) -> None:
     click.echo(
         "\nnext:\n"
         f"  cd {shlex.quote(str(directory))}\n"
-        "  streamfaas run                                  # watch it work; Ctrl-C ends it\n"
-        "  streamfaas invoke hello -e events/kafka.json    # one event by hand\n"
+        "  streamfaas run                          # Ctrl-C ends it; go on in another terminal:\n"
+        "  streamfaas send hello/orders --sample   # an event, and what becomes of it\n"
+        "  streamfaas tap hello --payload          # events as they pass; send another one\n"
+        "  streamfaas status                       # edit functions/hello/handler.py meanwhile\n"
         "  python -m unittest discover tests"
     )
 

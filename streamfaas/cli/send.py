@@ -128,8 +128,10 @@ def _one(rows: Iterable[Mapping[str, Any]]) -> int:
     """Line by line, for one event."""
     failures: list[Mapping[str, Any]] = []
     last: Mapping[str, Any] = {}
+    place = ""
     for row in rows:
         last = row
+        place = row.get("place", "") if row.get("ok") is False else place
         what = row.get("what")
         if what == "sent":
             click.echo(f"sent to {printable(row['target'])}: {printable(row['place'])}")
@@ -144,7 +146,7 @@ def _one(rows: Iterable[Mapping[str, Any]]) -> int:
             failures = []
         elif what == "end":
             _failed(failures, None)
-            _told_at_the_end(row)
+            _told_at_the_end(row, place)
         elif "error" in row:
             click.echo(f"streamfaas: {printable(row['error'])}", err=True)
     return _status(last)
@@ -175,26 +177,36 @@ def _failed(failures: list[Mapping[str, Any]], then: Mapping[str, Any] | None) -
             output.coloured(f"  {line.partition(' ')[2]}", colour)
 
 
-def _told_at_the_end(row: Mapping[str, Any]) -> None:
+def _told_at_the_end(row: Mapping[str, Any], place: str) -> None:
+    """What helps; `place` is where in its code the function failed."""
     trigger = row["trigger"]
     function = trigger.partition("/")[0]
     if row["failing"]:
+        code = Path(row["code"]) / place.partition(":")[0]
+        line = place.rpartition(":")[2]
+        then = "what is saved is taken at once" if row["watches"] else "then: streamfaas reload"
+        helps = (
+            (f"mend {_near(code)}{':' if line else ''}{line}", then),
+            (f"streamfaas logs {function}", "what it wrote"),
+            (f"streamfaas tap {function} -e -p", "its next tries, and what it is given"),
+            (f"streamfaas skip {trigger}", "give it up"),
+        )
+        width = max(len(command) for command, _ in helps)
         click.echo("  it is tried again until the function does not fail any more; what helps:")
-        click.echo(f"    mend {_near(row['code'])}")
-        click.echo(f"    streamfaas tap {function} --errors --payload    what it was given")
-        click.echo(f"    streamfaas skip {trigger}    give it up")
+        for command, told in helps:
+            click.echo(f"    {command:{width}}  {told}")
     elif row["set_aside"]:
         click.echo(f"  it was set aside: streamfaas dlq list {trigger}")
     if row["waiting"] and row["why"]:
         output.coloured(f"  not run yet: {printable(row['why'])}", "yellow")
 
 
-def _near(path: str) -> str:
+def _near(path: Path) -> str:
     """A path as it is called from here."""
     try:
-        return printable(str(Path(path).relative_to(Path.cwd())))
+        return printable(str(path.relative_to(Path.cwd())))
     except ValueError:
-        return printable(path)
+        return printable(str(path))
 
 
 def _with_bar(
@@ -215,12 +227,13 @@ def _with_bar(
 def _many(rows: Iterable[Mapping[str, Any]]) -> int:
     """What became of many, in a few lines."""
     last: Mapping[str, Any] = {}
-    target, failure = "", ""
+    target, failure, place = "", "", ""
     for row in rows:
         last = row
         target = target or row.get("target", "")
         if row.get("what") == "attempt" and not row["ok"] and not failure:
-            failure = f"{row['error_type']}: {row['error_message']}  {row['place']}"
+            place = row["place"]
+            failure = f"{row['error_type']}: {row['error_message']}  {place}"
         if "error" in row:
             click.echo(f"streamfaas: {printable(row['error'])}", err=True)
     parts = [
@@ -232,7 +245,7 @@ def _many(rows: Iterable[Mapping[str, Any]]) -> int:
     if failure:
         output.coloured(f"  ✗ {printable(failure)}", "red")
     if last.get("what") == "end":
-        _told_at_the_end(last)
+        _told_at_the_end(last, place)
     return _status(last)
 
 

@@ -79,6 +79,10 @@ def _tell(rows: Iterable[dict[str, Any]], form: str, count: int | None) -> None:
     seen = 0
     width = output.width()
     for row in rows:
+        if row.get("what") == "watching":
+            if sys.stderr.isatty():
+                click.echo("watching; Ctrl-C ends it", err=True)
+            continue
         if form == "json":
             click.echo(json.dumps(row))
         else:

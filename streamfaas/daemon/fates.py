@@ -64,8 +64,8 @@ class Fates:
         self._name = name
         self._clock = clock
         self.all: list[Fate] = []
-        self._known_by = known_by
-        self._keys: OrderedDict[bytes, int] | None = None if known_by is None else OrderedDict()
+        self.known_by = known_by
+        self._keys: OrderedDict[bytes, int] = OrderedDict()
         self._early: deque[Signal] | None = None
         self._at: dict[tuple[Lane | None, int], Fate] = {}
         self._by_key: dict[bytes, Fate] = {}
@@ -92,7 +92,7 @@ class Fates:
             self._by_request[request_id] = fate
         elif sent.key is not None:
             self._by_key[sent.key] = fate
-            if self._keys is not None and (position := self._keys.get(sent.key)) is not None:
+            if (position := self._keys.get(sent.key)) is not None:
                 self._place(fate, position)
 
     def count(self, state: str) -> int:
@@ -106,15 +106,11 @@ class Fates:
 
     def saw(self, ended: InvocationEnded, source: Source, batch: Batch) -> None:
         """Before the signal is heard: which event of a queue it is about."""
-        if (
-            self._known_by is None
-            or self._keys is None
-            or ended.lane is None
-            or ended.lane.source != self._name
-        ):
+        known_by = self.known_by
+        if known_by is None or ended.lane is None or ended.lane.source != self._name:
             return
         for record in source.records(batch):
-            if (key := self._known_by(record)) is None:
+            if (key := known_by(record)) is None:
                 continue
             self._keys[key] = record.position
             if len(self._keys) > EARLY_MAX:

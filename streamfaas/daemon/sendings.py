@@ -40,6 +40,9 @@ LOOK_SECONDS = 0.001
 """When it is looked whether something is settled, after something has happened; then ever later."""
 
 LOOK_SECONDS_MAX = 0.1
+CONNECT_SECONDS = 10.0
+"""How long a trigger that has only begun may take until it can be sent to."""
+
 AFTERMATH_SECONDS = 0.5
 """How long after a failure it is waited for what comes of it."""
 
@@ -108,12 +111,8 @@ class _Sending:
         self._asked = asked
         self._clock = clock
         self._seed = secrets.randbelow(1 << 16)
-        trigger = daemon.mappings.get(name)
-        source = None if trigger is None else trigger.source
-        self._kind = "backlog" if source is None else source.kind
-        self._fates = Fates(
-            name, clock, known_by=source.known_by if isinstance(source, Sendable) else None
-        )
+        self._kind = "backlog"
+        self._fates = Fates(name, clock)
         self._traces: dict[str, str] = {}  # of the first ones, by place
         self._rows: list[dict[str, Any]] = []
         self._stirred = asyncio.Event()
@@ -159,11 +158,16 @@ class _Sending:
             yield _Accepting(self._daemon, self._function)
             return
         trigger = self._daemon.mappings.get(self._name)
+        if trigger is not None:
+            with anyio.move_on_after(CONNECT_SECONDS):
+                await trigger.connected.wait()
         source = None if trigger is None else trigger.source
         if source is None:
             raise Unreachable(f"{self._name} is not connected yet: streamfaas status")
         if not isinstance(source, Sendable):
             raise CannotSend(f"a {source.kind} trigger takes no test events")
+        self._kind = source.kind
+        self._fates.known_by = source.known_by
         async with source.sender(self._asked.topic) as sender:
             yield sender
 
@@ -274,6 +278,7 @@ class _Sending:
             "what": "end",
             "trigger": self._name,
             "code": str(functions[self._function].code) if self._function in functions else "",
+            "watches": self._daemon.plan.config.reload.watch,
             "sent": len(fates.all),
             "succeeded": fates.count(SUCCEEDED),
             "filtered": fates.count(FILTERED),

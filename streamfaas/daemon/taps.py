@@ -139,6 +139,7 @@ class Taps:
         tap = _Tap(wanted, self, _Allowance(ROWS_A_SECOND, self._clock))
         if not wanted.payload:
             tap.feed = self._feeds.subscribe(tap.choose)
+            tap.feed.put({"what": "watching"})
             return tap.feed
 
         def left() -> None:
@@ -150,6 +151,7 @@ class Taps:
         if not self._looking:
             self._witnesses.add(self.saw)
         self._looking.append(tap)
+        tap.feed.put({"what": "watching"})
         return tap.feed
 
     def told(self, signal: Signal, wanted: Wanted) -> dict[str, Any] | None:

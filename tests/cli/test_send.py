@@ -99,8 +99,8 @@ def test_a_failure_tells_what_where_and_what_comes_next(send, project):
     assert (
         "✗ hello  KeyError: 'customer'  app.py:10  attempt 1 of 2, next in 0.1 s" in result.output
     )
-    assert f"mend {project.parent}/hello" in result.output
-    assert "streamfaas tap hello --errors" in result.output
+    assert f"mend {project.parent}/hello/app.py:10 " in result.output
+    assert "streamfaas tap hello -e -p " in result.output
 
 
 def test_a_failure_can_be_waited_through_until_it_is_set_aside(send):

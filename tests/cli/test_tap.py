@@ -110,7 +110,8 @@ def test_where_there_is_no_daemon_it_says_so(tmp_path):
 
 def test_json_is_one_object_a_line_and_ends_after_as_many_attempts_as_asked(tmp_path):
     rows = [{**WHERE, "what": "split", "parts": [1, 1]}, ATTEMPT, FAILED, ATTEMPT]
-    body = b"".join(json.dumps(row).encode() + b"\n" for row in rows)
+    told = [{"what": "watching"}, *rows]
+    body = b"".join(json.dumps(row).encode() + b"\n" for row in told)
     with answering(tmp_path / "s", body) as asked:
         result = tap("hello", "-o", "json", "-n", 2, "--socket", tmp_path / "s")
     assert [json.loads(line) for line in result.output.splitlines()] == rows[:3]

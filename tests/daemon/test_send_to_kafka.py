@@ -61,6 +61,7 @@ def test_what_is_sent_to_a_topic_is_seen_to_pass_and_followed(tmp_path, kafka):
                 "send", "hello/orders", "schön", "--topic", orders, "--key", "k", "-c", config,
                 "-H", "a=b", "-H", f"traceparent={PARENT}",
             )  # fmt: skip
+            assert json.loads(tap.readline()) == {"what": "watching"}
             passed = json.loads(tap.readline())
         assert sent.exit_code == 0, sent.output
         first, second = sent.output.splitlines()

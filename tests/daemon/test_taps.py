@@ -65,7 +65,8 @@ class Scene:
         return self.taps.handle(Request("GET", f"/tap?{query}", b""))
 
     async def rows(self, feed):
-        return [json.loads(line) for line in (await anext(feed)).splitlines() if line]
+        rows = [json.loads(line) for line in (await anext(feed)).splitlines() if line]
+        return [row for row in rows if row.get("what") != "watching"]
 
 
 class Trigger:
