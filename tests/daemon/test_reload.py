@@ -248,7 +248,7 @@ def test_a_function_comes_and_goes_and_what_was_accepted_for_it_is_kept(project)
         daemon.wait_for(lambda s: s["triggers"]["second/asynchronous"]["failures"])
         project.write_text(HEAD + FUNCTION)
         assert reload(daemon)["state"] == "reloaded"
-        assert "1 events wait for second, which is not configured" in daemon.text
+        daemon.wait_for(lambda _: "1 events wait for second, which is not" in daemon.text)
         assert daemon.request("POST", "/invoke/second", b'{"records": {}}')[0] == 404
         assert set(daemon.status()["functions"]) == {"orders"}
         project.write_text(both)
@@ -288,8 +288,8 @@ def test_what_is_saved_runs_where_it_is_watched(project):
         daemon.wait_for(
             lambda s: s["triggers"]["orders/steady"]["state"] in {"retrying", "blocked"}
         )
-        assert "the code of orders has changed: " in daemon.text
-        assert "is not Python: line 1" in daemon.text
+        daemon.wait_for(lambda _: "the code of orders has changed: " in daemon.text)
+        daemon.wait_for(lambda _: "is not Python: line 1" in daemon.text)
         handler.write_text(HANDLER.replace('"-"', '"mended"'))
         daemon.wait_for(lambda _: "mended" in words(daemon))
         # the file itself, by a rename as editors do it
