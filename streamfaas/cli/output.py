@@ -49,6 +49,14 @@ def written(value: Any, form: str) -> bool:
     return form != "table"
 
 
+def indented(value: Any) -> str:
+    """As YAML, in few lines, below a heading."""
+    import yaml
+
+    text = yaml.safe_dump(value, sort_keys=False, default_flow_style=None, width=90)
+    return "\n".join(f"  {printable(line)}" for line in text.splitlines())
+
+
 def console() -> Console:
     """For tables: as wide as the terminal, or as COLUMNS says where there is none."""
     from rich.console import Console

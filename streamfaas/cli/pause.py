@@ -44,7 +44,7 @@ def pause(
     if wait:
         _wait(place, found["triggers"], timeout)
     if not output.written(found, form):
-        _tell(found, "paused", "resume")
+        _tell(what, found, "paused", "resume")
 
 
 @click.command()
@@ -60,7 +60,7 @@ def resume(what: str, *, config: Path | None, socket: Path | None, form: str) ->
     """  # noqa: D301 - click wants the character itself
     found = _braked(client.socket_of(config, socket), "resume", what)
     if not output.written(found, form):
-        _tell(found, "resumed", "pause")
+        _tell(what, found, "resumed", "pause")
 
 
 def _wait(place: Path, names: list[str], seconds: float) -> None:
@@ -81,8 +81,10 @@ def _braked(place: Path, verb: str, what: str) -> dict[str, Any]:
     return client.found(place, "POST", f"/{verb}/{what}", {"by": exits.who()})
 
 
-def _tell(found: dict[str, Any], done: str, undo: str) -> None:
-    for name in found["triggers"]:
+def _tell(what: str, found: dict[str, Any], done: str, undo: str) -> None:
+    """Of a function only what has changed, if anything has."""
+    whole = "/" not in what and found["changed"]
+    for name in found["changed"] if whole else found["triggers"]:
         if name in found["changed"]:
             text = f"{done} {name}  (undo: streamfaas {undo} {name})"
         else:

@@ -2,6 +2,7 @@
 
 import json
 import os
+from datetime import datetime
 
 import pytest
 from click.testing import CliRunner
@@ -10,24 +11,35 @@ from hypothesis import strategies as st
 
 from status_server import answering
 from streamfaas.cli.main import main
-from streamfaas.cli.status import span
+from streamfaas.cli.screens import rate, seconds, span
 
 LANE = {
-    "name": "orders.v1-0", "state": "running", "position": 100, "lag": 7, "held_records": 3, "held_bytes": 300,
-    "in_flight": 1, "attempt": 0, "reason": "", "next_in_seconds": None,
+    "name": "orders.v1-0", "by_key": False, "state": "running", "position": 1000, "lag": 7, "age_seconds": 0.4,
+    "held_records": 3, "held_bytes": 300, "in_flight": 1, "held_up_by": "", "attempt": 0, "reason": "",
+    "next_in_seconds": None, "done_per_second": 412.4, "came_per_second": 400.0, "caught_up_in_seconds": 0.6,
+}  # fmt: skip
+RECENT = {
+    "invocations_per_second": 4.2, "records_per_second": 899.0, "errors_percent": 0.02, "batch_records": 214.2,
+    "p50_seconds": 0.0031, "p99_seconds": 1.9, "cold_starts_per_hour": 3,
 }  # fmt: skip
 TRIGGER = {
-    "kind": "kafka", "state": "running", "reason": "", "lanes": [LANE], "records": 1234567, "batches": 12345,
-    "failures": 0, "set_aside": 0,
+    "kind": "kafka", "reads": "orders.v1", "state": "running", "reason": "", "paused": None, "lanes": [LANE],
+    "records": 1234567, "batches": 12345, "failures": 0, "set_aside": 0, "recent": RECENT,
+    "on_failure": "orders.dlq on k1:9092",
 }  # fmt: skip
 FUNCTION = {
     "isolation": "full", "missing": [], "workers": {"starting": 0, "idle": 1, "busy": 2, "draining": 0},
-    "waiting": 3, "invocations": 123456, "errors": 7, "last_error": None,
+    "waiting": 3, "throttled": 0, "invocations": 123456, "errors": 7, "last_error": None, "max": 16,
+    "recent": RECENT,
 }  # fmt: skip
 VIEW = {
     "version": "0.1.0", "uptime_seconds": 273600.5, "config": "/srv/streamfaas.yaml", "state": "running",
-    "rss_bytes": 88 << 20, "functions": {"enrich": FUNCTION}, "triggers": {"enrich/orders": TRIGGER},
+    "configuration": {"digest": "9f31c2aa", "loaded": "2026-01-01T10:02:00+00:00", "differs": False,
+                      "last_reload": None, "reason": ""},
+    "rss_bytes": 88 << 20, "cpu": 0.314, "functions": {"enrich": FUNCTION}, "triggers": {"enrich/orders": TRIGGER},
 }  # fmt: skip
+HEAD = "running  streamfaas 0.1.0  up 3d 4h  config 9f31c2 (loaded {}, clean)  RSS 88 MB  cpu 0.31"
+LOADED = datetime.fromisoformat("2026-01-01T10:02:00+00:00").astimezone().strftime("%H:%M")
 
 
 def status(tmp_path, view, *arguments, env=None, answer=200):
@@ -68,40 +80,67 @@ def test_a_running_daemon_on_one_screen(tmp_path):
     result = status(tmp_path, VIEW)
     assert result.exit_code == 0
     assert lines(result) == [
-        "running  streamfaas 0.1.0  up 3d 4h  RSS 88 MB  config /srv/streamfaas.yaml",
+        HEAD.format(LOADED),
         "",
-        "FUNCTION  ISOLATION  WORKERS         WAITING  INVOKED  ERRORS  NOTE",
-        "enrich    full       1 idle, 2 busy        3  123,456       7",
+        "FUNCTION  WARM  BUSY  INV/s  ERR%    p50   p99  COLD/h  NOTE",
+        "enrich    3/16     2    4.2  0.02  3.1ms  1.9s       3  3 calls wait",
         "",
-        "TRIGGER        KIND   STATE    LANES  LAG    RECORDS  BATCHES  FAILURES  SET ASIDE  NOTE",
-        "enrich/orders  kafka  running      1    7  1,234,567   12,345         0          0",
-        "",
-        "LANE                       STATE    POSITION  LAG  HELD  IN FLIGHT  ATTEMPT  NEXT  NOTE",
-        "enrich/orders orders.v1-0  running       100    7     3          1        0",
+        "TRIGGER        SOURCE           STATE    LAG    AGE  REC/s  BATCH  ON_FAILURE      NOTE",
+        "enrich/orders  kafka orders.v1  running    7  400ms    899    214  orders.dlq (0)",
     ]
 
 
 def test_a_blocked_lane_is_told_with_its_reason_and_the_commands_that_help(tmp_path):
     told = lines(status(tmp_path, blocked()))
     assert (
-        "enrich/orders orders.v1-0  blocked       100    7     3          1        6  in 32s  KeyError: 'total'"
+        "enrich/orders orders.v1-0  blocked      1000    7     3          1        6  in 32s  KeyError: 'total'"
         in told
     )
-    assert told[-4:] == [
+    assert told[-5:] == [
         "blocked enrich/orders: KeyError: 'total'",
         "  streamfaas invoke enrich -e event.json       # try the function by hand",
         "  streamfaas skip enrich/orders                # give up what fails, and go on",
         "  streamfaas explain blocked                   # what it means, and what helps",
+        "  streamfaas triggers show enrich/orders       # all that is known of it",
     ]
 
 
 def test_a_lane_that_the_source_itself_holds_is_no_matter_of_the_function(tmp_path):
     view = blocked("the records at 70..199 are gone")
     view["triggers"]["enrich/orders"]["lanes"][0]["attempt"] = 0
-    assert lines(status(tmp_path, view))[-2:] == [
+    assert lines(status(tmp_path, view))[-3:-1] == [
         "blocked enrich/orders: the records at 70..199 are gone",
         "  streamfaas explain blocked                   # what it means, and what helps",
     ]
+
+
+def test_a_lane_that_waits_for_a_destination_names_it_and_not_the_function(tmp_path):
+    view = blocked("destination: no route")
+    view["triggers"]["enrich/orders"]["lanes"][0]["held_up_by"] = "orders.dlq on k1:9092"
+    told = lines(status(tmp_path, view))
+    assert told[-4:-2] == [
+        "blocked enrich/orders: orders.dlq on k1:9092 does not take what is to be sent: no route",
+        "  streamfaas skip enrich/orders                # keep what is to be sent in a file, and go on",
+    ]
+    assert not any("invoke" in line for line in told)
+
+
+def test_a_paused_trigger_says_who_wanted_it_and_how_it_goes_on(tmp_path):
+    paused = {"since_ms": 1_767_261_720_000, "by": "ada"}
+    view = {
+        **VIEW,
+        "triggers": {"enrich/orders": {**TRIGGER, "state": "paused", "paused": paused}},
+    }
+    told = lines(status(tmp_path, view))
+    assert told[-3].startswith("paused enrich/orders: by ada, since 2026-01-01 ")
+    assert told[-2] == "  streamfaas resume enrich/orders              # let it go on"
+
+
+def test_lag_that_is_not_known_of_all_lanes_is_marked(tmp_path):
+    unknown = {**LANE, "name": "orders.v1-1", "lag": None}
+    for lanes, told in (([LANE, unknown], "7+"), ([unknown], "-"), ([], "-")):
+        view = {**VIEW, "triggers": {"enrich/orders": {**TRIGGER, "lanes": lanes}}}
+        assert lines(status(tmp_path, view))[-1].split()[4] == told
 
 
 def test_a_degraded_source_is_told_with_its_reason(tmp_path):
@@ -117,22 +156,23 @@ def test_a_degraded_source_is_told_with_its_reason(tmp_path):
         },
     }
     told = lines(status(tmp_path, view))
-    assert told[-2:] == [
+    assert told[-3:] == [
         "degraded a/b: k1:9092: connection refused",
-        "  streamfaas explain degraded",
+        "  streamfaas explain degraded                  # what it means, and what helps",
+        "  streamfaas triggers show a/b                 # all that is known of it",
     ]
 
 
 def test_of_many_lanes_the_worst_are_shown_and_the_rest_counted(tmp_path):
-    lanes = [{**LANE, "name": f"p{at}", "lag": at} for at in range(1_000)]
+    lanes = [{**LANE, "name": f"p{at}", "lag": at, "state": "retrying"} for at in range(1_000)]
     lanes[500]["state"] = "blocked"
-    lanes[501]["state"] = "retrying"
+    lanes[501]["attempt"] = 2
     view = {**VIEW, "triggers": {"a/b": {**TRIGGER, "lanes": lanes}}}
     told = lines(status(tmp_path, view))
     first = next(at for at, line in enumerate(told) if line.startswith("LANE"))
     shown = [line.split()[1] for line in told[first + 1 : first + 21]]
     assert shown == ["p500", "p501", *(f"p{at}" for at in range(999, 981, -1))]
-    assert "… and 980 more lanes (all: -o json)" in told
+    assert "… and 980 more (all: -o json)" in told
 
 
 def test_missing_isolation_and_the_last_error_are_notes(tmp_path):
@@ -142,7 +182,7 @@ def test_missing_isolation_and_the_last_error_are_notes(tmp_path):
             "f": {**FUNCTION, "isolation": "reduced", "missing": ["landlock"], "last_error": "boom"}
         },
     }
-    assert "without landlock; boom" in status(tmp_path, view).output
+    assert "3 calls wait; without landlock; boom" in status(tmp_path, view).output
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 100, 160])
@@ -154,15 +194,12 @@ def test_tables_fit_the_width(tmp_path, width):
 
 def test_on_a_narrow_terminal_what_matters_most_is_left_whole(tmp_path):
     told = lines(status(tmp_path, VIEW, env={"COLUMNS": "40"}))
-    assert told[-8:] == [
-        "FUNCTION  WORKERS         ERRORS",
-        "enrich    1 idle, 2 busy       7",
+    assert told[-5:] == [
+        "FUNCTION  WARM  BUSY  INV/s  ERR%",
+        "enrich    3/16     2    4.2  0.02",
         "",
-        "TRIGGER        STATE    LAG    RECORDS",
-        "enrich/orders  running    7  1,234,567",
-        "",
-        "LANE                       STATE    LAG",
-        "enrich/orders orders.v1-0  running    7",
+        "TRIGGER        STATE    LAG    AGE",
+        "enrich/orders  running    7  400ms",
     ]
 
 
@@ -247,34 +284,34 @@ def test_the_width_may_be_nonsense(tmp_path):
 @pytest.mark.parametrize(
     ("differs", "last", "reason", "shown"),
     [
-        (False, None, "", "clean)"),
-        (
-            True,
-            "reloaded",
-            "",
-            "file differs)  look: streamfaas diff   take it: streamfaas reload",
-        ),
-        (
-            True,
-            "invalid",
-            "s.yaml:3:1: error SF1040",
-            "file differs)  NOT RELOADED (invalid): s.yaml:3:1: error SF1040",
-        ),
+        (False, None, "", []),
+        (True, "reloaded", "", ["config  look: streamfaas diff   take it: streamfaas reload"]),
+        (True, "invalid", "line 3", ["config  NOT RELOADED (invalid): line 3"]),
         (
             False,
             "rolled back",
             "cannot listen",
-            "clean)  NOT RELOADED (rolled back): cannot listen",
+            ["config  NOT RELOADED (rolled back): cannot listen"],
         ),
     ],
 )
 def test_it_says_whether_the_file_is_what_runs(tmp_path, differs, last, reason, shown):
     about = {
         "digest": "1a2b3c",
-        "loaded": "2026-11-25T21:40:00+00:00",
+        "loaded": "2026-01-01T10:02:00+00:00",
         "differs": differs,
         "last_reload": last,
         "reason": reason,
     }
-    result = status(tmp_path, {**VIEW, "configuration": about}, env={"COLUMNS": "80"})
-    assert lines(result)[1] == f"config  1a2b3c (loaded 2026-11-25T21:40:00+00:00, {shown}"
+    told = lines(status(tmp_path, {**VIEW, "configuration": about}, env={"COLUMNS": "80"}))
+    assert f"(loaded {LOADED}, {'file differs' if differs else 'clean'})" in told[0]
+    assert told[1 : 1 + len(shown)] == shown
+    assert told[1 + len(shown)] == ""
+
+
+@pytest.mark.parametrize(
+    ("number", "told"),
+    [(None, "-"), (0.0031, "3.1ms"), (0.018, "18ms"), (1.9, "1.9s"), (252, "4m 12s")],
+)
+def test_short_times_read_well(number, told):
+    assert seconds(number) == told

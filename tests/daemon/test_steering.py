@@ -170,6 +170,49 @@ def test_what_cannot_be_sought_is_told(tmp_path):
         assert daemon.stop() == 0
 
 
+SLOW = """
+import time
+def main(event, context):
+    print("begun")
+    time.sleep(1.5)
+"""
+
+
+def test_a_trigger_and_then_the_daemon_are_drained_and_what_was_in_flight_has_ended(tmp_path):
+    config = write_project(tmp_path, CONFIG, orders=SLOW)
+    with DaemonProcess(config) as daemon:
+        daemon.wait_for(lambda _: "begun" in daemon.text)
+        asked(daemon, "drain", "orders/stream")
+        assert daemon.status()["triggers"]["orders/stream"]["at_rest"]
+        asked(daemon, "resume", "orders/stream")
+        daemon.wait_for(lambda status: records(status) > 10)
+        assert asked(daemon, "drain", "--wait") == "drained, and ended\n"
+        assert daemon.wait() == 0
+        assert "no daemon answers" in asked(daemon, "drain", code=69)
+
+
+def test_everything_is_shown_of_a_trigger_that_runs(tmp_path):
+    config = write_project(tmp_path, CONFIG, orders=HANDLER)
+    with DaemonProcess(config) as daemon:
+        daemon.wait_for(lambda status: records(status) > 500)
+        status = daemon.status()
+        function, trigger = status["functions"]["orders"], status["triggers"]["orders/stream"]
+        assert function["recent"]["invocations_per_second"] > 0
+        assert function["recent"]["p99_seconds"] >= function["recent"]["p50_seconds"] > 0
+        assert function["recent"]["cold_starts_per_hour"] >= 1
+        assert trigger["recent"]["records_per_second"] > 0
+        assert (trigger["reads"], trigger["unwell_seconds"]) == ("orders", None)
+        assert status["cpu"] > 0
+        shown = json.loads(asked(daemon, "triggers", "show", "orders/stream", "-o", "json"))
+        assert shown["config"]["batch"]["size"] == 10
+        assert shown["details"]["on_failure"].endswith("/set-aside/orders.stream.jsonl")
+        assert "orders/stream" in asked(daemon, "triggers", "show", "orders/stream")
+        assert "there are orders/stream" in asked(daemon, "triggers", "show", "orders/x", code=2)
+        assert asked(daemon, "lag", "orders/stream").count("orders-") == 2
+        assert daemon.request("POST", "/status")[0] == 405
+        assert daemon.stop() == 0
+
+
 def test_what_is_not_there_cannot_be_paused(tmp_path):
     config = write_project(tmp_path, CONFIG, orders=HANDLER)
     with DaemonProcess(config) as daemon:
