@@ -57,16 +57,16 @@ def options(command: F) -> F:
 
 def socket_of(config: Path | None, given: Path | None) -> Path:
     """The socket of the daemon that is meant, or the end of the command."""
-    from streamfaas.config import load
-    from streamfaas.config.report import report
-    from streamfaas.flow.errors import ConfigError
-
     if given is not None and config is not None:
         raise click.UsageError("give --config or --socket, not both")
     if given is not None:
         return given
+    from streamfaas.config.place import socket_of as of_file
+    from streamfaas.config.report import report
+    from streamfaas.flow.errors import ConfigError
+
     try:
-        return load.socket_of(config or Path(exits.DEFAULT_CONFIG), os.environ)
+        return of_file(config or Path(exits.DEFAULT_CONFIG), os.environ)
     except ConfigError as error:
         click.echo(report(error.problems, error.name), err=True)
         sys.exit(exits.CONFIG)

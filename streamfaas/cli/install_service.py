@@ -199,7 +199,7 @@ def _credentials(asked: _Asked, given: Path) -> dict[str, Path]:
 
 def _environ(asked: _Asked, given: Path) -> dict[str, str]:
     """As systemd would set it: a state directory that is made for the service is its own."""
-    from streamfaas.config.load import socket_of
+    from streamfaas.config.place import socket_of
     from streamfaas.flow.errors import ConfigError
 
     environ = {**os.environ, "CREDENTIALS_DIRECTORY": str(given)}

@@ -8,6 +8,9 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 
+SOCKET_NAME = "streamfaas.sock"
+"""In the state directory: where a daemon takes commands."""
+
 
 def read_small(path: Path, bytes_max: int) -> tuple[bytes, os.stat_result]:
     """What a file holds, one byte more than `bytes_max` at most, and what there is to know of it.

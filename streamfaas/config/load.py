@@ -9,10 +9,10 @@ from pathlib import Path
 
 from streamfaas.config import document
 from streamfaas.config.check import check, redacted
-from streamfaas.config.files import default_state, read_small
-from streamfaas.config.interpolate import interpolate
+from streamfaas.config.files import read_small
+from streamfaas.config.place import cannot_read
 from streamfaas.config.rules.state import unsafe
-from streamfaas.config.spec import SOCKET_NAME, Config
+from streamfaas.config.spec import Config
 from streamfaas.flow.errors import ConfigError, Problem
 
 
@@ -48,29 +48,13 @@ def examine(path: Path, environ: Mapping[str, str]) -> Examined:
     return Examined(config, problems, redacted(text) if problems else "")
 
 
-def socket_of(path: Path, environ: Mapping[str, str]) -> Path:
-    """Where the daemon of a file takes commands, though the file may have been broken since;
-    `ConfigError` where not even that can be read."""
-    try:
-        root, _ = document.parse(document.decode(_read(path)[0]))
-    except document.Unreadable as cause:
-        raise ConfigError((cause.problem,), str(path)) from cause
-    base = path.absolute().parent
-    interpolate(root, base, environ)
-    given = document.find(root, ("state", "path"))
-    written = given.value if isinstance(given, document.Scalar) else None
-    state = written if isinstance(written, str) and written else default_state(environ)
-    return base / state / SOCKET_NAME
-
-
 def _read(path: Path) -> tuple[bytes, int, list[Problem]]:
     """The file's bytes and mode, and why it must not be trusted."""
     try:
         data, found = read_small(path, document.BYTES_MAX)
         around = path.absolute().parent.stat()
     except (OSError, ValueError) as cause:
-        hint = "make a project: streamfaas new" if isinstance(cause, FileNotFoundError) else ""
-        raise _cannot_read(getattr(cause, "strerror", None) or str(cause), hint) from cause
+        raise document.Unreadable(cannot_read(cause)) from cause
     problems = []
     reason, mend = unsafe(found)
     if reason:
@@ -92,8 +76,3 @@ def _exposed(problem: Problem, mode: int) -> Problem:
         hint=f"chmod 600, or {problem.hint}",
         warning=False,
     )
-
-
-def _cannot_read(reason: str, hint: str = "") -> document.Unreadable:
-    message = f"the file cannot be read: {reason}"
-    return document.Unreadable(Problem("SF1001", "", 0, 0, message, hint))

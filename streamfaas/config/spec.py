@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, Field, PrivateAttr, SecretStr
 from streamfaas.config import document, forms, web
 from streamfaas.config.connections import Connection
 from streamfaas.config.delivery import AnyDestination, Asynchronous
+from streamfaas.config.files import SOCKET_NAME
 from streamfaas.config.forms import Form
 from streamfaas.config.model import Model, Named, Words, none
 from streamfaas.config.otlp import OtlpOrUrl
@@ -23,7 +24,6 @@ from streamfaas.flow.errors import Problem
 RUNTIME = f"python{sys.version_info.major}.{sys.version_info.minor}"
 """The one runtime there is: the Python that runs the daemon."""
 
-SOCKET_NAME = "streamfaas.sock"
 
 ASYNCHRONOUS = "asynchronous"
 """The name of a function's own backlog, among those of its triggers."""

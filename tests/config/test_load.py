@@ -5,7 +5,8 @@ import os
 import pytest
 
 from config_project import HEAD, KAFKA, line, project  # noqa: F401
-from streamfaas.config.load import examine, load, socket_of
+from streamfaas.config.load import examine, load
+from streamfaas.config.place import socket_of
 from streamfaas.flow.errors import ConfigError
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from streamfaas.config.spec import SOCKET_NAME
+from streamfaas.config.files import SOCKET_NAME
 from streamfaas.daemon.doctor import Finding, bad, ok, warn
 from streamfaas.store import look, place
 
