@@ -311,6 +311,14 @@ def test_it_says_whether_the_file_is_what_runs(tmp_path, differs, last, reason, 
 
 @pytest.mark.parametrize(
     ("number", "told"),
+    [(None, "-"), (0, "0"), (0.018, "0.02"), (1.23, "1.2"), (9.96, "10.0"), (412.4, "412")],
+)
+def test_rates_read_well(number, told):
+    assert rate(number) == told
+
+
+@pytest.mark.parametrize(
+    ("number", "told"),
     [(None, "-"), (0.0031, "3.1ms"), (0.018, "18ms"), (1.9, "1.9s"), (252, "4m 12s")],
 )
 def test_short_times_read_well(number, told):

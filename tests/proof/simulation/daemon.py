@@ -15,7 +15,7 @@ from proof.simulation.queue import Queue
 from proof.simulation.shelf import Shelf
 from proof.simulation.world import MAPPING, Dead, Process, World
 from streamfaas.engine.lane import LanePolicy, Surroundings
-from streamfaas.engine.mapping import Mapping
+from streamfaas.engine.mapping import Mapping, Pause
 from streamfaas.flow.batch import BatchPolicy
 from streamfaas.flow.record import Instant
 from streamfaas.flow.verdict import RetryPolicy
@@ -85,6 +85,7 @@ class Daemon:
             lambda: self._source(process),
             self._parts.policy(self._policy(process)),
             self._around(process),
+            process.paused,
         )
 
     def _successor(self, process: Process, past: Mapping) -> Mapping:
@@ -166,6 +167,21 @@ class Daemon:
         if self.process.alive and self.mapping is not None:
             for skipped in self.mapping.skip(None, dry_run=False):
                 self._world.story.tell(self.process.name, "is told to skip {}", skipped)
+
+    def pause(self, seconds: float) -> None:
+        """A person wants it to rest for a while."""
+        process = self.process
+        if process.alive and self.mapping is not None:
+            process.paused = Pause(0, "somebody")
+            self.mapping.pause(process.paused)
+            self._world.story.tell(process.name, "is paused for {} s", seconds)
+            self._world.later(seconds, self._resume, process)
+
+    def _resume(self, process: Process) -> None:
+        process.paused = None
+        if process is self.process and process.alive and self.mapping is not None:
+            self._world.story.tell(process.name, "is resumed")
+            self.mapping.resume()
 
     def stir(self) -> None:
         """Something has happened to its connection."""

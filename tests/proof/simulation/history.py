@@ -148,6 +148,8 @@ def _strike(fault: Fault, world: World, daemons: list[Daemon], tasks: TaskGroup)
             daemon.kill_on(STEPS[fault.count % len(STEPS)])
         case "skip":
             daemon.skip()
+        case "pause":
+            daemon.pause(fault.seconds)
         case "stop":
             tasks.start_soon(daemon.stop)
         case "reload":

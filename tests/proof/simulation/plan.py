@@ -129,6 +129,7 @@ OF_ALL = (
     "kill",
     "stop",
     "reload",
+    "pause",
     "source-away",
     "destination-down",
     "destination-refuses",

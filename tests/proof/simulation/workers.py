@@ -36,6 +36,7 @@ class Workers:
     async def __call__(self, invocation: Invocation) -> Outcome:
         world, process = self._world, self._process
         process.cross("invoke")
+        assert process.paused is None, "it is run although it is paused"
         rows: list[Row] = orjson.loads(b"".join(invocation.event.parts))
         assert invocation.lane is not None
         first = rows[0][0]

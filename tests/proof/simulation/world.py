@@ -53,6 +53,7 @@ class Process:
     received: int = 0
     again: int = 0
     seat: str = ""  # under which it reads
+    paused: Any = None  # by whom: then nothing may be begun
 
     @property
     def name(self) -> str:
