@@ -171,10 +171,11 @@ def _refused(status: int, value: dict[str, Any]) -> NoReturn:
 def ask(
     path: Path, method: str, target: str, body: bytes | None = None, *, timeout: float = 10.0
 ) -> Answer:
-    """One request. `Absent` where there is no daemon, or it does not answer in time."""
+    """One request, in the trace that TRACEPARENT names, if it does. `Absent` where there is no
+    daemon, or it does not answer in time."""
     connection = _Connection(path, timeout)
     try:
-        connection.request(method, target, body)
+        connection.request(method, target, body, _caller(os.environ.get("TRACEPARENT", "")))
         response = connection.getresponse()
         data = response.read(ANSWER_BYTES_MAX)
     except TimeoutError as cause:
@@ -185,6 +186,16 @@ def ask(
         connection.close()
     headers = {name.lower(): value for name, value in response.getheaders()}
     return Answer(response.status, headers, data)
+
+
+def _caller(traceparent: str) -> dict[str, str]:
+    """What tells the daemon whose call it is: what is written badly does not."""
+    if not traceparent:
+        return {}
+    from streamfaas.flow.trace import TRACEPARENT, parse
+
+    context = parse(traceparent)
+    return {} if context is None else {TRACEPARENT: context.traceparent}
 
 
 def _reason(path: Path, cause: Exception) -> str:

@@ -22,6 +22,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "status": ("streamfaas.cli.status", "Show what a running daemon does."),
     "send": ("streamfaas.cli.send", "Put a test event where a trigger finds it, and follow it."),
     "logs": ("streamfaas.cli.logs", "Show what functions write, and go on with -f."),
+    "traces": ("streamfaas.cli.traces", "List what was kept of batches, or draw one as a tree."),
     "tap": ("streamfaas.cli.tap", "Watch events pass, with what the handler sees on request."),
     "reload": ("streamfaas.cli.reload", "Let a running daemon read its configuration again."),
     "diff": ("streamfaas.cli.diff", "Show what another configuration would change."),

@@ -19,6 +19,7 @@ LIVE: tuple[document.Path, ...] = (
     ("reload",),
     ("shutdown",),
     ("telemetry", "metrics", "listen"),
+    ("telemetry", "traces"),
 )
 """What of the file's other sections can change while the daemon runs."""
 

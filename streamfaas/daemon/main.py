@@ -56,7 +56,7 @@ from streamfaas.telemetry.kept import KeptTraces
 from streamfaas.telemetry.lately import TICK_SECONDS, Lately
 from streamfaas.telemetry.metrics import Metrics
 from streamfaas.telemetry.otlp.settings import settings
-from streamfaas.telemetry.recorder import Recorder
+from streamfaas.telemetry.recorder import Recorder, Sampling
 from streamfaas.telemetry.signals import Emit, Signal
 from streamfaas.workers.pool import WorkerPool
 
@@ -148,9 +148,9 @@ class Daemon:
         self.brakes: Brakes | None = None
         self._mappings: Mappings | None = None
         self.ready = anyio.Event()
-        sampling, self._trace_notes = sampling_of(self.plan.traces, os.environ)
-        self.traces = KeptTraces(self.plan.traces.keep)
-        self.recorder = Recorder(sampling, self.traces)
+        self.traces = KeptTraces()
+        self.recorder = Recorder(Sampling(), self.traces)
+        self._trace_notes = self._sample()
         self._transaction: Reload | None = None
         self._last: Reloaded | None = None
         self.exporting = Exporting(settings(self.plan.otlp, os.environ), self.emit, self.view)
@@ -177,6 +177,18 @@ class Daemon:
         self._watching.wake()
         if self._metrics is not None:
             self._metrics.know(each.name for each in loaded.plan.mappings)
+
+    def _sample(self) -> tuple[str, ...]:
+        """Traces are kept as the configuration says now; what is to be told of that."""
+        sampling, notes = sampling_of(self.plan.traces, os.environ)
+        self.recorder.sample(sampling)
+        self.traces.most = self.plan.traces.keep
+        return notes
+
+    def _change(self, loaded: Loaded) -> None:
+        """Another configuration runs from here on."""
+        self._take(loaded)
+        self._sample()
 
     def _measured(self) -> Table[str, Answer]:
         """What an address answers."""
@@ -297,7 +309,7 @@ class Daemon:
                 mappings=mappings,
                 listening=self._listening,
                 pool=pool,
-                commit=self._take,
+                commit=self._change,
                 clock=clock,
                 emit=self.emit,
                 reached=self._reached,

@@ -16,7 +16,7 @@ class Explanation:
     mend: str
 
 
-PAGES = ("documents", "filters", "logs", "metrics")
+PAGES = ("documents", "filters", "logs", "metrics", "traces")
 """What has a page of its own."""
 
 

@@ -8,6 +8,8 @@ from itertools import accumulate
 from streamfaas.telemetry.instruments import (
     AnyInstrument,
     Buckets,
+    Counter,
+    Exemplar,
     Histogram,
     Instrument,
     Labels,
@@ -34,7 +36,7 @@ def exposition(registry: Registry, view: View, *, openmetrics: bool) -> bytes:
     lines: list[str] = []
     for instrument in registry:
         lines += _head(instrument.about, openmetrics=openmetrics)
-        lines += _samples(instrument, view)
+        lines += _samples(instrument, view, exemplars=openmetrics)
     if openmetrics:
         lines.append("# EOF")
     return ("\n".join(lines) + "\n").encode()
@@ -56,23 +58,39 @@ def _head(about: Instrument, *, openmetrics: bool) -> Iterator[str]:
         yield f"# UNIT {name} {about.unit}"
 
 
-def _samples(instrument: AnyInstrument, view: View) -> Iterator[str]:
+def _samples(instrument: AnyInstrument, view: View, *, exemplars: bool) -> Iterator[str]:
     about = instrument.about
     if isinstance(instrument, Histogram):
         for labels, buckets in instrument.cells.items():
-            yield from _buckets(about, labels, buckets)
+            yield from _buckets(about, labels, buckets, exemplars=exemplars)
+        return
+    if isinstance(instrument, Counter) and exemplars:
+        for labels, cell in instrument.cells.items():
+            shown = _sample(about.shown, _pairs(about, labels), cell.value)
+            yield shown if cell.exemplar is None else f"{shown} {_exemplar(1, cell.exemplar)}"
         return
     for labels, value in instrument.read(view):
         yield _sample(about.shown, _pairs(about, labels), value)
 
 
-def _buckets(about: Instrument, labels: Labels, buckets: Buckets) -> Iterator[str]:
+def _buckets(
+    about: Instrument, labels: Labels, buckets: Buckets, *, exemplars: bool
+) -> Iterator[str]:
     pairs = _pairs(about, labels)
     counts = list(accumulate(buckets.counts))
-    for bound, count in zip([*map(float, buckets.bounds), "+Inf"], counts, strict=True):
-        yield _sample(f"{about.name}_bucket", [*pairs, f'le="{bound}"'], count)
+    bounds = [*map(float, buckets.bounds), "+Inf"]
+    for at, (bound, count) in enumerate(zip(bounds, counts, strict=True)):
+        shown = _sample(f"{about.name}_bucket", [*pairs, f'le="{bound}"'], count)
+        known = buckets.exemplars.get(at) if exemplars else None
+        yield shown if known is None else f"{shown} {_exemplar(*known)}"
     yield _sample(f"{about.name}_sum", pairs, buckets.sum)
     yield _sample(f"{about.name}_count", pairs, counts[-1])
+
+
+def _exemplar(value: Number, exemplar: Exemplar) -> str:
+    context = exemplar.context
+    ids = f'trace_id="{context.trace_id:032x}",span_id="{context.span_id:016x}"'
+    return f"# {{{ids}}} {value} {exemplar.at:.3f}"
 
 
 def _pairs(about: Instrument, labels: Labels) -> list[str]:

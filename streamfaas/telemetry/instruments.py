@@ -7,6 +7,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
+from streamfaas.flow.trace import Context
+from streamfaas.flow.value import value
+
 View: TypeAlias = Mapping[str, Any]
 """The daemon as `status` shows it, at one moment: what gauges are read from."""
 
@@ -48,28 +51,47 @@ UNITS: Mapping[str, str] = {"seconds": "s", "bytes": "By"}
 """What OpenTelemetry calls each unit."""
 
 
-class Cell:
-    """One series of a counter."""
+@value
+class Exemplar:
+    """A span that was kept and has counted, and when that was, in epoch seconds."""
 
-    __slots__ = ("value",)
+    context: Context
+    at: float
+
+
+class Cell:
+    """One series of a counter. `exemplar` has counted last, of those that were kept."""
+
+    __slots__ = ("exemplar", "value")
 
     def __init__(self) -> None:
         self.value: Number = 0
+        self.exemplar: Exemplar | None = None
+
+    def add(self, exemplar: Exemplar | None) -> None:
+        """One more."""
+        self.value += 1
+        if exemplar is not None:
+            self.exemplar = exemplar
 
 
 class Buckets:
-    """One series of a histogram."""
+    """One series of a histogram. `exemplars` are the last of each bucket, with their values."""
 
-    __slots__ = ("bounds", "counts", "sum")
+    __slots__ = ("bounds", "counts", "exemplars", "sum")
 
     def __init__(self, bounds: Bounds) -> None:
         self.bounds = bounds
         self.counts = [0] * (len(bounds) + 1)
         self.sum: Number = 0
+        self.exemplars: dict[int, tuple[Number, Exemplar]] = {}
 
-    def observe(self, value: Number) -> None:
-        self.counts[bisect_left(self.bounds, value)] += 1
+    def observe(self, value: Number, exemplar: Exemplar | None = None) -> None:
+        at = bisect_left(self.bounds, value)
+        self.counts[at] += 1
         self.sum += value
+        if exemplar is not None:
+            self.exemplars[at] = value, exemplar
 
 
 Kind: TypeAlias = Literal["counter", "gauge", "histogram", "info"]

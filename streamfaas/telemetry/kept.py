@@ -18,8 +18,8 @@ class KeptTraces:
     """Takes traces as they end. Past its bounds the oldest of whatever it has most of goes: that
     many are sampled does not drive out the few that failed."""
 
-    def __init__(self, most: int, *, bytes_max: int = BYTES_MAX) -> None:
-        self._most = most
+    def __init__(self, most: int = 0, *, bytes_max: int = BYTES_MAX) -> None:
+        self.most = most
         self._bytes_max = bytes_max
         self._by_reason: dict[str, deque[tuple[int, Trace]]] = {}
         self._count = 0
@@ -32,7 +32,7 @@ class KeptTraces:
         self._by_reason.setdefault(trace.kept, deque()).append((self._numbers, trace))
         self._count += 1
         self.held_bytes += size_bytes(trace)
-        while self._count > self._most or (self.held_bytes > self._bytes_max and self._count):
+        while self._count > self.most or (self.held_bytes > self._bytes_max and self._count):
             _, gone = max(self._by_reason.values(), key=len).popleft()
             self._count -= 1
             self.held_bytes -= size_bytes(gone)

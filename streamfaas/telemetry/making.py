@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from streamfaas.flow.letters import REPLAYS_HEADER
 from streamfaas.flow.record import Records
+from streamfaas.flow.verdict import deliveries
 from streamfaas.telemetry import names
 from streamfaas.telemetry.recording import Attempt, Origin, Recording, Sending
 from streamfaas.telemetry.spans import Attribute, Span, SpanEvent, SpanKind, SpanLink, Trace
@@ -34,7 +35,7 @@ class _Making:
         recording = self._of
         caller = 0 if recording.parent is None else recording.parent.span_id
         if recording.batch is None:
-            yield from (self._attempt(each, caller) for each in recording.attempts)
+            yield from (self._attempt(each, caller) for each in recording.attempts())
             return
         receive = self._receive(caller)
         yield receive
@@ -44,9 +45,9 @@ class _Making:
     def _below(self) -> Iterator[Span]:
         """What was done for the batch, as it came."""
         recording, process = self._of, self._of.process_id
-        yield from (self._attempt(each, process) for each in recording.attempts)
+        yield from (self._attempt(each, process) for each in recording.attempts())
         yield from (self._sending(each, process) for each in recording.sendings or ())
-        for number, settlement in enumerate(recording.settlements):
+        for number, settlement in enumerate(recording.settlements or ()):
             yield self._settle(number, *settlement)
 
     def _receive(self, parent_id: int) -> Span:
@@ -63,11 +64,11 @@ class _Making:
 
     def _process(self, parent_id: int) -> Span:
         recording = self._of
-        attempts, events = recording.attempts, recording.events
+        events = recording.events
         attributes = self._messaging(names.PROCESS, names.PROCESS)
-        attributes |= {names.ATTEMPTS: len(attempts)}
-        if attempts.left_out:
-            attributes[names.ATTEMPTS_LEFT_OUT] = attempts.left_out
+        attributes |= {names.ATTEMPTS: recording.attempted}
+        if recording.left_out:
+            attributes[names.ATTEMPTS_LEFT_OUT] = recording.left_out
         if events is not None and events.left_out:
             attributes[names.EVENTS_LEFT_OUT] = events.left_out
         if recording.links.contexts or recording.links.dropped:
@@ -111,10 +112,11 @@ class _Making:
             attributes |= _of_lane(origin, batch.lane.name)
         if attempt.number:
             attributes |= {
-                names.ATTEMPT: attempt.number,
+                # a queue counts for itself
+                names.ATTEMPT: max(attempt.number, deliveries(batch) + 1) if batch else 1,
                 names.FIRST_OFFSET: attempt.first,
                 names.LAST_OFFSET: attempt.last,
-                names.BATCH_MESSAGES: attempt.count,
+                names.BATCH_MESSAGES: attempt.records,
                 names.BISECTED: attempt.bisected,
             }
         return Span(

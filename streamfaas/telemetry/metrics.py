@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from streamfaas.telemetry.instruments import (
     SECONDS,
     Buckets,
     Cell,
+    Exemplar,
     Instrument,
     Kind,
     Labels,
@@ -37,7 +39,14 @@ class Metrics:
     twice: it is read off its view when somebody asks. What is counted of `sources` (functions, and
     triggers as `function/trigger`) is there from the start, as 0."""
 
-    def __init__(self, sources: Iterable[str] = (), *, per_partition: bool = False) -> None:
+    def __init__(
+        self,
+        sources: Iterable[str] = (),
+        *,
+        per_partition: bool = False,
+        wall_clock: Callable[[], float] = time.time,  # noqa: TID251 - exemplars are dated
+    ) -> None:
+        self._wall_clock = wall_clock
         registry = self.registry = Registry()
         place = ("function", "trigger")
         self._duration = registry.histogram(
@@ -207,20 +216,23 @@ class Metrics:
     def _invocation(self, signal: InvocationEnded) -> None:
         lane, outcome = signal.lane, signal.outcome
         meter = self._meter(signal.function if lane is None else lane.source)
+        kept = signal.context
+        exemplar = None if kept is None else Exemplar(kept, self._wall_clock())
         if isinstance(outcome, Success):
-            meter.successes.value += 1
+            meter.successes.add(exemplar)
         else:
-            meter.failures[outcome.fault].value += 1
+            meter.failures[outcome.fault].add(exemplar)
             if outcome.fault in NOT_RUN:
                 return
-            meter.timeouts.value += outcome.fault is Fault.TIMEOUT
+            if outcome.fault is Fault.TIMEOUT:
+                meter.timeouts.add(exemplar)
         report = outcome.report
-        meter.duration.observe(report.duration_seconds)
+        meter.duration.observe(report.duration_seconds, exemplar)
         meter.batch_size.observe(signal.records)
         if report.memory_bytes:
             meter.memory.observe(report.memory_bytes)
         if report.init_seconds is not None:
-            meter.coldstarts.value += 1
+            meter.coldstarts.add(exemplar)
 
     def _meter(self, source: str) -> _Meter:
         found = self._meters.get(source)

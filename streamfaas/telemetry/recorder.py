@@ -11,7 +11,7 @@ from streamfaas.flow import trace
 from streamfaas.flow.batch import Batch
 from streamfaas.flow.trace import Context
 from streamfaas.telemetry.making import trace_of
-from streamfaas.telemetry.recording import Origin, Recording
+from streamfaas.telemetry.recording import Means, Origin, Recording
 from streamfaas.telemetry.spans import Keep, Trace
 
 SAMPLED, ERROR, SLOW = "sampled", "error", "slow"
@@ -49,13 +49,17 @@ class Recorder:
     ) -> None:
         """`now` and `wall` are in nanoseconds."""
         self.keepers = list(keepers)
+        self._means = Means(now, wall, self._end, 0)
+        self.sample(sampling)
+        self._bits = bits
+        self._going: dict[int, Recording] = {}
+
+    def sample(self, sampling: Sampling) -> None:
+        """From now on so. What has begun keeps what was decided for it."""
         self.sampling = sampling
+        self._means = self._means._replace(links_max=sampling.links_max)
         self._bound = trace.ratio_bound(sampling.ratio)
         self._slow_ns = None if sampling.slow_seconds is None else int(sampling.slow_seconds * 1e9)
-        self._bits = bits
-        self._now = now
-        self._wall = wall
-        self._going: dict[int, Recording] = {}
 
     def batch(self, origin: Origin, batch: Batch, waited_seconds: float) -> Recording:
         """A batch is handed to its strand, so long after its first records came."""
@@ -81,16 +85,7 @@ class Recorder:
             trace_id = ids >> 64 if parent is None else parent.trace_id
             sampled = trace.is_within(trace_id, self._bound)
         made = Recording(
-            origin,
-            batch,
-            parent=parent,
-            ids=ids,
-            sampled=sampled,
-            waited=waited,
-            links_max=self.sampling.links_max,
-            now=self._now,
-            epoch=self._wall(),
-            end=self._end,
+            self._means, origin, batch, parent, ids=ids, sampled=sampled, waited=waited
         )
         self._going[id(made)] = made
         return made
@@ -98,12 +93,13 @@ class Recorder:
     def _end(self, recording: Recording) -> None:
         del self._going[id(recording)]
         # what held no record was not for the function
-        if len(recording.attempts) or recording.failed:
+        if recording.attempted or recording.failed:
             why = self._why(recording)
             if why and self.keepers:
                 made = trace_of(recording, why)
                 for keep in self.keepers:
                     keep(made)
+        recording.batch = None  # a lane that rests does not hold the bytes of its last batch
 
     def _why(self, recording: Recording) -> str:
         if recording.failed and self.sampling.errors:

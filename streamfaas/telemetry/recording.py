@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Generic, Self, TypeVar
+from typing import Generic, NamedTuple, Self, TypeVar
 
 from streamfaas.flow import trace
 from streamfaas.flow.batch import Batch
@@ -14,7 +13,6 @@ from streamfaas.flow.letters import Attribute as LetterAttribute
 from streamfaas.flow.letters import Letter
 from streamfaas.flow.outcome import Failure, Outcome
 from streamfaas.flow.trace import NO_LINKS, Context, Links
-from streamfaas.flow.verdict import deliveries
 from streamfaas.telemetry import names, signals
 from streamfaas.telemetry.signals import Signal
 from streamfaas.telemetry.spans import Attribute
@@ -24,7 +22,7 @@ T = TypeVar("T")
 ATTEMPTS_MAX = 16
 EVENTS_MAX = 16
 SENDINGS_MAX = 8
-SETTLEMENTS_MAX = 4
+SETTLEMENTS_MAX = 16
 """So many of each from the beginning of a batch, and as many from its end: a lane that is blocked
 for hours does not fill the memory with what it tries."""
 
@@ -51,49 +49,45 @@ NOWHERE = Origin()
 class Ends(Generic[T]):
     """The first of a series and its last, and how many were between."""
 
-    __slots__ = ("_first", "_last", "_most", "left_out")
+    __slots__ = ("_kept", "_most", "left_out")
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._first: list[T] = []
-        self._last: deque[T] | None = None
+        self._kept: list[T] = []
         self.left_out = 0
 
     def __iter__(self) -> Iterator[T]:
-        yield from self._first
-        yield from self._last or ()
+        return iter(self._kept)
 
     def __len__(self) -> int:
         """Of all there were."""
-        return len(self._first) + len(self._last or ()) + self.left_out
+        return len(self._kept) + self.left_out
 
     def add(self, item: T) -> None:
-        if len(self._first) < self._most:
-            self._first.append(item)
-            return
-        if self._last is None:
-            self._last = deque(maxlen=self._most)
-        self.left_out += len(self._last) == self._most
-        self._last.append(item)
+        if len(self._kept) == 2 * self._most:
+            del self._kept[self._most]
+            self.left_out += 1
+        self._kept.append(item)
 
 
-class Attempt:
+class Attempt(NamedTuple):
     """One attempt at a batch, or at a part of it. `ended` None: it has not. `error` is a type and
-    never a message, which may hold what was in the records."""
+    never a message, which may hold what was in the records. `number` 0: it is no attempt at a
+    batch."""
 
-    __slots__ = (
-        "bisected", "cold", "count", "ended", "error", "first", "last", "number", "outcome",
-        "request_id", "span_id", "started", "worker",
-    )  # fmt: skip
-
-    def __init__(self, span_id: int, started: int, request_id: str) -> None:
-        self.span_id = span_id
-        self.started = started
-        self.request_id = request_id
-        self.ended: int | None = None
-        self.first = self.last = self.count = self.number = 0
-        self.cold = self.bisected = False
-        self.worker = self.outcome = self.error = ""
+    span_id: int
+    request_id: str
+    started: int
+    ended: int | None = None
+    outcome: str = ""
+    error: str = ""
+    worker: str = ""
+    cold: bool = False
+    number: int = 0
+    first: int = 0
+    last: int = 0
+    records: int = 0
+    bisected: bool = False
 
 
 @dataclass(slots=True)
@@ -121,54 +115,62 @@ Event = tuple[int, str, Mapping[str, Attribute]]
 Settlement = tuple[int, int, int]  # begun, ended, position
 
 
+class Means(NamedTuple):
+    """What all recordings of a daemon are made with: clocks in nanoseconds, whom to tell of their
+    ends, and how many links a span has."""
+
+    now: Callable[[], int]
+    wall: Callable[[], int]
+    end: Callable[[Recording], None]
+    links_max: int
+
+
 class Recording:
     """One batch from its hand-over to a strand until all of it is finished with (or, without a
-    batch, one call). A context manager: its end is when the decision falls whether it is kept."""
+    batch, one call). A context manager: its end is when the decision falls whether it is kept.
+
+    One is made for each batch, so that nothing is made for what seldom happens before it does.
+    """
 
     __slots__ = (
-        "_attempt", "_end", "_given", "_now", "_seen", "attempts", "batch", "ended", "epoch",
-        "events", "failed", "given_up", "last_error", "links", "links_max", "origin", "parent",
-        "process_id", "sampled", "sendings", "settlements", "started", "trace_id", "waited",
+        "_attempts", "_given", "_means", "_pending", "_seen", "batch", "ended", "epoch", "events",
+        "failed", "given_up", "last_error", "links", "now", "origin", "parent", "process_id",
+        "sampled", "sendings", "settlements", "started", "trace_id", "waited",
     )  # fmt: skip
 
     def __init__(
         self,
+        means: Means,
         origin: Origin,
         batch: Batch | None,
-        *,
         parent: Context | None,
+        *,
         ids: int,
         sampled: bool,
         waited: int,
-        links_max: int,
-        now: Callable[[], int],
-        epoch: int,
-        end: Callable[[Recording], None],
     ) -> None:
+        self._means = means
+        self.now = means.now
         self.origin = origin
         self.batch = batch
         self.parent = parent
         self.trace_id = parent.trace_id if parent is not None else ids >> 64 or 1
         self.process_id = ids & _LOW_64 or 1
         self.sampled = sampled
-        self.started = now()
-        self.epoch = epoch
+        self.started = means.now()
+        self.epoch = means.wall()
         self.waited = waited
         self.ended: int | None = None
         self.failed = False
-        self.given_up = ""
-        self.last_error = ""
-        self.links_max = links_max
+        self.given_up = self.last_error = ""
         self.links: Links = NO_LINKS
-        self.attempts: Ends[Attempt] = Ends(ATTEMPTS_MAX)
         self.events: Ends[Event] | None = None
         self.sendings: Ends[Sending] | None = None
-        self.settlements: Ends[Settlement] = Ends(SETTLEMENTS_MAX)
-        self._attempt: Attempt | None = None
+        self.settlements: Ends[Settlement] | None = None
+        self._attempts: Ends[Attempt] = Ends(ATTEMPTS_MAX)
+        self._pending: tuple[int, str, int] | None = None  # begun: what an attempt begins with
         self._given = 0
         self._seen = -1
-        self._now = now
-        self._end = end
 
     def __enter__(self) -> Self:
         return self
@@ -179,11 +181,8 @@ class Recording:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.ended = self._now()
-        self._end(self)
-
-    def now(self) -> int:
-        return self._now()
+        self.ended = self.now()
+        self._means.end(self)
 
     @property
     def is_kept(self) -> bool:
@@ -197,40 +196,56 @@ class Recording:
 
     # -- attempts
 
+    @property
+    def attempted(self) -> int:
+        """How many there were, with the one that is in hand."""
+        return len(self._attempts) + (self._pending is not None)
+
+    @property
+    def left_out(self) -> int:
+        """How many of them are only counted."""
+        return self._attempts.left_out
+
+    def attempts(self) -> Iterator[Attempt]:
+        yield from self._attempts
+        if self._pending is not None:
+            yield Attempt(*self._pending)
+
     def attempt(self, request_id: str) -> Context:
         """One begins; the context is what its function goes on from."""
-        attempt = self._attempt = Attempt(self.span_id(), self._now(), request_id)
-        self.attempts.add(attempt)
-        return Context(self.trace_id, attempt.span_id, self.is_kept)
+        span_id = self.span_id()
+        self._pending = span_id, request_id, self.now()
+        return Context(self.trace_id, span_id, self.sampled or self.failed)
 
     def tried(self, batch: Batch | None, outcome: Outcome) -> Context | None:
         """The attempt has ended so, and those records took part. Its context, if it is kept."""
-        attempt, report = self._attempt, outcome.report
-        assert attempt is not None
-        attempt.ended = self._now()
-        attempt.worker = report.worker
-        attempt.cold = report.init_seconds is not None
-        attempt.outcome = "success"
+        assert self._pending is not None
+        (span_id, request_id, started), self._pending = self._pending, None
+        report, said, error = outcome.report, "success", ""
         if isinstance(outcome, Failure):
             self.failed = True
-            self.last_error = attempt.error = _plain(outcome.type)
-            attempt.outcome = outcome.fault.value
+            said, error = outcome.fault.value, _plain(outcome.type)
+        self.last_error = error
+        cold = report.init_seconds is not None
+        told = span_id, request_id, started, self.now(), said, error, report.worker, cold
+        if batch is None:
+            self._attempts.add(Attempt(*told))
         else:
-            self.last_error = ""
-        if batch is not None:
-            attempt.first, attempt.last, attempt.count = batch.first, batch.last, batch.count
-            attempt.number = max(batch.attempt, deliveries(batch)) + 1
-            attempt.bisected = batch.splits > 0
-            if self.is_kept and batch.last > self._seen and self.parent is None:
-                self._link(batch, report.producers)
-        return Context(self.trace_id, attempt.span_id, sampled=True) if self.is_kept else None
+            number, part = batch.attempt + 1, batch.splits > 0
+            place = number, batch.first, batch.last, batch.count, part
+            self._attempts.add(Attempt._make(told + place))
+        if not (self.sampled or self.failed):
+            return None
+        if batch is not None and batch.last > self._seen and self.parent is None:
+            self._link(batch, report.producers)
+        return Context(self.trace_id, span_id, sampled=True)
 
     def _link(self, batch: Batch, section: bytes) -> None:
         """To the contexts of the records, by whoever has looked at them: us, or the worker."""
         self._seen = batch.last
         told, known = trace.handed_back(section), self.links
         found = (*known.contexts, *trace.producers(batch), *told.contexts)
-        self.links = trace.linked(found, self.links_max, known.dropped + told.dropped)
+        self.links = trace.linked(found, self._means.links_max, known.dropped + told.dropped)
 
     # -- what else happens to it
 
@@ -261,7 +276,7 @@ class Recording:
     def sending(self, kind: str, to: str) -> Sending:
         """Letters about the batch are to go to a destination."""
         context = Context(self.trace_id, self.span_id(), self.is_kept)
-        made = Sending(context, self._now(), self._now, kind, to)
+        made = Sending(context, self.now(), self.now, kind, to)
         if self.sendings is None:
             self.sendings = Ends(SENDINGS_MAX)
         self.sendings.add(made)
@@ -269,7 +284,9 @@ class Recording:
 
     def settled(self, position: int, begun: int) -> None:
         """The source was told that all before a position is finished with."""
-        self.settlements.add((begun, self._now(), position))
+        if self.settlements is None:
+            self.settlements = Ends(SETTLEMENTS_MAX)
+        self.settlements.add((begun, self.now(), position))
 
     def span_id(self) -> int:
         """One more: unlike all others of this trace, and without drawing it."""
@@ -279,7 +296,7 @@ class Recording:
     def _event(self, name: str, attributes: Mapping[str, Attribute]) -> None:
         if self.events is None:
             self.events = Ends(EVENTS_MAX)
-        self.events.add((self._now(), name, attributes))
+        self.events.add((self.now(), name, attributes))
 
 
 def _plain(error: str) -> str:

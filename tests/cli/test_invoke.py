@@ -47,6 +47,23 @@ def test_a_daemon_is_asked_by_its_socket(file):
     assert asked[0].endswith(b'\r\n\r\n{"id": 7}')
 
 
+@pytest.mark.parametrize(
+    ("caller", "sent"),
+    [
+        ("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", True),
+        ("00-written-badly\r\nx: y", False),
+    ],
+)
+def test_the_call_is_of_the_trace_that_the_environment_names(file, monkeypatch, caller, sent):
+    monkeypatch.setenv("TRACEPARENT", caller)
+    socket = file.parent / "s.sock"
+    with answering(socket, b"{}") as asked:
+        assert invoke("f", "-e", file.parent / "event.json", "--socket", socket).exit_code == 0
+    head = asked[0].partition(b"\r\n\r\n")[0]
+    assert (f"\r\ntraceparent: {caller}".encode() in head) == sent
+    assert (b"traceparent" in head) == sent
+
+
 def test_the_daemon_of_the_configuration_is_asked_if_it_runs(file):
     (file.parent / "state").mkdir(mode=0o700)
     with answering(file.parent / "state" / "streamfaas.sock", b"{}") as asked:

@@ -58,6 +58,7 @@ def test_examples_in_a_help_stand_on_lines_of_their_own(name):
         "reload": 2,
         "diff": 2,
         "seek": 3,
+        "traces": 2,
     }.get(name[-1] if name else "main", 0)
 
 

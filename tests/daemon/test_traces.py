@@ -129,8 +129,8 @@ def test_a_trace_goes_on_in_the_function_that_a_result_is_sent_to(tmp_path):
         assert [span["kind"] for span in reversed(chain)] == [
             "client", "consumer", "producer", "client", "consumer", "server"]  # fmt: skip
         told = f"TOLD 00-{trace_id}-{chain[0]['span_id']}-01"
-        assert told in daemon.text
         assert daemon.stop() == 0
+        assert told in daemon.text
 
 
 def test_an_asynchronous_invocation_goes_on_with_its_callers_trace(tmp_path):
@@ -157,3 +157,20 @@ def ended(daemon, count, wanted=lambda row: True):
             return rows
         assert time.monotonic() < until, rows
         time.sleep(0.02)
+
+
+def test_sampling_changes_while_the_daemon_runs(tmp_path):
+    config = write_project(
+        tmp_path, CHAIN.replace("sample: 1", "sample: 0"), orders=TELLS, receipts=TELLS
+    )
+    with DaemonProcess(config, env={"OTEL_SPAN_LINK_COUNT_LIMIT": "7"}) as daemon:
+        daemon.wait_ready()
+        assert daemon.request("POST", "/invoke/receipts", b"{}")[0] == 200
+        assert asked(daemon, "/traces?mapping=receipts")[1]["traces"] == []
+        config.write_text(CHAIN)
+        assert daemon.request("POST", "/reload", b"{}")[0] == 200
+        assert daemon.request("POST", "/invoke/receipts", b"{}")[0] == 200
+        (row,) = asked(daemon, "/traces?mapping=receipts")[1]["traces"]
+        assert (row["kept"], row["spans"]) == ("sampled", 1)
+        assert daemon.stop() == 0
+        assert "traces: up to 7 links, as OTEL_SPAN_LINK_COUNT_LIMIT says" in daemon.text

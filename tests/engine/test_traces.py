@@ -70,10 +70,11 @@ def test_whatever_fails_a_trace_is_a_tree_of_all_that_was_tried(bad, heals, bise
                 assert parent.start_ns <= span.start_ns
                 assert parent.kind is SpanKind.CLIENT or span.end_ns <= parent.end_ns
         servers = of_kind(found, SpanKind.SERVER)
-        assert process(found).attributes[names.ATTEMPTS] == len(servers)
+        tried = len(servers) + process(found).attributes.get(names.ATTEMPTS_LEFT_OUT, 0)
+        assert process(found).attributes[names.ATTEMPTS] == tried
         failing = any(span.error for span in found.spans)
         assert found.kept == ("error" if failing and how.errors else "sampled")
-        attempts += len(servers)
+        attempts += tried
     failed = sum(bool(bad & set(values) and at <= heals) for _, values, at in done.calls)
     assert attempts == len(done.calls) if how is not NONE else attempts >= failed
     assert done.recorder.going() == []
@@ -278,3 +279,9 @@ def test_a_strand_of_its_own_has_traces_of_its_own():
 
     done = traced(lambda values, attempt: FINE, offer=offer, size=5, policy={"strands": 3})
     assert len({found.trace_id for found in done.traces}) == len(done.traces) == len(done.calls)
+
+
+def test_a_lane_that_rests_does_not_hold_what_it_has_run():
+    done = traced(lambda values, attempt: FINE)
+    (strand,) = done.lane.strands
+    assert strand.trace.batch is None

@@ -1,11 +1,13 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from metrics_read import OPENMETRICS as ACCEPTED
 from metrics_read import Scrape
+from streamfaas.flow.trace import Context
 from streamfaas.telemetry.exposition import OPENMETRICS, PROMETHEUS, exposition, wanted
-from streamfaas.telemetry.instruments import SECONDS, Instrument, Registry
+from streamfaas.telemetry.instruments import SECONDS, Exemplar, Instrument, Registry
 
 
 def made(label="x"):
@@ -35,6 +37,28 @@ def test_whatever_a_label_says_the_parser_reads_it_back(label, kind):
     assert scrape.of("took_seconds_bucket", function=shown, le="+Inf") == 4
     assert scrape.of("took_seconds_count", function=shown) == 4
     assert scrape.of("took_seconds_sum", function=shown) == pytest.approx(1009.509)
+
+
+def test_what_was_kept_is_an_exemplar_of_what_it_has_counted_in():
+    registry = made()
+    exemplar = Exemplar(Context(1 << 100, 7, sampled=True), 1_700_000_000.25)
+    registry.instruments["things"].cell("x").add(exemplar)
+    took = registry.instruments["took_seconds"].cell("x")
+    took.observe(0.006)
+    took.observe(0.007, exemplar)
+    told = {"trace_id": f"{1 << 100:032x}", "span_id": f"{7:016x}"}
+    body = exposition(registry, {"here": 1}, openmetrics=True).decode()
+    found = {
+        (sample.name, sample.labels.get("le")): sample.exemplar
+        for family in text_string_to_metric_families(body)
+        for sample in family.samples
+        if sample.exemplar is not None
+    }
+    assert set(found) == {("things_total", None), ("took_seconds_bucket", "0.01")}
+    assert all(each.labels == told for each in found.values())
+    assert [each.value for each in found.values()] == [1, 0.007]
+    assert {float(each.timestamp) for each in found.values()} == {1_700_000_000.25}
+    assert "trace_id" not in exposition(registry, {"here": 1}, openmetrics=False).decode()
 
 
 def test_each_format_has_its_own_words():

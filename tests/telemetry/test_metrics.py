@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import get_args
 
 import pytest
@@ -9,6 +10,7 @@ from streamfaas.daemon.reload import State
 from streamfaas.docs import topics
 from streamfaas.flow.outcome import Failure, Fault, Report, Success
 from streamfaas.flow.record import Lane
+from streamfaas.flow.trace import Context
 from streamfaas.flow.verdict import Condition
 from streamfaas.telemetry import signals
 from streamfaas.telemetry.exposition import OPENMETRICS, exposition
@@ -47,6 +49,20 @@ def scraped(metrics, seen=None):
 def ended(outcome, *, records=100, of="orders/stream", name="orders-0"):
     at = Lane(of, name) if of else None
     return signals.InvocationEnded("id", "orders", at, records, 0, 99, 0, outcome)
+
+
+def test_an_invocation_that_is_kept_is_an_exemplar():
+    metrics = Metrics(["orders/stream"], wall_clock=lambda: 1_700_000_000.0)
+    metrics(ended(Success(b"", report=Report("w", 0.03))))
+    metrics(replace(ended(failure(Fault.TIMEOUT, Report("w", 3.0))), context=Context(7, 9)))
+    text = exposition(metrics.registry, view(), openmetrics=True).decode()
+    told = f'# {{trace_id="{7:032x}",span_id="{9:016x}"}}'
+    found = [line.partition(" # ") for line in text.splitlines() if told in line]
+    assert [(line.partition("{")[0], tail.split("} ")[1]) for line, _, tail in found] == [
+        ("faas_invoke_duration_seconds_bucket", "3.0 1700000000.000"),
+        ("faas_errors_total", "1 1700000000.000"),
+        ("faas_timeouts_total", "1 1700000000.000"),
+    ]
 
 
 def failure(fault, report=None):

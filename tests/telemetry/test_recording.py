@@ -60,6 +60,16 @@ def test_where_the_sampler_does_not_follow_callers_the_ratio_decides():
     assert len(traces) == 1
 
 
+def test_sampling_may_change_while_the_daemon_runs():
+    traces = []
+    recorder = Recorder(Sampling(ratio=0.0), traces.append)
+    for sampling in (Sampling(ratio=1.0), Sampling(ratio=0.0)):
+        with recorder.call(Origin("f"), None) as recording:
+            recording.attempt("an-id")
+            recorder.sample(sampling)
+    assert [found.kept for found in traces] == ["sampled"]
+
+
 def test_an_error_type_that_is_no_proper_text_is_made_one():
     bad = Failure(Fault.FUNCTION, "\ud800" + "x" * 1000, "")
     (found,), _ = called(bad, sampling=Sampling())
