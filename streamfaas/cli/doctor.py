@@ -167,8 +167,8 @@ def _show(found: Sequence[Finding], console: Console) -> None:
     if rest:
         console.print(_grid([_cells(each) for each in rest]))
     counts = [f"{sum(each.mark == mark for each in found)} {_MARKS[mark][0]}" for mark in _MARKS]
-    codes = sorted({each.code for each in rest if each.code})
-    more = f"   more: streamfaas explain {codes[0]}" if codes else ""
+    code = next((each.code for each in reversed(rest) if each.code), "")  # of the worst
+    more = f"   more: streamfaas explain {code}" if code else ""
     console.print(f"{'  '.join(counts)}{more}", soft_wrap=True)
 
 

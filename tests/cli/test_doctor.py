@@ -214,7 +214,7 @@ def test_on_a_screen_what_is_not_well_stands_last_with_its_remedy_and_code(capsy
         "✓ all is well with a ✓ all is well with c",
         "! d is so so → look at d (SF3002)",
         "✗ b is not\\x1b[2J well → mend b (SF3045)",
-        "2 ✓  1 !  1 ✗   more: streamfaas explain SF3002",
+        "2 ✓  1 !  1 ✗   more: streamfaas explain SF3045",
     ]
     assert shown(found[:1] + found[2:3], 80) == [
         "✓ all is well with a", "✓ all is well with c", "2 ✓  0 !  0 ✗",
