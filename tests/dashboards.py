@@ -333,6 +333,8 @@ def function() -> Any:
                 7,
                 graph("Timeouts", "Invocations that were ended at their timeout.", [query(rate("faas_timeouts_total", labels, "trigger"), "{{trigger}}")], CALLS),
                 graph("Waiting", "Invocations that wait for a worker.", [query(f"sum by (function) (streamfaas_calls_waiting{{{labels}}})", "waiting")], COUNT),
+                graph("Output cut", "Output that was thrown away: more than the function may write.",
+                      [query(rate("streamfaas_output_cut_bytes_total", labels, "function"), "bytes each second")], BYTES),
                 graph("Backlog", "Asynchronous invocations that were accepted and are not over with.", [query(f"sum by (function) (streamfaas_backlog_events{{{labels}}})", "events")], COUNT),
             ),
         ],

@@ -55,6 +55,7 @@ functions:
 """
 SILENT = {
     "overview: annotations": "nothing has fired for long enough",
+    "function: Output cut A": "nothing has been cut",
 }
 """What may have nothing to say in a short run, and why."""
 
