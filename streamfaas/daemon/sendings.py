@@ -23,7 +23,7 @@ from streamfaas.daemon.taps import Wanted
 from streamfaas.engine.mapping import Mapping as Trigger
 from streamfaas.engine.requests import RequestIds
 from streamfaas.flow.errors import CannotSend, StoreError, Unreachable, WorldError
-from streamfaas.flow.record import Instant, Record
+from streamfaas.flow.record import Instant, Lane, Record
 from streamfaas.sources import Message, Sendable, Sender, Sent
 from streamfaas.telemetry.signals import Signal
 
@@ -45,6 +45,9 @@ CONNECT_SECONDS = 10.0
 
 AFTERMATH_SECONDS = 0.5
 """How long after a failure it is waited for what comes of it."""
+
+BEHIND_SECONDS = 2.0
+"""How long it is waited behind others that fail."""
 
 PROGRESS_SECONDS = 0.25
 ALIVE_SECONDS = 15.0
@@ -117,6 +120,8 @@ class _Sending:
         self._rows: list[dict[str, Any]] = []
         self._stirred = asyncio.Event()
         self._shown_at = clock()
+        self._looked_at = 0.0
+        self._held: frozenset[Lane] = frozenset()
 
     async def told(self) -> AsyncGenerator[bytes, None]:
         """Errors before anything was sent are raised, later ones are told."""
@@ -239,8 +244,21 @@ class _Sending:
 
     def _is_known(self, fate: Fate, now: float) -> bool:
         """Whether enough is known of one that is not finished with: that it fails."""
+        if self._asked.through:
+            return False
         late = fate.failed and now - fate.ended_at > AFTERMATH_SECONDS
-        return not self._asked.through and (fate.fails or late)
+        behind = now - fate.sent_at > BEHIND_SECONDS and fate.sent.lane in self._held_up(now)
+        return fate.fails or late or behind
+
+    def _held_up(self, now: float) -> frozenset[Lane]:
+        """Lanes in which something fails, as was seen half a second ago at most."""
+        trigger = self._daemon.mappings.get(self._name)
+        if trigger is not None and now - self._looked_at > AFTERMATH_SECONDS:
+            self._looked_at = now
+            view = trigger.view(Instant(asyncio.get_running_loop().time()))
+            held = (each["name"] for each in view["lanes"] if each["state"] in _HELD_UP)
+            self._held = frozenset(Lane(self._name, name) for name in held)
+        return self._held
 
     def _news(self) -> bytes:
         """The rows since the last time; where many were sent, how far that is."""
@@ -303,7 +321,8 @@ class _Sending:
         if worst is None:
             return f"the trigger is {view['state']}: {view['reason']}".rstrip(": ")
         behind = "" if worst["lag"] is None else f", {worst['lag']:,} records behind"
-        return f"{worst['name']} is {worst['state']}{behind} {worst['reason']}".rstrip()
+        reason = f": {worst['reason']}" if worst["reason"] else ""
+        return f"{worst['name']} is {worst['state']}{behind}{reason}"
 
 
 class _Accepting:
@@ -346,6 +365,9 @@ class _Begun:
 
     async def aclose(self) -> None:
         await self._rest.aclose()
+
+
+_HELD_UP = frozenset({"retrying", "blocked"})
 
 
 def _is_filtered(trigger: Trigger, message: Message, sent: Sent) -> bool:

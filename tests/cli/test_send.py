@@ -24,6 +24,7 @@ functions:
         filter: {{value: {{total: [{{numeric: [">=", 0]}}]}}}}
         retries: {{max: 1, backoff: 100ms..100ms}}
         on_failure: {{type: file, path: {folder}/dead.jsonl}}
+      stuck: {{type: memory, topic: stuck, records: 0, retries: {{backoff: 30s..30s}}}}
       inbox:
         type: object-store
         via: directory
@@ -109,6 +110,21 @@ def test_a_failure_can_be_waited_through_until_it_is_set_aside(send):
     assert "attempt 2 of 2" in result.output
     assert "set aside" in result.output
     assert "streamfaas dlq list hello/orders" in result.output
+
+
+def test_who_waits_behind_a_failure_is_told_so_before_long(send):
+    assert send("hello/stuck", '{"total": 1}').exit_code == 1
+    result = send("hello/stuck", '{"customer": "c"}')
+    assert result.exit_code == 1
+    assert "not run yet: stuck-0 is retrying, 2 records behind: KeyError" in result.output
+
+
+def test_a_trigger_that_is_paused_runs_it_later(send, project):
+    assert CliRunner().invoke(main, ["pause", "hello/orders", "-c", str(project)]).exit_code == 0
+    result = send("hello/orders", "--sample")
+    assert result.exit_code == 1
+    assert "paused: streamfaas resume hello/orders" in result.output
+    assert CliRunner().invoke(main, ["resume", "hello/orders", "-c", str(project)]).exit_code == 0
 
 
 def test_what_the_filter_leaves_out_is_told_and_is_no_failure(send):
