@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from streamfaas.api.server import Request, Response
+from streamfaas.daemon.build import origin_of
 from streamfaas.daemon.catalogue import Catalogue
 from streamfaas.daemon.changes import Changes
 from streamfaas.daemon.replays import Replays
@@ -20,7 +21,6 @@ from streamfaas.flow.event import EVENT_BYTES_MAX, Encoding, Event
 from streamfaas.flow.invocation import Invocation, Manner
 from streamfaas.flow.outcome import Failure, Fault
 from streamfaas.flow.trace import context_of
-from streamfaas.telemetry.recording import Origin
 from streamfaas.telemetry.signals import InvocationEnded
 from streamfaas.wire.documents import error_payload
 
@@ -126,7 +126,8 @@ class Admin:
         daemon = self._daemon
         assert daemon.pool is not None
         request_id, event = self._request_id(), Event(Encoding.JSON, (request.body,))
-        with daemon.recorder.call(Origin(function), context_of(request.headers)) as trace:
+        origin = next(origin_of(f) for f in daemon.plan.functions if f.name == function)
+        with daemon.recorder.call(origin, context_of(request.headers)) as trace:
             context = trace.attempt(request_id)
             invocation = Invocation(request_id, function, event, Manner.SYNC, context=context)
             outcome = await daemon.pool.call(invocation)

@@ -241,7 +241,7 @@ def _asynchronous(
             on_success=destinations.of(asked.on_success),
             dead_letter=destinations.of(asked.dead_letter),
             partial=True,  # of replays whose trigger has reports
-            origin=Origin(function.name, function.arn, "backlog", name),
+            origin=origin_of(function, "backlog", name),
         )
 
     def options() -> BacklogOptions:
@@ -291,18 +291,23 @@ def _retry_policy(trigger: AnyTrigger) -> RetryPolicy:
     )
 
 
+def origin_of(
+    function: functions.Function, kind: str = "", place: str = "", group: str = ""
+) -> Origin:
+    """Where what a function runs comes from, as traces have it: from a caller, without a kind."""
+    return Origin(function.name, function.arn, kind, place, group, function.memory_mb << 20)
+
+
 def _origin(function: functions.Function, name: str, trigger: AnyTrigger) -> Origin:
     match trigger:
         case KafkaTrigger():
-            return Origin(
-                function.name, function.arn, "kafka", "", _group(function.name, name, trigger)
-            )
+            return origin_of(function, "kafka", "", _group(function.name, name, trigger))
         case KinesisTrigger(stream=stream):
-            return Origin(function.name, function.arn, "kinesis", stream)
+            return origin_of(function, "kinesis", stream)
         case DirectoryTrigger(bucket=bucket):
-            return Origin(function.name, function.arn, "directory", bucket)
+            return origin_of(function, "directory", bucket)
         case MemoryTrigger():
-            return Origin(function.name, function.arn, "memory")
+            return origin_of(function, "memory")
 
 
 def _group(function: str, name: str, trigger: KafkaTrigger) -> str:

@@ -98,10 +98,13 @@ class _Making:
         error = self._unended if ended is None else attempt.error
         attributes: dict[str, Attribute] = {
             names.FUNCTION: origin.function,
+            names.VERSION: "$LATEST",
             names.TRIGGER: names.trigger_of(origin.kind),
             names.INVOCATION_ID: attempt.request_id,
             names.COLDSTART: attempt.cold,
         }
+        if origin.memory_bytes:
+            attributes[names.MAX_MEMORY] = origin.memory_bytes
         if attempt.worker:
             attributes[names.INSTANCE] = attempt.worker
         if origin.function_arn:
@@ -192,6 +195,7 @@ class _Making:
         return moment + self._shift
 
 
+_QUEUES = frozenset({"backlog", "directory"})
 _RECEIVE = 1 << 40
 _SETTLE = 1 << 41
 
@@ -207,8 +211,10 @@ def _place(recording: Recording) -> str:
 
 
 def _of_lane(origin: Origin, lane: str) -> dict[str, Attribute]:
-    """A partition where there is one: what is read from one place has only slots."""
-    return {} if origin.place else {names.PARTITION: lane.rpartition("-")[2]}
+    """A partition where there is one: a queue has only slots."""
+    if origin.kind in _QUEUES:
+        return {}
+    return {names.PARTITION: lane if origin.place else lane.rpartition("-")[2]}
 
 
 def _replays(recording: Recording) -> int:

@@ -27,6 +27,8 @@ RECEIVE, PROCESS, SETTLE, SEND = "receive", "process", "settle", "send"
 
 FUNCTION = "faas.name"
 TRIGGER = "faas.trigger"
+VERSION = "faas.version"
+MAX_MEMORY = "faas.max_memory"
 INVOCATION_ID = "faas.invocation_id"
 COLDSTART = "faas.coldstart"
 INSTANCE = "faas.instance"

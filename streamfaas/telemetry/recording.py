@@ -34,13 +34,15 @@ _STRIDE = 0x9E3779B97F4A7C15  # odd, so that the ids of one trace all differ
 @dataclass(frozen=True, slots=True)
 class Origin:
     """Where the batches of a mapping come from: the `kind` of its source, what is read (`place`;
-    empty: what the lane is named after) as whom (`group`), and whose function it is for."""
+    empty: what the lane is named after) as whom (`group`), and whose function it is for, with
+    how much memory (0: not known)."""
 
     function: str = ""
     function_arn: str = ""
     kind: str = ""
     place: str = ""
     group: str = ""
+    memory_bytes: int = 0
 
 
 NOWHERE = Origin()

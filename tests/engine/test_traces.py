@@ -17,7 +17,7 @@ from streamfaas.telemetry.recording import ATTEMPTS_MAX, Origin
 from streamfaas.telemetry.spans import SpanKind
 
 ALL, NONE = Sampling(ratio=1.0), Sampling(ratio=0.0)
-ORIGIN = Origin("f", "arn:f", "kafka", "", "a-group")
+ORIGIN = Origin("f", "arn:f", "kafka", "", "a-group", 128 << 20)
 FINE = Success(b"null", report=Report("f#1", 0.1))
 
 
@@ -80,6 +80,18 @@ def test_whatever_fails_a_trace_is_a_tree_of_all_that_was_tried(bad, heals, bise
     assert done.recorder.going() == []
 
 
+@pytest.mark.parametrize(
+    ("kind", "place", "partition"),
+    [("kafka", "", "0"), ("kinesis", "a-stream", "topic-0"), ("directory", "a-bucket", None)],
+)
+def test_a_partition_is_told_where_there_is_one(kind, place, partition):
+    origin = Origin("f", "arn:f", kind, place)
+    done = traced(lambda values, attempt: FINE, policy={"origin": origin})
+    told = {span.attributes.get(names.PARTITION) for span in done.traces[0].spans}
+    assert told == {partition}
+    assert process(done.traces[0]).attributes[names.DESTINATION] == (place or "topic")
+
+
 def test_a_batch_that_goes_well_is_received_processed_run_and_settled():
     done = traced(lambda values, attempt: FINE, window=2.0, size=20)
     (found,) = done.traces
@@ -106,6 +118,8 @@ def test_a_batch_that_goes_well_is_received_processed_run_and_settled():
     (call,) = done.signals[:1]
     assert server.attributes == {
         "faas.name": "f",
+        "faas.version": "$LATEST",
+        "faas.max_memory": 128 << 20,
         "faas.trigger": "pubsub",
         "faas.invocation_id": call.request_id,
         "faas.coldstart": False,
