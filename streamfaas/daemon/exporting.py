@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -34,19 +34,9 @@ class Exporting:
         self._export: Export | None = None
 
     @property
-    def counts(self) -> bool:
-        """Whether metrics are sent, and so must be counted."""
-        return "metrics" in self._settings.targets
-
-    @property
-    def tells_lines(self) -> bool:
-        """Whether lines of functions are sent, and so must be made."""
-        return "logs" in self._settings.targets
-
-    @property
-    def tells(self) -> bool:
-        """Whether anything is sent, and so must be told."""
-        return bool(self._settings.targets)
+    def signals(self) -> Collection[str]:
+        """Of traces, metrics and logs, what is sent."""
+        return self._settings.targets.keys()
 
     def open(self) -> None:
         """`ConfigError` where what is wanted cannot be had. The SDK is imported only here."""
@@ -77,13 +67,13 @@ class Exporting:
 
     async def measure(self, metrics: Metrics) -> None:
         """Sends all counts again and again, until cancelled."""
-        while self._export is not None and self.counts:
+        while self._export is not None and "metrics" in self.signals:
             await anyio.sleep(self._export.interval_seconds)
             self.measure_now(metrics)
 
     def measure_now(self, metrics: Metrics) -> None:
         """Sends all counts as they are: one view, taken between two steps of everything else."""
-        if self._export is not None and self.counts:
+        if self._export is not None and "metrics" in self.signals:
             self._export.measure(metrics.registry, {**self._view(), "process": usage()})
 
     def view(self) -> Mapping[str, Any]:

@@ -12,7 +12,7 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from collections.abc import Mapping as Table
 from datetime import UTC, datetime
 from pathlib import Path
@@ -154,17 +154,23 @@ class Daemon:
         self._transaction: Reload | None = None
         self._last: Reloaded | None = None
         self.exporting = Exporting(settings(self.plan.otlp, os.environ), self.emit, self.view)
-        if self.exporting.tells:
-            self._listeners.append(self.exporting.tell)
-        if self.exporting.tells_lines:
-            self.lines.hear()
-        if self.exporting.counts:
-            self._counted()
+        self._export(self.exporting.signals)
         self._listening = Listening(self.plan.metrics.listen, self._measured)
 
     def _late(self, seconds: float) -> None:
         if self._metrics is not None:
             self._metrics.late(seconds)
+
+    def _export(self, sent: Collection[str]) -> None:
+        """Those who are told what a collector is sent; nobody, where nothing is."""
+        if sent:
+            self._listeners.append(self.exporting.tell)
+        if "traces" in sent:
+            self.recorder.keepers.append(self.exporting.keep)
+        if "metrics" in sent:
+            self._counted()
+        if "logs" in sent:
+            self.lines.hear()
 
     @property
     def plan(self) -> Plan:

@@ -123,7 +123,7 @@ class Export:
     # -- by the threads
 
     def _spans(self, traces: list[Trace]) -> Any:
-        return readable_spans(traces, self._resource, self._scope, self._settings.links_max)
+        return readable_spans(traces, self._resource, self._scope)
 
     def _records(self, entries: list[Entry]) -> Any:
         return readable_records(entries, self._resource, self._scope)

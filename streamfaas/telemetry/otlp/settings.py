@@ -79,13 +79,11 @@ class Bounds:
 @dataclass(frozen=True, slots=True)
 class Settings:
     """All of it, by signal; nothing is sent of what has no target. `warnings` are lines about what
-    could not be followed. A span has at most so many links, where OpenTelemetry's own variable says
-    so; the traces themselves have a limit already."""
+    could not be followed."""
 
     targets: Mapping[str, Target]
     bounds: Mapping[str, Bounds]
     interval_seconds: float
-    links_max: int | None
     warnings: tuple[str, ...]
 
 
@@ -103,9 +101,8 @@ def settings(asked: Asked | None, environ: Environ) -> Settings:
         interval = read.milliseconds("OTEL_METRIC_EXPORT_INTERVAL", interval, 3_600.0)
     if targets:
         _look_at_what_is_not_read(asked, read)
-    links = read.whole("OTEL_SPAN_LINK_COUNT_LIMIT", 0, 1_000_000) if "traces" in targets else 0
     warnings = tuple(dict.fromkeys(read.warnings))
-    return Settings(targets, bounds, interval, links or None, warnings)
+    return Settings(targets, bounds, interval, warnings)
 
 
 def _target(signal: str, asked: Asked | None, read: Variables) -> Target | None:

@@ -21,13 +21,10 @@ _WELL = Status(StatusCode.UNSET)
 
 
 def readable_spans(
-    traces: Iterable[Trace],
-    resource: Resource,
-    scope: InstrumentationScope,
-    links_max: int | None,
+    traces: Iterable[Trace], resource: Resource, scope: InstrumentationScope
 ) -> list[ReadableSpan]:
-    """All spans of the traces. Of more links than `links_max` the first are kept, and the span
-    says how many are not there, with those that were left out before."""
+    """All spans of the traces. The SDK's limits are not theirs: they have limits already, and a
+    span says how many of its links were left out."""
     return [
         ReadableSpan(
             name=unicode(span.name),
@@ -36,7 +33,7 @@ def readable_spans(
             resource=resource,
             attributes=_attributes(span.attributes),
             events=tuple(_events(span)),
-            links=_links(span, links_max),
+            links=_links(span),
             kind=_KINDS[span.kind],
             status=Status(StatusCode.ERROR, unicode(span.error)) if span.error else _WELL,
             start_time=span.start_ns,
@@ -57,12 +54,11 @@ def _events(span: Span) -> Iterator[Event]:
         yield Event(unicode(each.name), _attributes(each.attributes), each.at_ns)
 
 
-def _links(span: Span, links_max: int | None) -> BoundedList[Link]:
-    kept = span.links[:links_max]
-    found = BoundedList.from_seq(None, [_link(each) for each in kept])
-    before = span.attributes.get(names.LINKS_DROPPED, 0)
-    assert isinstance(before, int)
-    found.dropped = before + len(span.links) - len(kept)
+def _links(span: Span) -> BoundedList[Link]:
+    found = BoundedList.from_seq(None, [_link(each) for each in span.links])
+    dropped = span.attributes.get(names.LINKS_DROPPED, 0)
+    assert isinstance(dropped, int)
+    found.dropped = dropped
     return found
 
 
