@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,9 @@ from streamfaas.telemetry.spans import Trace
 
 if TYPE_CHECKING:
     from streamfaas.telemetry.otlp.export import Export
+
+
+SWITCH_SECONDS = 0.001
 
 
 class Exporting:
@@ -49,6 +53,8 @@ class Exporting:
             from streamfaas.telemetry.otlp.export import Export
 
             self._export = Export(self._settings, self._tell, self._began_ns)
+            # while a thread of it encodes, the loop gets its turn back sooner than after 5 ms
+            sys.setswitchinterval(SWITCH_SECONDS)
         except ImportError as error:
             hint = "pip install 'streamfaas[grpc]', or send by http/protobuf"
             raise ConfigError((_cannot(f"a package is missing: {error.name}", hint),)) from error

@@ -50,6 +50,7 @@ class Lines:
         self._logs = logs
         self._functions = functions
         self._listeners = 0
+        self._of_functions = 0
         self._recent = Recent(logs.recent)
         if logs.recent:
             ears.append(self._recent)
@@ -60,13 +61,17 @@ class Lines:
         """Somebody wants every line from now on."""
         self._listeners += 1
 
+    def hear_functions(self) -> None:
+        """Somebody wants them but for those of the platform about what goes well."""
+        self._of_functions += 1
+
     def unhear(self) -> None:
         """One of those does not any more."""
         self._listeners -= 1
 
     def wanted(self, _function: str) -> bool:
         """Whether a function's own lines are."""
-        return self._listeners > 0 or self._logs.recent > 0
+        return self._listeners > 0 or self._of_functions > 0 or self._logs.recent > 0
 
     def platform_wanted(self, _function: str) -> bool:
         """Whether those of the platform are, about what goes well: nobody keeps them for later."""

@@ -170,7 +170,7 @@ class Daemon:
         if "metrics" in sent:
             self._counted()
         if "logs" in sent:
-            self.lines.hear()
+            self.lines.hear_functions()
 
     @property
     def plan(self) -> Plan:

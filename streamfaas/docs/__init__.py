@@ -16,7 +16,7 @@ class Explanation:
     mend: str
 
 
-PAGES = ("documents", "filters", "logs", "metrics", "traces")
+PAGES = ("documents", "filters", "logs", "metrics", "otlp", "traces")
 """What has a page of its own."""
 
 

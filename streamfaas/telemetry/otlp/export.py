@@ -16,6 +16,7 @@ from streamfaas.telemetry.otlp.senders import Made, Sender, hush
 from streamfaas.telemetry.otlp.settings import Settings, hint
 from streamfaas.telemetry.otlp.snapshot import snapshot
 from streamfaas.telemetry.otlp.spans import readable_spans
+from streamfaas.telemetry.severity import level_of
 from streamfaas.telemetry.signals import LogWritten, Signal
 from streamfaas.telemetry.spans import Trace
 
@@ -75,9 +76,13 @@ class Export:
         outlet = self._outlets.get("logs")
         if outlet is None:
             return
-        entry = signal if isinstance(signal, LogWritten) else self._lines.of(signal, time.time_ns)
-        if entry is not None:
-            outlet.put(entry)
+        if isinstance(signal, LogWritten):
+            # what goes well is in the traces and the metrics: three lines about each invocation
+            # would cost more than all of those
+            if not signal.platform or level_of(signal.line, platform=True) != "INFO":
+                outlet.put(signal)
+        elif (line := self._lines.of(signal, time.time_ns)) is not None:
+            outlet.put(line)
 
     def measure(self, registry: Registry, view: View) -> None:
         """Sends all that is counted at this moment."""
