@@ -1,5 +1,6 @@
 """What a collector is sent by a daemon, as the collector has it."""
 
+import contextlib
 import subprocess
 import sys
 
@@ -149,11 +150,19 @@ def test_a_collector_that_takes_nothing_is_told_of_once_and_holds_nothing_up(tmp
         assert dropped[frozenset({("streamfaas.signal", "metrics")})] > 1
 
 
-def test_a_collector_that_is_not_there_holds_up_neither_the_start_nor_the_end(tmp_path):
+@pytest.mark.parametrize("conduct", [None, ("hang", 60.0)], ids=["not there", "never answers"])
+def test_a_collector_without_an_answer_holds_up_neither_the_start_nor_the_end(tmp_path, conduct):
     config = write_project(tmp_path, CONFIG, f=HANDLER)
-    with Sink() as sink:
-        nobody = sink.endpoint
-    with DaemonProcess(config, env={"OTEL_EXPORTER_OTLP_ENDPOINT": nobody}) as daemon:
+    with Sink() as sink, contextlib.ExitStack() as there:
+        sink.conduct = conduct
+        if conduct is None:  # its port is free again
+            with Sink() as gone:
+                endpoint = gone.endpoint
+        else:
+            endpoint = sink.endpoint
+        told = {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint}
+        daemon = there.enter_context(DaemonProcess(config, env=told))
         daemon.wait_for(lambda s: s["triggers"]["f/t"]["received"] == 3000)
         assert daemon.stop() == 0
         assert "\nTraceback" not in daemon.text
+        assert "cannot send logs" in daemon.text

@@ -178,6 +178,13 @@ def test_a_library_has_few_users(library):
             assert room in USERS[library], path
 
 
+@pytest.mark.parametrize("library", ["google", "opentelemetry", "requests"])
+def test_what_a_daemon_that_sends_nothing_must_not_pay_for_is_known_in_one_place(library):
+    for path in PACKAGE.glob("**/*.py"):
+        if any(name.partition(".")[0] == library for name in imports(path)):
+            assert path.parent == PACKAGE / "telemetry" / "otlp", path
+
+
 def test_every_library_that_is_imported_is_declared():
     project = PROJECT["project"]
     wanted = project["dependencies"] + project["optional-dependencies"]["demo"]

@@ -135,4 +135,6 @@ class Export:
 
     def _metrics(self, snapshots: list[Any]) -> Any:
         (found,) = snapshots
-        return metrics_data(found, self._starts, self._resource, self._scope)
+        return metrics_data(
+            found, self._starts, self._resource, self._scope, exemplars=self._settings.exemplars
+        )

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TypeAlias, cast
 
+from opentelemetry.sdk.metrics import Exemplar
 from opentelemetry.sdk.metrics.export import (
     AggregationTemporality,
     Gauge,
@@ -24,7 +25,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from streamfaas.telemetry.console import unicode
 from streamfaas.telemetry.instruments import Labels, Number
 from streamfaas.telemetry.names import METRIC_ATTRIBUTES, SCHEMA_URL
-from streamfaas.telemetry.otlp.snapshot import Series, Snapshot, Spread
+from streamfaas.telemetry.otlp.snapshot import Exemplars, Series, Snapshot, Spread
 
 CUMULATIVE = AggregationTemporality.CUMULATIVE
 
@@ -43,7 +44,7 @@ class Starts:
         """The starts of all of a snapshot's series, each of which is later than the last."""
         known: dict[Key, tuple[Number, int]] = {}
         for each in found.series:
-            for labels, value in each.values:
+            for labels, value, _ in each.values:
                 key = (each.about.otel_name, labels)
                 count = sum(value.counts) if isinstance(value, Spread) else value
                 known[key] = (count, self._start(key, count, found))
@@ -58,48 +59,72 @@ class Starts:
 
 
 def metrics_data(
-    found: Snapshot, starts: Starts, resource: Resource, scope: InstrumentationScope
+    found: Snapshot,
+    starts: Starts,
+    resource: Resource,
+    scope: InstrumentationScope,
+    *,
+    exemplars: bool = True,
 ) -> MetricsData:
     """What the SDK's exporters take."""
     began = starts.of(found)
-    metrics = [_metric(each, began, found.at_ns) for each in found.series if each.values]
+    points = _Points(began, found.at_ns, exemplars)
+    metrics = [points.metric(each) for each in found.series if each.values]
     scoped = ScopeMetrics(scope, metrics, SCHEMA_URL)
     return MetricsData([ResourceMetrics(resource, [scoped], SCHEMA_URL)])
 
 
-def _metric(series: Series, began: dict[Key, int], at_ns: int) -> Metric:
-    about = series.about
-    data: Sum | Gauge | HistogramData
-    if about.kind == "histogram":
-        data = HistogramData(list(_spreads(series, began, at_ns)), CUMULATIVE)
-    else:
-        points = list(_numbers(series, began, at_ns))
-        data = Sum(points, CUMULATIVE, True) if about.kind == "counter" else Gauge(points)
-    return Metric(about.otel_name, about.help, about.otel_unit, data)
+@dataclass(frozen=True, slots=True)
+class _Points:
+    """Makes those of one snapshot."""
 
+    began: dict[Key, int]
+    at_ns: int
+    exemplars: bool
 
-def _numbers(series: Series, began: dict[Key, int], at_ns: int) -> Iterator[NumberDataPoint]:
-    for labels, value in series.values:
-        assert not isinstance(value, Spread)
-        start = began[series.about.otel_name, labels]
-        yield NumberDataPoint(_attributes(series, labels), start, at_ns, value)
+    def metric(self, series: Series) -> Metric:
+        about = series.about
+        data: Sum | Gauge | HistogramData
+        if about.kind == "histogram":
+            data = HistogramData(list(self._spreads(series)), CUMULATIVE)
+        else:
+            points = list(self._numbers(series))
+            data = Sum(points, CUMULATIVE, True) if about.kind == "counter" else Gauge(points)
+        return Metric(about.otel_name, about.help, about.otel_unit, data)
 
+    def _numbers(self, series: Series) -> Iterator[NumberDataPoint]:
+        for labels, value, known in series.values:
+            assert not isinstance(value, Spread)
+            yield NumberDataPoint(
+                attributes=_attributes(series, labels),
+                start_time_unix_nano=self.began[series.about.otel_name, labels],
+                time_unix_nano=self.at_ns,
+                value=value,
+                exemplars=self._told(known),
+            )
 
-def _spreads(series: Series, began: dict[Key, int], at_ns: int) -> Iterator[HistogramDataPoint]:
-    unknown = cast("float", None)  # the least and the most are not kept: the field is left out
-    for labels, value in series.values:
-        assert isinstance(value, Spread)
-        yield HistogramDataPoint(
-            attributes=_attributes(series, labels),
-            start_time_unix_nano=began[series.about.otel_name, labels],
-            time_unix_nano=at_ns,
-            count=sum(value.counts),
-            sum=value.sum,
-            bucket_counts=value.counts,
-            explicit_bounds=series.bounds,
-            min=unknown,
-            max=unknown,
-        )
+    def _spreads(self, series: Series) -> Iterator[HistogramDataPoint]:
+        unknown = cast("float", None)  # the least and the most are not kept: they are left out
+        for labels, value, known in series.values:
+            assert isinstance(value, Spread)
+            yield HistogramDataPoint(
+                attributes=_attributes(series, labels),
+                start_time_unix_nano=self.began[series.about.otel_name, labels],
+                time_unix_nano=self.at_ns,
+                count=sum(value.counts),
+                sum=value.sum,
+                bucket_counts=value.counts,
+                explicit_bounds=series.bounds,
+                min=unknown,
+                max=unknown,
+                exemplars=self._told(known),
+            )
+
+    def _told(self, known: Exemplars) -> list[Exemplar]:
+        return [
+            Exemplar({}, value, int(each.at * 1e9), each.context.span_id, each.context.trace_id)
+            for value, each in (known if self.exemplars else ())
+        ]
 
 
 def _attributes(series: Series, labels: Labels) -> dict[str, str]:

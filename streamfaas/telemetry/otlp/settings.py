@@ -25,6 +25,9 @@ TIMEOUT_SECONDS = 10.0
 TIMEOUT_SECONDS_MAX = 300.0
 INTERVAL_SECONDS = 60.0
 
+EXEMPLARS = "OTEL_METRICS_EXEMPLAR_FILTER"
+"""always_on is as trace_based here: only what is kept can be looked at."""
+
 ELSEWHERE: Mapping[str, str] = {
     "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE": "cumulative",
     "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION": "explicit_bucket_histogram",
@@ -84,6 +87,7 @@ class Settings:
     targets: Mapping[str, Target]
     bounds: Mapping[str, Bounds]
     interval_seconds: float
+    exemplars: bool
     warnings: tuple[str, ...]
 
 
@@ -101,8 +105,9 @@ def settings(asked: Asked | None, environ: Environ) -> Settings:
         interval = read.milliseconds("OTEL_METRIC_EXPORT_INTERVAL", interval, 3_600.0)
     if targets:
         _look_at_what_is_not_read(asked, read)
+    exemplars = read.one_of(EXEMPLARS, ("always_on", "always_off", "trace_based"), "trace_based")
     warnings = tuple(dict.fromkeys(read.warnings))
-    return Settings(targets, bounds, interval, warnings)
+    return Settings(targets, bounds, interval, exemplars != "always_off", warnings)
 
 
 def _target(signal: str, asked: Asked | None, read: Variables) -> Target | None:

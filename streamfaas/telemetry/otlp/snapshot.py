@@ -9,6 +9,8 @@ from typing import TypeAlias
 from streamfaas.telemetry.instruments import (
     AnyInstrument,
     Bounds,
+    Counter,
+    Exemplar,
     Histogram,
     Instrument,
     Labels,
@@ -27,6 +29,8 @@ class Spread:
 
 
 Value: TypeAlias = Number | Spread
+Exemplars: TypeAlias = tuple[tuple[Number, Exemplar], ...]
+"""What has counted last of those whose spans were kept, each with what it was worth."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +39,7 @@ class Series:
 
     about: Instrument
     bounds: Bounds
-    values: tuple[tuple[Labels, Value], ...]
+    values: tuple[tuple[Labels, Value, Exemplars], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +60,15 @@ def snapshot(registry: Registry, view: View, start_ns: int, at_ns: int) -> Snaps
     return Snapshot(start_ns, at_ns, series)
 
 
-def _values(instrument: AnyInstrument, view: View) -> Iterator[tuple[Labels, Value]]:
-    if isinstance(instrument, Histogram):
-        for labels, cell in instrument.cells.items():
-            yield labels, Spread(tuple(cell.counts), cell.sum)
-    else:
-        yield from instrument.read(view)
+def _values(instrument: AnyInstrument, view: View) -> Iterator[tuple[Labels, Value, Exemplars]]:
+    match instrument:
+        case Histogram():
+            for labels, spread in instrument.cells.items():
+                counts = Spread(tuple(spread.counts), spread.sum)
+                yield labels, counts, tuple(spread.exemplars.values())
+        case Counter():
+            for labels, cell in instrument.cells.items():
+                yield labels, cell.value, ((1, cell.exemplar),) if cell.exemplar else ()
+        case _:
+            for labels, value in instrument.read(view):
+                yield labels, value, ()

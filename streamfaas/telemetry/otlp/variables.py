@@ -30,11 +30,10 @@ class Variables:
         return word == "true"
 
     def word(self, signal: str, name: str, words: tuple[str, ...], default: str) -> str:
-        found = self.of(signal, name).lower()
-        if not found or found in words:
-            return found or default
-        self.warn(f"{_OF_ALL}{name} is none of {', '.join(words)}: {default} it is")
-        return default
+        return self._word(f"{_OF_ALL}{name}", self.of(signal, name), words, default)
+
+    def one_of(self, name: str, words: tuple[str, ...], default: str) -> str:
+        return self._word(name, self.text(name), words, default)
 
     def seconds(self, signal: str, name: str, default: float, most: float) -> float:
         return self._number(f"{_OF_ALL}{name}", self.of(signal, name), default, most)
@@ -49,6 +48,13 @@ class Variables:
 
     def warn(self, line: str) -> None:
         self.warnings.append(line)
+
+    def _word(self, name: str, text: str, words: tuple[str, ...], default: str) -> str:
+        found = text.lower()
+        if not found or found in words:
+            return found or default
+        self.warn(f"{name} is none of {', '.join(words)}: {default} it is")
+        return default
 
     def _number(self, name: str, text: str, default: float, most: float, unit: str = " s") -> float:
         if not text:

@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metrics
 
 from otlp_sink import attributes
-from streamfaas.telemetry.instruments import SECONDS, Instrument, Registry
+from streamfaas.flow.trace import Context
+from streamfaas.telemetry.instruments import SECONDS, Exemplar, Instrument, Registry
 from streamfaas.telemetry.otlp.points import Starts, metrics_data
 from streamfaas.telemetry.otlp.resource import resource, scope
 from streamfaas.telemetry.otlp.snapshot import snapshot
@@ -84,6 +85,25 @@ def test_each_kind_has_its_own_form():
     assert list(point.explicit_bounds) == list(SECONDS)
     assert list(point.bucket_counts) == [1, *[0] * 11, 1, *[0] * 5, 1]
     assert not point.HasField("min")
+
+
+def test_what_was_kept_is_named_by_what_it_has_counted_in():
+    made, counter, histogram = registry()
+    kept = Exemplar(Context(7, 9, sampled=True), 2.5)
+    counter.cell("f").add(kept)
+    histogram.cell("f").observe(7.0, kept)
+    histogram.cell("f").observe(7.1)
+    found = snapshot(made, {"here": []}, START, START + 1)
+    metrics = sent(found, Starts())
+    (counted,) = metrics["streamfaas.things"].sum.data_points[0].exemplars
+    (measured,) = metrics["faas.took"].histogram.data_points[0].exemplars
+    assert (counted.as_int, measured.as_double) == (1, 7.0)
+    for each in (counted, measured):
+        assert each.trace_id == (7).to_bytes(16, "big")
+        assert each.span_id == (9).to_bytes(8, "big")
+        assert each.time_unix_nano == 2_500_000_000
+    without = encode_metrics(metrics_data(found, Starts(), resource(""), scope(), exemplars=False))
+    assert b"exemplars" not in str(without).encode()
 
 
 def test_a_label_that_is_no_text_for_others_is_written_out_and_an_empty_one_is_left_out():

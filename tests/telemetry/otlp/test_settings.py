@@ -14,7 +14,7 @@ NAMES = [
     "OTEL_EXPORTER_OTLP_LOGS_TIMEOUT", "OTEL_BSP_MAX_QUEUE_SIZE", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE",
     "OTEL_BSP_SCHEDULE_DELAY", "OTEL_BSP_EXPORT_TIMEOUT", "OTEL_BLRP_MAX_QUEUE_SIZE",
     "OTEL_METRIC_EXPORT_INTERVAL", "OTEL_METRIC_EXPORT_TIMEOUT", "OTEL_SPAN_LINK_COUNT_LIMIT",
-    "OTEL_RESOURCE_ATTRIBUTES", "OTEL_CONFIG_FILE",
+    "OTEL_RESOURCE_ATTRIBUTES", "OTEL_CONFIG_FILE", "OTEL_METRICS_EXEMPLAR_FILTER",
     "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE",
 ]  # fmt: skip
 WORDS = st.sampled_from(
@@ -148,6 +148,7 @@ def test_queues_have_the_variables_and_the_sizes_of_opentelemetry():
         ("OTEL_EXPORTER_OTLP_HEADERS", "Authorization", "one of the OTEL_EXPORTER_OTLP_…HEADERS is no name=value, and is left out"),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "c:4318", "an OTEL_EXPORTER_OTLP_…ENDPOINT is no address, and is not looked at"),
         ("OTEL_RESOURCE_ATTRIBUTES", "a=b,c", "one of the OTEL_RESOURCE_ATTRIBUTES is no name=value, and is left out"),
+        ("OTEL_METRICS_EXEMPLAR_FILTER", "some", "OTEL_METRICS_EXEMPLAR_FILTER is none of always_on, always_off, trace_based: trace_based it is"),
         ("OTEL_CONFIG_FILE", "otel.yaml", "OTEL_CONFIG_FILE is not read here: what is sent follows from the telemetry block"),
         ("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "delta", "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE: there is only cumulative here"),
     ],
