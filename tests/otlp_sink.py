@@ -4,6 +4,7 @@ is told to."""
 import contextlib
 import gzip
 import socket
+import ssl
 import threading
 import time
 import zlib
@@ -23,9 +24,9 @@ KINDS = {
 class Sink:
     """A context manager. `conduct` says what becomes of the next requests: `("status", 401, {})`,
     `("drop",)`, `("hang", seconds)`, `("partial", 3, "why")`, `("slow", seconds)`, or None; or a list
-    of them, each for one request."""
+    of them, each for one request. `tls` is a certificate and its key."""
 
-    def __init__(self):
+    def __init__(self, tls=()):
         self.conduct = None
         self.requests = []
         self.headers = []
@@ -54,10 +55,20 @@ class Sink:
             def log_message(self, *_arguments):
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        class Server(ThreadingHTTPServer):
+            def handle_error(self, *_arguments):
+                pass  # who went away, or did not trust us
+
+        self._server = Server(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = False
         self.port = self._server.server_address[1]
-        self.endpoint = f"http://127.0.0.1:{self.port}"
+        self.endpoint = f"http{'s' if tls else ''}://127.0.0.1:{self.port}"
+        if tls:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*tls)
+            self._server.socket = context.wrap_socket(
+                self._server.socket, server_side=True, do_handshake_on_connect=False
+            )
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
 
     def __enter__(self):

@@ -64,11 +64,14 @@ class Ear:
 class _Wire:
     """An adapter that tells an ear of every answer."""
 
-    def __init__(self, ear: Ear) -> None:
+    def __init__(self, ear: Ear, ca: str) -> None:
         self._adapter = HTTPAdapter(pool_connections=1, pool_maxsize=1)
         self._ear = ear
+        self._ca = ca
 
     def send(self, request: Any, *arguments: Any, **options: Any) -> requests.Response:
+        if self._ca:  # or requests would take REQUESTS_CA_BUNDLE, where there is that
+            options["verify"] = self._ca
         try:
             response = self._adapter.send(request, *arguments, **options)
         except requests.RequestException as error:
@@ -81,11 +84,11 @@ class _Wire:
         self._adapter.close()
 
 
-def open_session(ear: Ear) -> requests.Session:
-    """What an exporter sends its requests by."""
+def open_session(ear: Ear, ca: str) -> requests.Session:
+    """What an exporter sends its requests by, to whom `ca` trusts."""
     session = requests.Session()
     for scheme in ("http://", "https://"):
-        session.mount(scheme, cast("Any", _Wire(ear)))
+        session.mount(scheme, cast("Any", _Wire(ear, ca)))
     return session
 
 

@@ -92,7 +92,7 @@ def _http(target: Target, ear: Ear) -> Any:
         headers=dict(target.headers),
         timeout=target.timeout_seconds,
         compression=compression(target.compression),
-        session=open_session(ear),
+        session=open_session(ear, target.ca),
     )
 
 

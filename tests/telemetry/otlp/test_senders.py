@@ -8,6 +8,7 @@ import grpc
 import pytest
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 
+from certificates import make_certificate
 from otlp_sink import Sink, attributes
 from streamfaas.telemetry import names
 from streamfaas.telemetry.otlp.outlet import Sent
@@ -146,6 +147,21 @@ def test_headers_and_compression_are_as_asked(sink, compression):
     to.close()
     assert sink.headers[0]["x-tenant"] == "us"
     assert len(sink.spans()) == 2
+
+
+def test_over_tls_only_to_a_collector_that_is_trusted(tmp_path):
+    make_certificate(tmp_path, "own", "-nodes", "-addext", "subjectAltName=IP:127.0.0.1")
+    ca = str(tmp_path / "own.pem")
+    with Sink((ca, tmp_path / "own.key")) as sink:
+        to = sender(sink.endpoint, ca=ca)
+        assert to.send([trace()]) == Sent()
+        to.close()
+        to = sender(sink.endpoint, timeout=0.5)
+        lost = to.send([trace()])
+        to.close()
+        assert lost.lost == 2
+        assert "certificate verify failed" in lost.reason
+        assert len(sink.spans()) == 2
 
 
 class Collector(trace_service_pb2_grpc.TraceServiceServicer):
