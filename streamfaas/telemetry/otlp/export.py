@@ -22,7 +22,7 @@ from streamfaas.telemetry.spans import Trace
 
 CLOSE_SECONDS = 5.0
 CLOSE_SECONDS_FAILING = 1.0
-"""How long the last of it may take; and where nothing was taken before either."""
+"""How long the last of it may take; and of what was not taken before either."""
 
 LEVELS = ("none", "reduced", "full")
 """Of isolation, from the worst."""
@@ -93,19 +93,19 @@ class Export:
     def view(self) -> dict[str, Any]:
         """As `status` shows it, by signal."""
         return {
-            name: {"endpoint": self._settings.targets[name].endpoint, **outlet.view()}
+            name: {"endpoint": self._settings.targets[name].shown, **outlet.view()}
             for name, outlet in self._outlets.items()
         }
 
     def close(self) -> None:
         """Sends what is left, as far as a few seconds allow."""
         outlets = self._outlets.values()
-        failing = all(outlet.failing for outlet in outlets)
         for outlet in outlets:
             outlet.finish()
-        end = time.monotonic() + (CLOSE_SECONDS_FAILING if failing else CLOSE_SECONDS)
+        began = time.monotonic()
         for outlet in outlets:
-            if not outlet.join(max(end - time.monotonic(), 0.0)):
+            seconds = CLOSE_SECONDS_FAILING if outlet.failing else CLOSE_SECONDS
+            if not outlet.join(max(began + seconds - time.monotonic(), 0.0)):
                 outlet.give_up()
         for sender in self._senders.values():
             sender.close()
@@ -121,7 +121,7 @@ class Export:
 
         def tell(reason: str, lost: int) -> None:
             more = f" ({hint(target)})" if reason and hint(target) else ""
-            self._tell(name, target.endpoint, f"{reason}{more}", lost)
+            self._tell(name, target.shown, f"{reason}{more}", lost)
 
         return tell
 

@@ -68,6 +68,13 @@ class Target:
     key: str
     insecure: bool
 
+    @property
+    def shown(self) -> str:
+        """The address without what may be a secret in it: a login, a query."""
+        scheme, _, rest = self.endpoint.rpartition("://")
+        place = rest.partition("?")[0].rpartition("@")[2]
+        return f"{scheme}://{place}" if scheme else place
+
 
 @dataclass(frozen=True, slots=True)
 class Bounds:

@@ -165,6 +165,14 @@ def test_a_port_of_the_other_protocol_is_hinted_at():
     assert hint(settings(Asked(HERE), {}).targets["logs"]) == ""
 
 
+def test_an_address_is_shown_without_what_may_be_a_secret_in_it():
+    for address in ("http://me:hunter2@c:4318/in?key=hunter2", "me:hunter2@c:4317"):
+        told = {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": address, "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "grpc"}  # fmt: skip
+        shown = settings(None, told).targets["traces"].shown
+        assert "hunter2" not in shown
+        assert "c:431" in shown
+
+
 def test_secrets_are_in_no_representation():
     found = settings(Asked(HERE, headers={"authorization": "hunter2"}), {})
     assert "hunter2" not in repr(found)
