@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from streamfaas.flow.outcome import Fault, Success
+from streamfaas.flow.verdict import Condition
 from streamfaas.telemetry import signals
 from streamfaas.telemetry.instruments import (
     BYTES,
@@ -30,6 +31,8 @@ from streamfaas.telemetry.signals import InvocationEnded, Signal
 WORKER_REASONS = frozenset(
     {"idle", "drained", "replaced", "timeout", "crash", "protocol", "init", "aborted"}
 )
+CONDITIONS = tuple(word for name, word in vars(Condition).items() if name.isupper())
+RELOADS = ("reloaded", "unchanged", "invalid", "refused", "rolled back")
 NOT_RUN = frozenset({Fault.OVERSIZE, Fault.CORRUPT, Fault.THROTTLED, Fault.ABORTED})
 """Faults that are not the function's."""
 
@@ -194,6 +197,8 @@ class Metrics:
             signals.ConfigReloaded: self._config_reloaded,
             signals.OutputCut: self._output_cut,
         }
+        for state in RELOADS:
+            self._reloads.cell(state)
         self.know(sources)
 
     def late(self, seconds: float) -> None:
@@ -206,9 +211,16 @@ class Metrics:
             listen(signal)
 
     def know(self, sources: Iterable[str]) -> None:
-        """What is counted of these is there from now on, as 0."""
+        """What is counted of these is there from now on, as 0: whoever looks how much a count has
+        grown does not see one that begins with the first."""
         for source in sources:
             self._meter(source)
+            place = _place(source)
+            for condition in CONDITIONS:
+                self._set_aside.cell(*place, condition)
+            for reason in sorted(WORKER_REASONS):
+                self._ended.cell(place[0], reason)
+            self._cut.cell(place[0])
 
     def _config_reloaded(self, signal: signals.ConfigReloaded) -> None:
         self._reloads.cell(signal.state).value += 1

@@ -19,11 +19,12 @@ OF_PROMETHEUS = {"job", "instance"}
 VALUES = {
     "outcome": {"succeeded", "failed", "filtered", "expired", "given_back"},
     "error_type": {fault.value for fault in Fault} - {fault.value for fault in metrics.NOT_RUN},
-    "state": {"starting", "idle", "busy", "draining", "spare"},
-}
-REASONS = {
-    "streamfaas_not_run_total": {fault.value for fault in metrics.NOT_RUN},
-    "streamfaas_workers_ended_total": metrics.WORKER_REASONS,
+    "condition": set(metrics.CONDITIONS),
+    "signal": {"traces", "metrics", "logs"},
+    "streamfaas_workers state": {"starting", "idle", "busy", "draining", "spare"},
+    "streamfaas_config_reloads_total state": set(metrics.RELOADS),
+    "streamfaas_not_run_total reason": {fault.value for fault in metrics.NOT_RUN},
+    "streamfaas_workers_ended_total reason": metrics.WORKER_REASONS,
 }
 
 
@@ -57,7 +58,7 @@ def wrong(expression):
         for label, (operator, text) in selector.asked.items():
             if label not in labels | OF_PROMETHEUS:
                 yield f"{selector.metric} has no label {label}"
-            values = REASONS.get(selector.metric) if label == "reason" else VALUES.get(label)
+            values = VALUES.get(f"{selector.metric} {label}") or VALUES.get(label)
             if values and operator in "=~":
                 yield from (
                     f"{label} is never {each}" for each in text.split("|") if each not in values

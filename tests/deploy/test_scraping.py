@@ -55,7 +55,6 @@ functions:
 """
 SILENT = {
     "overview: annotations": "nothing has fired for long enough",
-    "function: Output cut A": "nothing has been cut",
 }
 """What may have nothing to say in a short run, and why."""
 
@@ -79,7 +78,7 @@ def scraped(tmp_path_factory):
         daemon.request("POST", "/invoke/orders/event", b"{}")  # which fails, and waits for a minute
         daemon.wait_for(lambda status: status["triggers"]["stuck/stream"]["state"] == "blocked")
         with Prometheus(folder, asked) as prometheus:
-            prometheus.port_of_daemon = port
+            prometheus.port_of_daemon, prometheus.daemon = port, daemon
             taken = "count_over_time(up{job='streamfaas'}[1m])"
             prometheus.wait_for(
                 lambda: (seen := prometheus.query(taken)) and float(seen[0]["value"][1]) >= SCRAPES
@@ -135,3 +134,17 @@ def test_what_is_scraped_is_what_the_daemon_answers(scraped):
         names = {line.partition(b"{")[0].partition(b" ")[0] for line in answer if line[:1] != b"#"}
     known = set(scraped.ask("label/__name__/values"))
     assert {name.decode() for name in names} <= known
+
+
+def test_an_exemplar_leads_from_a_bucket_to_a_trace_that_the_daemon_has(scraped):
+    now = time.time()
+    buckets = "faas_invoke_duration_seconds_bucket"
+    told = scraped.ask("query_exemplars", query=buckets, start=now - 60, end=now)
+    ids = [each["labels"]["trace_id"] for series in told for each in series["exemplars"]]
+    assert ids
+    # the last ones of all are still in its memory
+    answers = [scraped.daemon.request("GET", f"/traces/{each}") for each in ids]
+    assert any(
+        status == 200 and each in body.decode()
+        for each, (status, _, body) in zip(ids, answers, strict=True)
+    )

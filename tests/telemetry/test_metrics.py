@@ -15,7 +15,7 @@ from streamfaas.flow.verdict import Condition
 from streamfaas.telemetry import signals
 from streamfaas.telemetry.exposition import OPENMETRICS, exposition
 from streamfaas.telemetry.instruments import LABELS
-from streamfaas.telemetry.metrics import Metrics, table
+from streamfaas.telemetry.metrics import RELOADS, WORKER_REASONS, Metrics, table
 from streamfaas.telemetry.names import METRIC_ATTRIBUTES
 from streamfaas.telemetry.process import usage
 
@@ -73,7 +73,6 @@ CONDITIONS = [word for name, word in vars(Condition).items() if name.isupper()]
 TEXT = st.text(max_size=8)
 LANES = st.builds(lambda name: Lane("orders/stream", name), TEXT)
 COUNT = st.integers(0, 1000)
-RELOADS = get_args(State)
 OUTCOMES = st.one_of(
     st.builds(lambda: Success(b"", report=Report("w", 0.1, 0.2, 1 << 20))),
     st.builds(Failure, st.sampled_from(Fault), TEXT, TEXT),
@@ -258,3 +257,14 @@ def test_every_label_has_a_name_in_opentelemetry():
 def test_what_is_shown_is_what_the_table_lists():
     names = {line.split(" ")[1] for line in table().splitlines()[2:]}
     assert names == {each.about.shown for each in Metrics().registry}
+
+
+def test_what_is_counted_is_there_as_0_before_the_first():
+    scrape = scraped(Metrics(["orders/stream"]))
+    for condition in CONDITIONS:
+        assert scrape.of("streamfaas_set_aside_total", **PLACE, condition=condition) == 0
+    for reason in WORKER_REASONS:
+        assert scrape.of("streamfaas_workers_ended_total", function="orders", reason=reason) == 0
+    assert set(RELOADS) == set(get_args(State))
+    for state in RELOADS:
+        assert scrape.of("streamfaas_config_reloads_total", state=state) == 0
