@@ -63,7 +63,7 @@ def command(
 
     It is a real one: a record is produced into the topic, acknowledged by all replicas; a file is
     written into the directory; an asynchronous invocation is kept on the disk. A record gets a
-    traceparent header, if it has none, by which its trace is found.
+    traceparent header, if it has none, to which the trace of its batch is linked.
 
     Ends at the first failure, which is tried again all the same; --through waits for the end of it.
     Exits with 1 where it failed or nothing became of it in time. Ctrl-C leaves what was sent.
@@ -155,10 +155,9 @@ def _one(rows: Iterable[Mapping[str, Any]]) -> int:
 def _success(row: Mapping[str, Any]) -> str:
     parts = [f"{name} {row[f'{name}_ms']:.1f}" for name in ("init", "queue", "run", "settle")]
     again = f"  attempt {row['attempts']}" if row["attempts"] > 1 else ""
-    trace = f"  trace {row['trace_id'][:12]}…" if row["trace_id"] else ""
     place = printable(row["place"])
     times = ", ".join(part for part in parts if not part.endswith(" 0.0"))
-    return f"  {place} → {row['function']}  200  {row['total_ms']:.1f} ms  ({times}){again}{trace}"
+    return f"  {place} → {row['function']}  200  {row['total_ms']:.1f} ms  ({times}){again}"
 
 
 def _failed(failures: list[Mapping[str, Any]], then: Mapping[str, Any] | None) -> None:
@@ -185,17 +184,21 @@ def _told_at_the_end(row: Mapping[str, Any], place: str) -> None:
         code = Path(row["code"]) / place.partition(":")[0]
         line = place.rpartition(":")[2]
         then = "what is saved is taken at once" if row["watches"] else "then: streamfaas reload"
-        helps = (
+        trace = row["trace_id"][:12]
+        helps = [
             (f"mend {_near(code)}{':' if line else ''}{line}", then),
             (f"streamfaas logs {function}", "what it wrote"),
             (f"streamfaas tap {function} -e -p", "its next tries, and what it is given"),
+            *([(f"streamfaas traces {trace}", "its way so far")] if trace else []),
             (f"streamfaas skip {trigger}", "give it up"),
-        )
+        ]
         width = max(len(command) for command, _ in helps)
         click.echo("  it is tried again until the function does not fail any more; what helps:")
         for command, told in helps:
             click.echo(f"    {command:{width}}  {told}")
-    elif row["set_aside"]:
+    elif row["trace_id"]:
+        click.echo(f"  its way: streamfaas traces {row['trace_id'][:12]}")
+    if row["set_aside"]:
         click.echo(f"  it was set aside: streamfaas dlq list {trigger}")
     if row["waiting"] and row["why"]:
         output.coloured(f"  not run yet: {printable(row['why'])}", "yellow")

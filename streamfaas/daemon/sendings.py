@@ -285,7 +285,6 @@ class _Sending:
             **_placed(fate.sent),
             "attempts": fate.attempts,
             **{f"{name}_ms": round(each * 1000, 3) for name, each in seconds.items()},
-            "trace_id": self._traces.get(fate.sent.place, ""),
         }
 
     def _end(self) -> dict[str, Any]:
@@ -296,6 +295,7 @@ class _Sending:
             "what": "end",
             "trigger": self._name,
             "code": str(functions[self._function].code) if self._function in functions else "",
+            "trace_id": self._trace() if len(fates.all) == 1 else "",
             "watches": self._daemon.plan.config.reload.watch,
             "sent": len(fates.all),
             "succeeded": fates.count(SUCCEEDED),
@@ -305,6 +305,21 @@ class _Sending:
             "waiting": len(waiting),
             "why": self._why(waiting[0]) if waiting and self._asked.wait else "",
         }
+
+    def _trace(self) -> str:
+        """Of the batch that it was in, which is linked to the context that it was sent with; empty
+        where that was not kept."""
+        sent = next(iter(self._traces.values()), "")
+        wanted = int(sent, 16) if sent else 0
+        every = (*self._daemon.recorder.going(), *self._daemon.traces.newest_first())
+        spans = ((trace, span) for trace in every for span in trace.spans)
+        found = (
+            trace.trace_id
+            for trace, span in spans
+            if any(link.trace_id == wanted for link in span.links)
+        )
+        trace_id = next(found, 0)
+        return f"{trace_id:032x}" if trace_id else ""
 
     def _why(self, fate: Fate) -> str:
         """What may keep an event waiting."""
