@@ -66,10 +66,11 @@ Check: TypeAlias = Callable[[Subject], Awaitable[None]]
 Identity: TypeAlias = tuple[bytes | None, bytes | None]
 
 
-def checks(*, queue: bool, revoke: bool, unreachable: bool) -> list[Check]:
+def checks(*, queue: bool, revoke: bool, unreachable: bool, seek: bool = False) -> list[Check]:
     """The checks that apply to a subject which has these."""
     chosen = list(_OF_ALL)
     chosen += _OF_QUEUES if queue else _OF_LOGS
+    chosen += _OF_SEEKABLE if seek else []
     chosen += _OF_REVOKED if revoke else []
     chosen += _OF_UNREACHABLE if unreachable else []
     return chosen
@@ -645,6 +646,8 @@ _OF_ALL: tuple[Check, ...] = (
 _OF_LOGS: tuple[Check, ...] = (
     check_a_lane_that_is_read_again_gives_the_same,
     check_a_checkpoint_holds_whatever_lies_behind_it,
+)
+_OF_SEEKABLE: tuple[Check, ...] = (
     check_a_lane_goes_on_from_where_it_is_sent_to,
     check_a_seek_that_is_cut_off_leaves_one_of_the_two_places,
 )

@@ -8,8 +8,8 @@ import source_subjects
 from streamfaas.testing import conformance
 from streamfaas.testing.conformance import checks
 
-MEMORY = checks(queue=False, revoke=True, unreachable=False)
-KAFKA = checks(queue=False, revoke=True, unreachable=True)
+MEMORY = checks(queue=False, revoke=True, unreachable=False, seek=True)
+KAFKA = checks(queue=False, revoke=True, unreachable=True, seek=True)
 DIRECTORY = checks(queue=True, revoke=False, unreachable=True)
 KINESIS = checks(queue=False, revoke=False, unreachable=True)
 BACKLOG = checks(queue=True, revoke=False, unreachable=True)
