@@ -285,7 +285,7 @@ class Kafka:
 
         if self._member is None:
             raise Unreachable(f"{self._servers}: not connected")
-        topics = sorted(self._member.topics)
+        topics = sorted(self._options.topics or self._member.topics)  # as asked, known or not
         if topic and topic not in topics:
             raise CannotSend(f"the trigger does not read {topic}; {_some(topics)}")
         if not topic and len(topics) != 1:
