@@ -14,7 +14,7 @@ from proof.simulation.table import planted
 from proof.simulation.workers import Row, Workers
 from streamfaas.destinations import Letter
 from streamfaas.engine.lane import LanePolicy
-from streamfaas.engine.mapping import Mapping
+from streamfaas.engine.mapping import Mapping, Pause
 from streamfaas.flow.batch import Batch
 from streamfaas.flow.errors import WorldError
 from streamfaas.flow.invocation import Invocation
@@ -155,3 +155,13 @@ class CountsAFailureAsDone(Mapping):
     def view(self, now: Instant) -> dict[str, Any]:
         view = super().view(now)
         return view | {"records": view["records"] + view["failures"]}
+
+
+@planted("mapping", "bug")
+class PausesOnlyItsReading(Mapping):
+    """What it has read already runs on."""
+
+    def pause(self, pause: Pause) -> None:
+        super().pause(pause)
+        for runner in self._lanes.values():
+            runner.pause(paused=False)
