@@ -154,7 +154,7 @@ class Reload:
             codes = {**self._loaded.codes, name: seen.digest}
             self._take(replace(self._loaded, codes=codes))
             step, told = ("warning:", f": {wrong}") if wrong else ("renewed", "")
-            self._emit(signals.DaemonStepped(step, f"the code of {name} has changed{told}"))
+            self._emit(signals.DaemonStepped(step, f"{name}: its code has changed{told}"))
 
     async def _read(self) -> Loaded:
         """In a thread: what runs is not to wait for a long file."""

@@ -136,15 +136,17 @@ class _Making:
     def _sending(self, sending: Sending, parent_id: int) -> Span:
         ended = sending.ended
         error = self._unended if ended is None else ""
+        # of a topic on some brokers, the conventions want the topic's name
+        to = sending.to.partition(" on ")[0] if sending.kind == "kafka" else sending.to
         attributes: dict[str, Attribute] = {
             names.SYSTEM: names.system_of(sending.kind),
             names.OPERATION_NAME: names.SEND,
             names.OPERATION_TYPE: names.SEND,
-            names.DESTINATION: sending.to,
+            names.DESTINATION: to,
             names.BATCH_MESSAGES: sending.letters,
         }
         return Span(
-            name=f"{names.SEND} {sending.to}",
+            name=f"{names.SEND} {to}",
             kind=SpanKind.PRODUCER,
             span_id=sending.context.span_id,
             parent_id=parent_id,

@@ -105,7 +105,7 @@ def test_a_batch_is_one_tree_from_its_producers_to_its_destination(tmp_path, kaf
         message = uvloop.run(first_of(kafka, done))
         spans, records = sink.spans(), sink.records()
 
-    sending = f"send {done} on {kafka.bootstrap}"
+    sending = f"send {done}"
     created = {span.span_id: span for span in spans if span.name == "create orders"}
     assert len(created) == RECORDS
     theirs = {span.trace_id for span in created.values()}

@@ -288,7 +288,7 @@ def test_what_is_saved_runs_where_it_is_watched(project):
         daemon.wait_for(
             lambda s: s["triggers"]["orders/steady"]["state"] in {"retrying", "blocked"}
         )
-        daemon.wait_for(lambda _: "the code of orders has changed: " in daemon.text)
+        daemon.wait_for(lambda _: "orders: its code has changed: " in daemon.text)
         daemon.wait_for(lambda _: "is not Python: line 1" in daemon.text)
         handler.write_text(HANDLER.replace('"-"', '"mended"'))
         daemon.wait_for(lambda _: "mended" in words(daemon))
