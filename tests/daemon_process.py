@@ -80,6 +80,10 @@ class DaemonProcess:
             time.sleep(0.02)
         raise AssertionError(f"waited {seconds} s\n{json.dumps(status, indent=1)}\n{self.text}")
 
+    def wait_told(self, text, seconds=30.0):
+        """Until its output has this: lines are written a moment later, by a thread."""
+        self.wait_for(lambda _: text in self.text, seconds)
+
     def wait_ready(self, seconds=30.0):
         self.wait_for(lambda status: status["state"] in {"running", "degraded"}, seconds)
 

@@ -62,13 +62,23 @@ def socket_of(config: Path | None, given: Path | None) -> Path:
     if given is not None:
         return given
     from streamfaas.config.place import socket_of as of_file
+    from streamfaas.config.place import usual_socket
     from streamfaas.config.report import report
     from streamfaas.flow.errors import ConfigError
 
+    path = config or Path(exits.DEFAULT_CONFIG)
     try:
-        return of_file(config or Path(exits.DEFAULT_CONFIG), os.environ)
+        return of_file(path, os.environ)
     except ConfigError as error:
+        # a daemon goes on with what it read before the file was broken
+        usual = usual_socket(path, os.environ)
+        if path.exists() and usual.is_socket():
+            told = f"{path} cannot be read (streamfaas validate): asking the daemon at {usual}"
+            click.echo(exits.printable(told), err=True)
+            return usual
         click.echo(report(error.problems, error.name), err=True)
+        if path.exists():
+            click.echo("a daemon that runs is found by --socket STATE/streamfaas.sock", err=True)
         sys.exit(exits.CONFIG)
 
 

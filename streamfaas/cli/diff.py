@@ -14,14 +14,14 @@ INVALID = 422
 
 
 @click.command()
-@click.argument("files", nargs=-1, type=exits.PATH, metavar="[OLD] NEW")
+@click.argument("files", nargs=-1, type=exits.PATH, metavar="[[OLD] NEW]")
 @client.options
 @output.option
 def command(files: tuple[Path, ...], config: Path | None, socket: Path | None, form: str) -> None:
     """Show what another configuration would change, and what that means for what runs.
 
-    With one file: against the daemon that runs, which reads what is put into it by ${…}. With two:
-    against each other, and nothing has to run.
+    With one file (streamfaas.yaml if none is given): against the daemon that runs, which reads what
+    is put into it by ${…}. With two: against each other, and nothing has to run.
 
     \b
       streamfaas diff streamfaas.yaml
@@ -29,8 +29,9 @@ def command(files: tuple[Path, ...], config: Path | None, socket: Path | None, f
 
     Exits with 0 where nothing differs, 1 where something does, 78 where a file is not valid.
     """  # noqa: D301 - click wants a real backspace
-    if len(files) not in {1, 2}:
+    if len(files) > 2:
         raise click.UsageError("give one file, or two")
+    files = files or (config or Path(exits.DEFAULT_CONFIG),)
     if len(files) == 2:
         found = _between(*files)
     else:

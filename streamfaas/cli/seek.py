@@ -75,9 +75,17 @@ def command(
     if skipped := sum(each["skipped"] for each in moves):
         _agreed(skipped, yes=yes)
     positions = {each["lane"]: each["to"] for each in moves}
-    asked = {"positions": positions, "grace_seconds": grace, "by": exits.who()}
+    asked = {
+        "positions": positions,
+        "stood": {each["lane"]: each["from"] for each in moves},
+        "grace_seconds": grace,
+        "by": exits.who(),
+    }
     done = client.found(place, "POST", target, asked, timeout=PLAN_SECONDS + grace)
     if not output.written(done, form):
+        if done["lanes"] != moves:  # it went on meanwhile
+            click.echo("it had gone on by then:")
+            _show(done["lanes"])
         more = f"; it is paused: streamfaas resume {trigger}" if done["paused"] else ""
         click.echo(exits.printable(f"{trigger} goes on from there{more}"))
         _tell_elsewhere(plan["elsewhere"])

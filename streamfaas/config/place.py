@@ -29,6 +29,11 @@ def socket_of(path: Path, environ: Mapping[str, str]) -> Path:
     return base / state / SOCKET_NAME
 
 
+def usual_socket(path: Path, environ: Mapping[str, str]) -> Path:
+    """Where it is if the file says nothing of it."""
+    return path.absolute().parent / default_state(environ) / SOCKET_NAME
+
+
 def cannot_read(cause: Exception) -> Problem:
     """What is told of a file that cannot be read."""
     hint = "make a project: streamfaas new" if isinstance(cause, FileNotFoundError) else ""

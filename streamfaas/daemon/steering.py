@@ -143,10 +143,14 @@ class Steering:
         positions = {lane: asked.positions[lane.name] for lane in lanes}
         if wrong := await _outside(source, positions):
             return _no(409, wrong)
-        stood = await mapping.seek(positions, asked.grace_seconds)
-        for lane, position in positions.items():
-            self._emit(signals.LaneSought(lane, stood[lane], position, asked.by))
-        moves = [_move(lane, stood[lane], at) for lane, at in positions.items()]
+        # a lane that was to skip something may have worked its way past that place since
+        onward = {
+            lane for lane, at in positions.items() if at >= asked.stood.get(lane.name, _NOWHERE)
+        }
+        gone = await mapping.seek(positions, asked.grace_seconds, onward=onward)
+        for lane, (stood, at) in gone.items():
+            self._emit(signals.LaneSought(lane, stood, at, asked.by))
+        moves = [_move(lane, stood, at) for lane, (stood, at) in gone.items()]
         return Response.json(200, {"lanes": moves, "paused": mapping.paused is not None})
 
     async def _planned(self, source: Seekable, lanes: list[Lane], asked: _Seeking) -> Response:
@@ -182,13 +186,19 @@ class _Braking(BaseModel, extra="forbid"):
 
 
 class _Seeking(BaseModel, extra="forbid"):
-    """`partitions` by name or number; none: all that this daemon has."""
+    """`partitions` by name or number; none: all that this daemon has. With `positions`, `stood` is
+    where the lanes were when those were chosen: who was sent onward from there never goes back."""
 
     to: Literal["earliest", "latest"] | Position | AwareDatetime = "latest"
     partitions: list[str] = Field(default_factory=list)
     positions: dict[str, Position] | None = None
+    stood: dict[str, Position] = Field(default_factory=dict)
     grace_seconds: Annotated[float, Field(ge=0, le=GRACE_SECONDS_MAX)] = GRACE_SECONDS
     by: Annotated[str, Field(min_length=1, max_length=100)] = "somebody"
+
+
+_NOWHERE = 1 << 64
+"""Behind every position."""
 
 
 def _chosen(standing: Table[Lane, int], names: Iterable[str]) -> tuple[list[Lane], list[str]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from collections.abc import Mapping as Table
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -139,9 +139,16 @@ class Mapping:
         """Nothing is in flight, and what was done survives a crash."""
         return all(runner.at_rest for runner in self._lanes.values())
 
-    async def seek(self, positions: Table[Lane, int], grace_seconds: float) -> dict[Lane, int]:
+    async def seek(
+        self,
+        positions: Table[Lane, int],
+        grace_seconds: float,
+        *,
+        onward: Collection[Lane] = (),
+    ) -> dict[Lane, tuple[int, int]]:
         """Reads lanes on from elsewhere: what is in flight ends within the grace or is let go, the
-        positions are made durable, and the lanes begin there. From where they have gone. Whatever
+        positions are made durable, and the lanes begin there. From where and to where they have
+        gone: those that go `onward` never go back, however far they have come meanwhile. Whatever
         happens, a lane stands where it stood or where it was sent to. The source is `Seekable`."""
         async with self._seeking:
             source: Any = self._source
@@ -150,6 +157,10 @@ class Mapping:
             while runners := [self._lanes[lane] for lane in positions if lane in self._lanes]:
                 await self._end(runners, grace_seconds)
             stood = log.standing()
+            positions = {
+                lane: max(at, stood.get(lane, at)) if lane in onward else at
+                for lane, at in positions.items()
+            }
             try:
                 await log.seek(positions)
                 await self._leave_behind(positions, stood)
@@ -157,7 +168,7 @@ class Mapping:
                 with anyio.CancelScope(shield=True):
                     for lane in positions:
                         await source.closed(lane)
-            return {lane: stood[lane] for lane in positions}
+            return {lane: (stood[lane], at) for lane, at in positions.items()}
 
     async def _leave_behind(self, positions: Table[Lane, int], stood: Table[Lane, int]) -> None:
         """Letters that were delivered guard their records no more: who reads them again wants them

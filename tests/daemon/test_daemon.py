@@ -98,10 +98,10 @@ def main(event, context):
         assert "KeyError" in blocked["orders-0"]["reason"]
         # the other lane goes on to its end meanwhile
         daemon.wait_for(lambda s: states(s)["orders-1"]["position"] == 49)
-        assert "BLOCKED orders/stream orders-0 @0" in daemon.text
+        daemon.wait_told("BLOCKED orders/stream orders-0 @0")
         flag.touch()
         daemon.wait_for(done(100))
-        assert "healed orders/stream orders-0" in daemon.text
+        daemon.wait_told("healed orders/stream orders-0")
         assert daemon.stop() == 0
 
 

@@ -59,7 +59,7 @@ def test_a_paused_trigger_rests_over_a_restart_until_it_is_resumed(tmp_path):
         before = records(status)
         assert asked(daemon, "pause", "orders/stream") == "orders/stream was paused already\n"
         assert records(daemon.status()) == before
-        assert "paused orders/stream, as ada asked" in daemon.text
+        daemon.wait_told("paused orders/stream, as ada asked")
         assert daemon.stop() == 0
     with DaemonProcess(config) as daemon:
         daemon.wait_ready()
@@ -133,7 +133,7 @@ def test_a_log_is_read_on_from_where_a_person_wants(tmp_path):
         told = asked(daemon, "seek", "orders/stream", "--to", "earliest", "-p", "1")
         assert told.endswith("orders/stream goes on from there\n")
         daemon.wait_for(lambda status: records(status) == 600 and done(status))
-        assert "sought orders/stream orders-1: from 200 to 0, as ada asked" in daemon.text
+        daemon.wait_told("sought orders/stream orders-1: from 200 to 0, as ada asked")
         asked(daemon, "pause", "orders/stream", "--wait")
         found = asked(daemon, "seek", "orders/stream", "--to", "10", "-o", "json")
         assert json.loads(found)["paused"] is True

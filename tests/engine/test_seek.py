@@ -114,7 +114,7 @@ def test_after_any_seeks_everything_from_where_a_lane_was_sent_to_is_run_and_set
             stood = await s.mapping.seek({s.lane(number): to}, grace)
             name = s.lane(number).name
             assert s.stream.checkpoints[name] == to - 1
-            assert stood[s.lane(number)] <= end
+            assert stood[s.lane(number)][0] <= end
             left[number] = to
             s.ran = [one for one in s.ran if one[0] != name]
             await anyio.sleep(pause)
@@ -136,7 +136,7 @@ def test_a_paused_trigger_stays_paused_where_it_was_sent_to():
         await s.finished()
         s.mapping.pause(PAUSE)
         s.ran.clear()
-        assert await s.mapping.seek({s.lane(): 10}, 5.0) == {s.lane(): COUNT}
+        assert await s.mapping.seek({s.lane(): 10}, 5.0) == {s.lane(): (COUNT, 10)}
         await anyio.sleep(60)
         assert s.ran == []
         assert s.view()["state"] == "paused"
@@ -164,7 +164,7 @@ def test_a_lane_that_is_blocked_goes_on_behind_what_blocks_it():
 def test_what_does_not_end_within_the_grace_is_let_go_and_settles_nothing():
     async def body(s):
         stood = await s.mapping.seek({s.lane(): 40}, 0.5)
-        assert stood == {s.lane(): 0}
+        assert stood == {s.lane(): (0, 40)}
         assert s.stream.checkpoints["t-0"] == 39
 
     scene(body, seconds=3.0)
@@ -243,3 +243,18 @@ def test_a_lane_that_is_given_away_meanwhile_is_left_to_whoever_has_it():
         await s.finished()
 
     scene(body, seconds=0.5)
+
+
+def test_who_is_sent_onward_never_goes_back():
+    """The end of a log is asked for before the lane has let go: it works on meanwhile."""
+
+    async def body(s):
+        await s.finished()
+        s.ran.clear()
+        lane = s.lane()
+        assert await s.mapping.seek({lane: 10}, 5.0, onward={lane}) == {lane: (COUNT, COUNT)}
+        await anyio.sleep(60)
+        assert s.ran == []
+        assert s.view()["checkpoints"]["t-0"] == COUNT - 1
+
+    scene(body)
