@@ -16,6 +16,7 @@ from streamfaas.config.delivery import AnyDestination, LogRetries, Retries
 from streamfaas.config.document import Table
 from streamfaas.config.files import default_state
 from streamfaas.config.interpolate import interpolate
+from streamfaas.config.masking import may_hold_login
 from streamfaas.config.rules.case import Case
 from streamfaas.config.rules.connections import plain_secrets, suspects
 from streamfaas.config.spec import RUNTIME, Config, Function
@@ -61,20 +62,27 @@ def _without(problem: Problem, hidden: list[str]) -> Problem:
 
 
 def redacted(text: str) -> str:
-    """The text with each secret in it blotted out, every other character in its place."""
+    """The text with each secret in it blotted out (`BLOT`), every other character in its
+    place."""
     try:
         root, _ = document.parse(text)
     except document.Unreadable:
         return _by_eye(text)
-    found = (*plain_secrets(root), *suspects(root))
-    return document.blotted(text, [scalar for _, scalar in found])
+    found = [scalar for _, scalar in (*plain_secrets(root), *suspects(root))]
+    found += [each for _, each in document.scalars(root) if may_hold_login(str(each.value))]
+    return document.blotted(text, found)
 
 
 def _by_eye(text: str) -> str:
-    """As `redacted`, for what is not YAML: whatever stands after the name of a secret."""
+    """As `redacted`, for what is not YAML: whatever stands after the name of a secret,
+    and before the @ of an address."""
     names = "|".join(sorted(keys.secrets()))
     after = re.compile(rf"""(?<![A-Za-z0-9_])((?:{names})["']?\s*:)([^\r\n]*)""", re.ASCII)
-    return after.sub(lambda found: found[1] + re.sub(r"\S", "*", found[2]), text)
+    text = after.sub(lambda found: found[1] + document.BLOT * len(found[2]), text)
+    return _LOGIN.sub(lambda found: found[1] + document.BLOT * len(found[2]), text)
+
+
+_LOGIN = re.compile(r"([a-z]:/+)([^\r\n]+)(?=@)", re.IGNORECASE)
 
 
 def _modelled(

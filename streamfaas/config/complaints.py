@@ -9,6 +9,7 @@ from typing import Any
 
 from streamfaas.config import document, keys
 from streamfaas.config.document import MASK, Items, Scalar, Table
+from streamfaas.config.masking import without_login
 from streamfaas.flow.errors import Problem
 
 _SHOWN_MAX = 60
@@ -59,7 +60,7 @@ def shown(value: Any) -> str:
         case list():
             return "a list"
         case _:
-            text = str(value)
+            text = without_login(str(value))
     if not _BARE.fullmatch(text):
         text = json.dumps(text)
     return text if len(text) <= _SHOWN_MAX else f"{text[:_SHOWN_MAX]}…"

@@ -17,6 +17,9 @@ from streamfaas.flow.errors import Problem
 
 MASK = "***"
 
+BLOT = "\0"
+"""Stands for each character of a secret in a text that is shown; reports make a MASK of them."""
+
 BYTES_MAX = 1 << 20
 DEPTH_MAX = 64
 NODES_MAX = 100_000
@@ -175,14 +178,14 @@ def place(root: Table, path: Sequence[str | int], *, key: bool = False) -> tuple
 
 
 def blotted(text: str, values: Sequence[Scalar]) -> str:
-    """The text with each of the values replaced by as many `*`."""
+    """The text with each of the values replaced by as many `BLOT`."""
     kept = list(text)
     starts = [0, *(found.end() for found in _BREAK.finditer(text))]
     for value in values:
         stop = starts[value.end[0] - 1] + value.end[1] - 1
         for at in range(starts[value.line - 1] + value.column - 1, min(stop, len(kept))):
             if kept[at] not in "\r\n":
-                kept[at] = "*"
+                kept[at] = BLOT
     return "".join(kept)
 
 

@@ -6,11 +6,13 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 
+from streamfaas.config.document import BLOT, MASK
 from streamfaas.flow.errors import Problem
 
 LINE_MAX = 96
 _CONTEXT = 32
 _BREAK = re.compile(r"\r\n|[\r\n\x85\u2028\u2029]")
+_BLOTS = re.compile(f"{re.escape(BLOT)}+")
 _TOKEN = re.compile(r"\"[^\"]*\"?|'[^']*'?|[^\s,\]}]+")
 
 
@@ -46,11 +48,17 @@ def _one(problem: Problem, name: str, lines: list[str]) -> Iterator[str]:
     if not 0 < problem.line <= len(lines) or not any(lines):
         yield f"      {mend}"
         return
-    line, column = _cropped(lines[problem.line - 1], problem.column - 1)
+    line, column = _cropped(*_masked(lines[problem.line - 1], problem.column - 1))
     found = _TOKEN.match(line, column)
     marks = "^" * max(_width(found[0].rstrip(":")) if found else 1, 1)
     yield f" {problem.line:>4} | {line}".rstrip()
     yield f"      | {' ' * _width(line[:column])}{marks} {mend}"
+
+
+def _masked(line: str, column: int) -> tuple[str, int]:
+    """A line with blots that do not tell how long a secret is, and where its column is in that."""
+    before = _BLOTS.sub(MASK, line[:column])
+    return before + _BLOTS.sub(MASK, line[column:]), len(before)
 
 
 def _cropped(line: str, column: int) -> tuple[str, int]:

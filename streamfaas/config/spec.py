@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, Field, PrivateAttr, SecretStr
 
-from streamfaas.config import document, forms, web
+from streamfaas.config import document, forms, masking, web
 from streamfaas.config.connections import Connection
 from streamfaas.config.delivery import AnyDestination, Asynchronous
 from streamfaas.config.files import SOCKET_NAME
@@ -345,8 +345,8 @@ class Config(Model):
         return self._warnings
 
     def masked(self) -> dict[str, Any]:
-        """All of it as it would be written, with `***` for each secret and for whatever came from
-        a credential or a file."""
+        """All of it as it would be written, with `***` for each secret, for what looks like one
+        among the variables of functions, and for whatever came from a credential or a file."""
         hidden = {
             path
             for path, origin in self._origins.items()
@@ -385,6 +385,7 @@ def _written(value: Any, path: tuple[str, ...], hidden: set[str], form: Form | N
         document.dotted(path) in hidden
         or isinstance(value, SecretStr | document.Hidden)
         or web.is_secret_header(path)
+        or (path[2:3] == ("env",) and path[3:] and masking.looks_secret(path[3], value))
     ):
         return document.MASK
     match value:

@@ -7,6 +7,8 @@ import pytest
 
 from config_project import FUNCTION, HEAD, KAFKA, found, project, valid  # noqa: F401
 from streamfaas.config.check import check, redacted
+from streamfaas.config.document import BLOT
+from streamfaas.config.report import report
 from streamfaas.config.spec import RUNTIME
 from streamfaas.docs import explanations
 
@@ -244,7 +246,9 @@ def test_plain_secrets_are_blotted_out_and_nothing_moves():
     shown = redacted(text)
     assert (
         shown
-        == "a: {password: *******, x: 1}\nb:\n  client_secret: *\n*******\n*********\nc: '${X}'\n"
+        == "a: {password: #######, x: 1}\nb:\n  client_secret: #\n#######\n#########\nc: '${X}'\n".replace(
+            "#", BLOT
+        )
     )
     broken = redacted('a: {password: hunter2, "client_secret":"x y"\n')
     assert "hunter2" not in broken
@@ -254,9 +258,32 @@ def test_plain_secrets_are_blotted_out_and_nothing_moves():
 
 def test_what_looks_like_a_secret_is_blotted_out_too():
     text = "functions: {f: {env: {API_KEY: hunter2, DB: 'postgres://u:pw@h', A: shown}}}\n"
-    assert redacted(text) == text.replace("hunter2", "*******").replace(
-        "'postgres://u:pw@h'", "*" * 19
+    assert redacted(text) == text.replace("hunter2", BLOT * 7).replace(
+        "'postgres://u:pw@h'", BLOT * 19
     )
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://user:hunter2@h.example/x",
+        "https://user:hun/t@er2@h.example/a b",
+        "https:/user:hunter2@h.example",
+        "user:hunter2@h.example",
+        "https://hunter2@h.example",
+    ],
+)
+def test_a_login_in_an_address_is_never_told(project, url):  # noqa: F811
+    text = HEAD + f"    asynchronous: {{on_success: {{type: http, url: '{url}'}}}}\n"
+    _, problems = check(text, name="c.yaml", base_dir=project, environ={})
+    [problem] = [each for each in problems if each.code == "SF1057"]
+    assert "***@h.example" in problem.message
+    whole = report(problems, "c.yaml", redacted(text))
+    broken = redacted(text + "}")
+    assert broken.endswith("}")
+    for told in (whole, broken if "://" in url else ""):
+        assert "hun" not in told
+        assert "er2" not in told
 
 
 def test_code_that_others_could_change_is_told(project):  # noqa: F811

@@ -175,6 +175,17 @@ def test_a_secret_that_is_another_by_now_is_a_change_and_is_not_shown(project): 
     assert not any(word in repr(keys) for word in ("hunter", "first", "second"))
 
 
+@pytest.mark.parametrize("name", ["API_TOKEN", "DB"])
+def test_a_variable_that_looks_like_a_secret_is_not_shown(project, name):  # noqa: F811
+    texts = [
+        BASE.replace('{SIZE: "1"}', f"{{{name}: 'postgres://u:{word}@h/db'}}")
+        for word in ("hunter1", "hunter2")
+    ]
+    found = diff(*(valid(text, project) for text in texts))
+    [key] = found.functions[0].keys
+    assert (key.path[-1], key.old, key.new) == (name, "***", "***")
+
+
 def test_a_certificate_that_was_renewed_is_a_change_of_its_connection(project):  # noqa: F811
     make_certificate(project, "ca")
     text = BASE.replace("[k1:9092]", "[k1:9092], tls: {ca: ca.pem}")

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streamfaas.config.document import BLOT
 from streamfaas.config.report import LINE_MAX, report, summary
 from streamfaas.flow.errors import Problem
 
@@ -31,6 +32,16 @@ def test_a_problem_without_a_place_has_no_line():
     assert report([Problem("SF1001", "", 0, 0, "the file cannot be read")], "f", TEXT) == (
         "f: error SF1001: the file cannot be read\n      (streamfaas explain SF1001)"
     )
+
+
+def test_a_secret_is_shown_in_a_length_that_tells_nothing_and_the_mark_stays_below():
+    for length in (1, 3, 30):
+        text = f"a: {{password: {BLOT * length}, x: 1}}"
+        told = report([Problem("SF1040", "a.x", 1, 17 + length, "no")], "f", text)
+        assert told.splitlines()[1:] == [
+            "    1 | a: {password: ***, x: 1}",
+            "      |                    ^ (streamfaas explain SF1040)",
+        ]
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 from streamfaas.config import document, keys
 from streamfaas.config.connections import AwsConnection, KafkaConnection, Sasl, Tls
 from streamfaas.config.delivery import KafkaDestination
 from streamfaas.config.document import Scalar, Table
+from streamfaas.config.masking import looks_secret
 from streamfaas.config.rules import certificates
 from streamfaas.config.rules.case import (
     Case,
@@ -144,14 +144,8 @@ def suspects(root: Table) -> Iterator[tuple[document.Path, Scalar]]:
     for path, scalar in document.scalars(root):
         match path:
             case ("functions", _, "env", str() as name) if not scalar.origin and scalar.value:
-                if _SECRET_NAME.search(name) or _LOGIN.match(str(scalar.value)):
+                if looks_secret(name, scalar.value):
                     yield path, scalar
-
-
-_SECRET_NAME = re.compile(
-    "(PASSWORD|PASSWD|PASSPHRASE|SECRET|TOKEN|API_?KEY|ACCESS_KEY|PRIVATE_KEY)$", re.IGNORECASE
-)
-_LOGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s:@]*:[^/\s@]+@", re.IGNORECASE)
 
 
 def _slug(path: document.Path) -> str:

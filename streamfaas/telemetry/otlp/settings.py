@@ -3,6 +3,7 @@ OpenTelemetry's variables say."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -132,7 +133,7 @@ def _target(signal: str, asked: Asked | None, read: Variables) -> Target | None:
         signal=signal,
         endpoint=endpoint,
         protocol=protocol,
-        headers=_headers(given, read) if given else dict(said.headers),
+        headers=_headers(given, read, protocol) if given else dict(said.headers),
         compression=read.word(signal, "COMPRESSION", COMPRESSIONS[protocol], said.compression),
         timeout_seconds=_timeout(signal, said, read),
         ca=read.of(signal, "CERTIFICATE") or said.ca,
@@ -184,17 +185,25 @@ def _is_insecure(endpoint: str, signal: str, read: Variables) -> bool:
     return read.of(signal, "INSECURE").lower() == "true"
 
 
-def _headers(text: str, read: Variables) -> dict[str, str]:
+def _headers(text: str, read: Variables, protocol: str) -> dict[str, str]:
     """As W3C's baggage is written: `name=value,name=value`, with % for what has a meaning there."""
     found = {}
     for part in filter(None, (each.strip() for each in text.split(","))):
         name, equals, value = (each.strip() for each in part.partition("="))
         said = unquote(value)
-        if not equals or not name.isascii() or not said.isascii() or not said.isprintable():
+        fit = _HEADER[protocol].fullmatch(name.lower()) and said == said.strip()
+        if not (equals and fit and said.isascii() and said.isprintable()):
             read.warn("one of the OTEL_EXPORTER_OTLP_…HEADERS is no name=value, and is left out")
             continue
         found[name.lower()] = said
     return found
+
+
+_HEADER = {
+    HTTP: re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]{1,256}", re.ASCII),
+    GRPC: re.compile(r"[a-z0-9_.-]{1,256}(?<!-bin)", re.ASCII),
+}
+"""Names that can be sent: with any other, nothing at all could be."""
 
 
 def _timeout(signal: str, asked: Asked, read: Variables) -> float:
