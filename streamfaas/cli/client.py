@@ -8,6 +8,7 @@ import json
 import os
 import socket
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,16 +23,42 @@ F = TypeVar("F", bound=Callable[..., Any])
 ANSWER_BYTES_MAX = 64 << 20
 LINE_BYTES_MAX = 64 << 20
 
-SILENCE_SECONDS = 60.0
+FIRST_SECONDS = 10.0
+"""How long a stream may take to begin."""
+
+SILENCE_SECONDS = 45.0
 """Of a stream: a daemon that lives says something every 15 s, if only an empty line."""
 
 
 class Absent(Exception):
     """Nobody answers on the socket."""
 
+    help = "start one: streamfaas run"
+
+    def told(self) -> str:
+        """With what helps."""
+        return f"{self}; {self.help}" if self.help else str(self)
+
+
+class Silent(Absent):
+    """Somebody is there, and did not answer in time."""
+
+    help = "it is stopped, stuck or busy: look at its process and its log"
+
+    def __init__(self, path: Path, seconds: float) -> None:
+        super().__init__(f"the daemon at {path} is there, but did not answer within {seconds:g} s")
+
+
+class Foreign(Absent):
+    """Somebody else's, whom we may not ask."""
+
+    help = "ask as the user who runs it"
+
 
 class Ended(Absent):
     """A stream has ended, and the daemon with it."""
+
+    help = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +125,19 @@ def told(
 ) -> tuple[int, dict[str, Any]]:
     """The status and the object that the daemon answers with, or the end of the command."""
     try:
-        raw = asked if isinstance(asked, bytes | None) else json.dumps(asked).encode()
-        answer = ask(path, method, target, raw, timeout=timeout)
-        value = json.loads(answer.body)
+        return answered(path, method, target, asked, timeout=timeout)
     except Absent as cause:
-        exits.end(exits.UNREACHABLE, f"{cause}; start one: streamfaas run")
+        exits.end(exits.UNREACHABLE, cause.told())
+
+
+def answered(
+    path: Path, method: str, target: str, asked: object = None, *, timeout: float = 10.0
+) -> tuple[int, dict[str, Any]]:
+    """The same for who goes on, or says more, where the daemon is `Absent`."""
+    raw = asked if isinstance(asked, bytes | None) else json.dumps(asked).encode()
+    answer = ask(path, method, target, raw, timeout=timeout)
+    try:
+        value = json.loads(answer.body)
     except ValueError:
         value = None
     if not isinstance(value, dict):
@@ -112,17 +147,16 @@ def told(
 
 @contextlib.contextmanager
 def followed(
-    path: Path, method: str, target: str, asked: object = None
+    path: Path, method: str, target: str, asked: object = None, *, first: float = FIRST_SECONDS
 ) -> Iterator[Iterator[dict[str, Any]]]:
     """The JSON objects that the daemon answers with, each as it comes; a Ctrl-C within ends the
-    command quietly. So does, with a word, a daemon that ends or refuses before its stream does."""
-    with interruptible(), streamed(path, method, target, asked) as values:
+    command quietly. So does, with a word, a daemon that ends or refuses before its stream does, or
+    takes longer than `first` seconds to begin."""
+    with interruptible(), streamed(path, method, target, asked, first=first) as values:
         try:
             yield values
-        except Ended as cause:
-            exits.end(exits.UNREACHABLE, str(cause))
         except Absent as cause:
-            exits.end(exits.UNREACHABLE, f"{cause}; start one: streamfaas run")
+            exits.end(exits.UNREACHABLE, cause.told())
 
 
 @contextlib.contextmanager
@@ -136,10 +170,10 @@ def interruptible() -> Iterator[None]:
 
 @contextlib.contextmanager
 def streamed(
-    path: Path, method: str, target: str, asked: object = None
+    path: Path, method: str, target: str, asked: object = None, *, first: float = FIRST_SECONDS
 ) -> Iterator[Iterator[dict[str, Any]]]:
     """The same for who goes on where a daemon has gone: asking for the next may be `Absent`."""
-    connection = _Connection(path, SILENCE_SECONDS)
+    connection = _Connection(path, first)
     try:
         raw = None if asked is None else json.dumps(asked).encode()
         yield _objects(path, connection, (method, target, raw))
@@ -152,11 +186,13 @@ def _objects(
 ) -> Iterator[dict[str, Any]]:
     begun = False
     try:
-        connection.request(*asked)
+        connection.request(*asked, headers=_until(connection))
+        lasting = connection.sock  # an answer that is the last one lets go of it
         with connection.getresponse() as response:
             begun = True
             if response.status != 200:
                 _refused(response.status, json.loads(response.read(ANSWER_BYTES_MAX)))
+            lasting.settimeout(SILENCE_SECONDS)
             while line := response.readline(LINE_BYTES_MAX):
                 if line == b"\n":  # still there
                     continue
@@ -165,10 +201,13 @@ def _objects(
                     raise Ended(exits.printable(str(why)))
                 yield value
     except TimeoutError as cause:
-        silent = f"the daemon at {path} has said nothing for {SILENCE_SECONDS:.0f} s"
-        raise Ended(silent) from cause
+        if not begun:
+            raise Silent(path, connection.seconds) from cause
+        silent = f"the daemon at {path} has said nothing for {SILENCE_SECONDS:g} s"
+        raise Ended(f"{silent}: {Silent.help}") from cause
     except (OSError, http.client.HTTPException) as cause:
-        raise (Ended if begun else Absent)(_reason(path, cause)) from cause
+        absent = _absent(path, cause)
+        raise (Ended(str(absent)) if begun else absent) from cause
     except (ValueError, AttributeError, TypeError):
         exits.end(exits.UNREACHABLE, f"what answers at {path} is no streamfaas daemon")
 
@@ -185,13 +224,14 @@ def ask(
     daemon, or it does not answer in time."""
     connection = _Connection(path, timeout)
     try:
-        connection.request(method, target, body, _caller(os.environ.get("TRACEPARENT", "")))
+        caller = _caller(os.environ.get("TRACEPARENT", ""))
+        connection.request(method, target, body, caller | _until(connection))
         response = connection.getresponse()
         data = response.read(ANSWER_BYTES_MAX)
     except TimeoutError as cause:
-        raise Absent(f"the daemon at {path} does not answer within {timeout:.0f} s") from cause
+        raise Silent(path, timeout) from cause
     except (OSError, http.client.HTTPException) as cause:
-        raise Absent(_reason(path, cause)) from cause
+        raise _absent(path, cause) from cause
     finally:
         connection.close()
     headers = {name.lower(): value for name, value in response.getheaders()}
@@ -208,18 +248,23 @@ def _caller(traceparent: str) -> dict[str, str]:
     return {} if context is None else {TRACEPARENT: context.traceparent}
 
 
-def _reason(path: Path, cause: Exception) -> str:
+def _until(connection: _Connection) -> dict[str, str]:
+    """What tells the daemon how long somebody waits: it begins nothing after that."""
+    return {"streamfaas-until": f"{time.monotonic() + connection.seconds:.3f}"}
+
+
+def _absent(path: Path, cause: Exception) -> Absent:
     if isinstance(cause, FileNotFoundError | ConnectionRefusedError):
-        return f"no daemon answers at {path}"
+        return Absent(f"no daemon answers at {path}")
     if isinstance(cause, PermissionError):
-        return f"the daemon at {path} belongs to another user"
-    return f"the daemon at {path} broke off ({type(cause).__name__})"
+        return Foreign(f"the daemon at {path} belongs to another user")
+    return Absent(f"the daemon at {path} broke off ({type(cause).__name__})")
 
 
 class _Connection(http.client.HTTPConnection):
     def __init__(self, path: Path, timeout: float) -> None:
         super().__init__("localhost", timeout=timeout)
-        self._path = path
+        self._path, self.seconds = path, timeout
 
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

@@ -115,7 +115,7 @@ def _by_daemon(socket: Path, function: str, event: bytes) -> NoReturn:
     try:
         answer = client.ask(socket, "POST", f"/invoke/{function}", event, timeout=ANSWER_SECONDS)
     except client.Absent as cause:
-        exits.end(exits.UNREACHABLE, f"{cause}; start one: streamfaas run")
+        exits.end(exits.UNREACHABLE, cause.told())
     if answer.status != 200:
         try:
             reason = orjson.loads(answer.body)["error"]

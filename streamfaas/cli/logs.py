@@ -98,7 +98,7 @@ def _last(
     except client.Absent as gone:
         directory, rows = _in_files(asked, config)
         if directory is None:
-            exits.end(exits.UNREACHABLE, f"{gone}; start one: streamfaas run")
+            exits.end(exits.UNREACHABLE, gone.told())
         screen.tell(f"{gone}: from the files in {directory}")
         return rows
     found: list[dict[str, Any]] = client.found(place, "GET", _target(asked))["lines"]
@@ -138,7 +138,7 @@ def _follow(place: Path, asked: Mapping[str, Any], after: int, screen: Screen) -
         except client.Absent as gone:
             known = known or isinstance(gone, client.Ended)
             if not known:
-                exits.end(exits.UNREACHABLE, f"{gone}; start one: streamfaas run")
+                exits.end(exits.UNREACHABLE, gone.told())
             if attempts == 0:
                 screen.tell(f"{gone}; waiting for one (Ctrl-C ends this)")
             after = after or _now_ns()

@@ -37,7 +37,11 @@ def command(timeout: float, config: Path | None, socket: Path | None, form: str)
     Exits with 78 where the file is not valid, and with 1 where it could not be done.
     """  # noqa: D301 - click wants a real backspace
     path = client.socket_of(config, socket)
-    status, told = client.told(path, "POST", "/reload", timeout=timeout)
+    try:
+        status, told = client.answered(path, "POST", "/reload", timeout=timeout)
+    except client.Silent as silent:
+        goes_on = "a reload that has begun goes on: its end is in the log, and in streamfaas status"
+        exits.end(exits.UNREACHABLE, f"{silent}; {goes_on}")
     if not output.written(told, form):
         _show(status, told)
     if status == INVALID:

@@ -81,7 +81,8 @@ def command(
     else:
         asked["value"] = base64.b64encode(_value(value, event)).decode()
     path = f"/send/{quote(function, safe='')}/{quote(trigger, safe='')}"
-    with client.followed(place, "POST", path, asked) as rows:
+    first = asked["timeout"] + client.FIRST_SECONDS  # it may have to connect
+    with client.followed(place, "POST", path, asked, first=first) as rows:
         if form == "json":
             status = _as_json(rows)
         elif asked["count"] > 1:

@@ -53,7 +53,7 @@ def command(config: Path | None, socket: Path | None) -> None:
     except KeyboardInterrupt:
         return
     except Absent as gone:
-        exits.end(exits.UNREACHABLE, f"{gone}; it has ended, or does not answer any more")
+        exits.end(exits.UNREACHABLE, gone.told())
 
 
 def _asked(place: Path, target: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import orjson
@@ -28,6 +29,11 @@ if TYPE_CHECKING:
     from streamfaas.daemon.main import Daemon
 
 
+UNTIL = "streamfaas-until"
+"""The header that says until when who asks waits, by this machine's monotonic clock. What comes to
+be handled later, of a daemon that was stopped for a while, has been given up: it changes nothing,
+not least as another one may have been asked for since."""
+
 ASYNC_BYTES_MAX = 1024 * 1024
 """The largest event of an asynchronous invocation that somebody makes, as on Lambda."""
 
@@ -44,6 +50,8 @@ class Admin:
         self._request_id = RequestIds()
 
     async def handle(self, request: Request) -> Response:  # noqa: C901, PLR0912 - one case a route
+        if request.method != "GET" and not _still_wanted(request.headers.get(UNTIL, "")):
+            return Response.json(408, {"error": "nobody waits for it any more: nothing was done"})
         match request.method, request.path.partition("?")[0].split("/")[1:]:
             case _, ["dlq", *_]:
                 return await self._catalogue().handle(request)
@@ -151,3 +159,11 @@ class Admin:
             headers["x-amz-function-error"] = "Unhandled"
             return Response(200, orjson.dumps(error_payload(outcome, invocation.id)), headers)
         return Response(200, outcome.answer, headers)
+
+
+def _still_wanted(until: str) -> bool:
+    """Who does not say how long he waits, waits."""
+    try:
+        return not until or time.monotonic() <= float(until)
+    except ValueError:
+        return False

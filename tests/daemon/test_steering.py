@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 from click.testing import CliRunner
@@ -224,4 +225,19 @@ def test_what_is_not_there_cannot_be_paused(tmp_path):
         assert asked(daemon, "pause", "orders/", code=2).endswith("nor FUNCTION/TRIGGER\n")
         assert daemon.request("GET", "/pause/orders")[0] == 405
         assert daemon.request("POST", "/pause/orders", b"{}")[0] == 400
+        assert daemon.stop() == 0
+
+
+def test_what_nobody_waits_for_any_more_is_not_done(tmp_path):
+    config = write_project(tmp_path, CONFIG, orders=HANDLER)
+    body = b'{"by": "ada"}'
+    with DaemonProcess(config) as daemon:
+        daemon.wait_ready()
+        for until in (f"{time.monotonic() - 0.01:.3f}", "nan", "noon"):
+            late = {"streamfaas-until": until}
+            assert daemon.request("POST", "/pause/orders/stream", body, late)[0] == 408
+            assert daemon.request("GET", "/status", None, late)[0] == 200
+        assert daemon.status()["triggers"]["orders/stream"]["paused"] is None
+        soon = {"streamfaas-until": f"{time.monotonic() + 60:.3f}"}
+        assert daemon.request("POST", "/pause/orders/stream", body, soon)[0] == 200
         assert daemon.stop() == 0
