@@ -29,6 +29,7 @@ def header(view: Mapping[str, Any]) -> list[str]:
     loaded = str(config.get("loaded", ""))
     at = datetime.fromisoformat(loaded).astimezone().strftime("%H:%M") if loaded else "?"
     clean = "file differs" if config.get("differs") else "clean"
+    clean = "reloading" if config.get("reloading") else clean
     return [
         f"streamfaas {view.get('version', '?')}",
         f"up {span(float(view.get('uptime_seconds', 0)))}",

@@ -66,7 +66,9 @@ def _show(view: Mapping[str, Any]) -> None:
 
 def _configuration(console: Console, about: Mapping[str, Any]) -> None:
     """Why what the file says is not what runs."""
-    if about.get("reason"):
+    if about.get("reloading"):
+        _line(console, "config  ", f"is being reloaded: {about['reloading']}", style="yellow")
+    elif about.get("reason"):
         told = f"NOT RELOADED ({about['last_reload']}): {about['reason']}"
         _line(console, "config  ", told, style="red")
     elif about.get("differs"):

@@ -14,7 +14,6 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from collections.abc import Mapping as Table
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
@@ -32,12 +31,13 @@ from streamfaas.daemon.feeds import Feeds
 from streamfaas.daemon.lateness import watched
 from streamfaas.daemon.lines import Lines
 from streamfaas.daemon.listening import Listening
-from streamfaas.daemon.loading import Loaded, Unlike
+from streamfaas.daemon.loading import Loaded
 from streamfaas.daemon.mappings import Mappings
 from streamfaas.daemon.measured import routes
 from streamfaas.daemon.reload import Reached, Reload, Reloaded
 from streamfaas.daemon.reloads import Turns
 from streamfaas.daemon.sampling import sampling_of
+from streamfaas.daemon.standing import Standing
 from streamfaas.daemon.steering import Brakes
 from streamfaas.daemon.systemd import Notifier, Pulse
 from streamfaas.daemon.taps import Taps
@@ -120,8 +120,8 @@ class Daemon:
         self.reloads = Turns(self._reload)
         self._watching = Watching(lambda: self.loaded, self.reloads.ask, self.emit)
         self._metrics: Metrics | None = None
+        self._standing = Standing(loaded, reached)
         self._take(loaded)
-        self._reached = reached
         self._listeners = list(listeners)
         self.feeds = Feeds(self._listeners)
         self.witnesses = Witnesses()
@@ -152,7 +152,6 @@ class Daemon:
         self.recorder = Recorder(Sampling(), self.traces)
         self._trace_notes = self._sample()
         self._transaction: Reload | None = None
-        self._last: Reloaded | None = None
         self.exporting = Exporting(settings(self.plan.otlp, os.environ), self.emit, self.view)
         self._export(self.exporting.signals)
         self._listening = Listening(self.plan.metrics.listen, self._measured)
@@ -179,7 +178,7 @@ class Daemon:
 
     def _take(self, loaded: Loaded) -> None:
         self.loaded = loaded
-        self._differs = Unlike(loaded.plan.config_path, loaded.digest)
+        self._standing.take(loaded)
         self._watching.wake()
         if self._metrics is not None:
             self._metrics.know(each.name for each in loaded.plan.mappings)
@@ -318,7 +317,7 @@ class Daemon:
                 commit=self._change,
                 clock=clock,
                 emit=self.emit,
-                reached=self._reached,
+                reached=self._standing.step,
             )
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(server.serve, name="api")
@@ -404,11 +403,13 @@ class Daemon:
             await self._transaction.renew(about)
             return None
         self._notifier.reloading()
+        told: Reloaded | None = None
         try:
-            self._last = await self._transaction()
+            told = await self._transaction()
         finally:
+            self._standing.ended(told)
             self._notifier.ready(self._status_line())
-        return self._last
+        return told
 
     async def _drain(self) -> None:
         grace = self.plan.grace_seconds
@@ -443,24 +444,13 @@ class Daemon:
             "pid": os.getpid(),
             "uptime_seconds": round(time.monotonic() - self._started, 3),
             "config": str(self.plan.config_path),
-            "configuration": self._configuration(),
+            "configuration": self._standing.view(),
             "state": state,
             "grace_left_seconds": left,
             "rss_bytes": _rss_bytes(),
             "functions": {} if self.pool is None else self.pool.view(),
             "triggers": triggers,
             "export": self.exporting.view(),
-        }
-
-    def _configuration(self) -> dict[str, Any]:
-        """What runs, whether the file says so too, and what became of the last reload."""
-        last = self._last
-        return {
-            "digest": self.loaded.digest,
-            "loaded": datetime.fromtimestamp(self.loaded.at, UTC).isoformat(timespec="seconds"),
-            "differs": self._differs(),
-            "last_reload": None if last is None else last.state,
-            "reason": "" if last is None else last.reason,
         }
 
     def _status_line(self) -> str:

@@ -1,6 +1,8 @@
 """`streamfaas explain` and `streamfaas schema`."""
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -65,6 +67,22 @@ def test_every_code_topic_and_key_is_explained(word):
     result = explain(word)
     assert result.exit_code == 0
     assert len(result.output) > 40
+
+
+def mentioned():
+    """What the manual, the code and the README name after `streamfaas explain`, and codes."""
+    root = Path(__file__).parents[2]
+    paths = [*root.glob("streamfaas/**/*.py"), *root.glob("streamfaas/**/*.md")]
+    for path in (*paths, *root.glob("deploy/**/*.y*ml"), root / "README.md"):
+        yield from re.findall(r"streamfaas explain ([A-Za-z0-9][\w.-]*\w)", path.read_text())
+    for path in paths:
+        yield from re.findall(r'Problem\(\s*"([\w-]+)"', path.read_text())
+
+
+def test_whatever_is_said_to_be_explained_is():
+    words = set(mentioned()) - {"KEY", "WORD"}
+    assert {"SF3002", "traces", "metrics-listen", "function-memory"} <= words
+    assert [word for word in sorted(words) if explain(word).exit_code] == []
 
 
 def test_a_word_that_nobody_knows_is_answered_with_the_nearest():

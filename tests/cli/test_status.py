@@ -281,6 +281,13 @@ def test_the_width_may_be_nonsense(tmp_path):
     assert os.environ.get("COLUMNS") != "3"
 
 
+def test_a_reload_that_goes_on_is_told_instead_of_what_came_before(tmp_path):
+    about = {**VIEW["configuration"], "differs": True, "reason": "x", "reloading": "stop triggers"}
+    told = lines(status(tmp_path, {**VIEW, "configuration": about}, env={"COLUMNS": "80"}))
+    assert f"(loaded {LOADED}, reloading)" in told[0]
+    assert told[1:3] == ["config  is being reloaded: stop triggers", ""]
+
+
 @pytest.mark.parametrize(
     ("differs", "last", "reason", "shown"),
     [

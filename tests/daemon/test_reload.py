@@ -99,6 +99,9 @@ def test_a_bad_file_leaves_what_runs_and_says_why(project):
         assert done.returncode == 78
         assert "rate" in done.stderr
         project.write_text(HEAD + FUNCTION)
+        shown = daemon.status()["configuration"]
+        assert (shown["differs"], shown["reason"], shown["last_reload"]) == (False, "", "invalid")
+        assert "streamfaas.yaml:" in shown["last_reason"]
         assert reload(daemon)["state"] == "unchanged"
         assert not daemon.status()["configuration"]["differs"]
         assert daemon.stop() == 0
