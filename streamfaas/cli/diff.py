@@ -35,7 +35,9 @@ def command(files: tuple[Path, ...], config: Path | None, socket: Path | None, f
     if len(files) == 2:
         found = _between(*files)
     else:
-        place = config if config or socket else files[0]
+        # the daemon's own file stands here, or its socket beside the file that is given
+        here = Path(exits.DEFAULT_CONFIG)
+        place = config if config or socket else here if here.exists() else files[0]
         found = _against_the_daemon(files[0], client.socket_of(place, socket))
     if not output.written(found, form):
         for line in changes.lines(found):
