@@ -42,6 +42,8 @@ def command(timeout: float, config: Path | None, socket: Path | None, form: str)
     except client.Silent as silent:
         goes_on = "a reload that has begun goes on: its end is in the log, and in streamfaas status"
         exits.end(exits.UNREACHABLE, f"{silent}; {goes_on}")
+    except client.Absent as absent:
+        exits.end(exits.UNREACHABLE, absent.told())
     if not output.written(told, form):
         _show(status, told)
     if status == INVALID:
