@@ -37,7 +37,10 @@ def command(what: str, *, watch: bool, config: Path | None, socket: Path | None,
     never be caught up. `?` is what is not known yet.
     """  # noqa: D301 - click wants the character itself
     place = client.socket_of(config, socket)
-    rows = _rows(viewed(place), what)
+    view = viewed(place)
+    rows = _rows(view, what)
+    if not rows and (unknown := _unknown(view, what)):
+        exits.end(exits.USAGE, exits.printable(unknown))
     if not rows:
         exits.end(exits.FAILED, f"no lanes of {what or 'any trigger'}: streamfaas triggers")
     if output.written({"lanes": rows}, form):
@@ -67,6 +70,18 @@ def _rows(view: Mapping[str, Any], what: str) -> list[dict[str, Any]]:
         for lane in _lanes(each)
     ]
     return sorted(found, key=lambda row: (-(row["lag"] or 0), row["trigger"], row["name"]))
+
+
+def _unknown(view: Mapping[str, Any], what: str) -> str:
+    """What is said where there is none such."""
+    function, slash, trigger = what.partition("/")
+    if function and function not in view["functions"]:
+        known = ", ".join(view["functions"]) or "none"
+        return f"there is no function {function!r}; there are: {known}"
+    names = [name.partition("/")[2] for name in view["triggers"] if _meant(name, function)]
+    if slash and trigger not in {"async", "asynchronous", *names}:
+        return f"{function} has no trigger {trigger!r}; it has: {', '.join(names) or 'none'}"
+    return ""
 
 
 def _lanes(trigger: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import importlib
 import os
+import sys
 from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any
@@ -48,9 +51,26 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
 COMPLETING = "_STREAMFAAS_COMPLETE"
 """The variable by which a shell asks for completions."""
 
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+"""What a device says that takes no more."""
+
 
 class Commands(click.Group):
     """The group, with its commands looked up in the table."""
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """A device that takes no more of what is printed is told in one line."""
+        _open_standard_files()
+        try:
+            return super().main(*args, **extra)
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            from streamfaas.cli import exits
+
+            with contextlib.suppress(OSError), open(os.devnull, "wb") as nothing:  # noqa: PTH123
+                os.dup2(nothing.fileno(), sys.stdout.fileno())  # or the rest fails at the exit
+            exits.end(exits.FAILED, f"cannot write: {os.strerror(error.errno or 0)}")
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -82,6 +102,16 @@ class Commands(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, told) for name, (_, told) in COMMANDS.items()])
+
+
+def _open_standard_files() -> None:
+    """Where they were closed, they lead nowhere; or a socket would be taken for one of them."""
+    while (free := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(free, True)
+    os.close(free)
+    sys.stdin = sys.stdin or os.fdopen(0)
+    sys.stdout = sys.stdout or os.fdopen(1, "w")
+    sys.stderr = sys.stderr or os.fdopen(2, "w")
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

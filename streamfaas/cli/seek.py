@@ -14,6 +14,8 @@ from streamfaas.cli.output import count
 PLAN_SECONDS = 40.0
 """What may be asked of brokers, one after the other."""
 
+OFFSET_MAX = (1 << 63) - 1
+
 
 @click.command()
 @click.argument("trigger", metavar="FUNCTION/TRIGGER")
@@ -95,6 +97,8 @@ def _place(text: str) -> str | int:
     if text in {"earliest", "latest"}:
         return text
     if text.isdecimal():
+        if len(text) > len(str(OFFSET_MAX)) or int(text) > OFFSET_MAX:
+            raise click.UsageError(f"no log has an offset over {OFFSET_MAX:,}")
         return int(text)
     return exits.time(text, "earliest, latest, an offset, or a time as 2026-01-31T08:00:00Z")
 

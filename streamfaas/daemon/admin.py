@@ -62,7 +62,7 @@ class Admin:
             case _, ["reload" | "diff"]:
                 return await Changes(self._daemon).handle(request)
             case _, ["traces", *_]:
-                return Traces(self._daemon.recorder, self._daemon.traces).handle(request)
+                return self._traces().handle(request)
             case _, ["redrive", _] | ["replay" | "skip", _, _]:
                 return await self._replays().handle(request)
             case _, ["pause" | "resume" | "seek", *_]:
@@ -93,6 +93,9 @@ class Admin:
     def _replays(self) -> Replays:
         assert self._daemon.outbox is not None
         return Replays(self._daemon.mappings, self._daemon.outbox, self._daemon.accept)
+
+    def _traces(self) -> Traces:
+        return Traces(self._daemon.recorder, self._daemon.traces, self._daemon.taps.unknown)
 
     def _steering(self) -> Steering:
         daemon = self._daemon

@@ -86,9 +86,16 @@ class Steering:
     which says what a place stands for (`to`), or goes to `positions`."""
 
     def __init__(
-        self, known: Known, running: Table[str, Mapping], brakes: Brakes, *, emit: Emit
+        self,
+        known: Known,
+        running: Table[str, Mapping],
+        brakes: Brakes,
+        *,
+        emit: Emit,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._emit = emit
+        self._wall_clock = wall_clock
         self._known = known
         self._running = running
         self._brakes = brakes
@@ -161,8 +168,11 @@ class Steering:
             if wrong := await _outside(source, positions):
                 return _no(409, wrong)
         else:
-            time = asked.to if isinstance(asked.to, str) else _ms(asked.to)
-            positions = await source.places(lanes, time)
+            place = asked.to if isinstance(asked.to, str) else _ms(asked.to)
+            if isinstance(place, int) and place > self._wall_clock() * 1000:
+                future = f"{asked.to:%Y-%m-%dT%H:%M:%S%z} is yet to come"
+                return _no(400, f"{future}: to skip all that is there, seek to latest")
+            positions = await source.places(lanes, place)
         standing = source.standing()
         moves = [_move(lane, standing.get(lane, at), at) for lane, at in positions.items()]
         return Response.json(200, {"lanes": moves, "elsewhere": source.elsewhere()})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any
 from urllib.parse import parse_qsl
 
@@ -22,9 +23,12 @@ PREFIX_MIN = 4
 class Traces:
     """Routes: `GET /traces?mapping=&errors=&slow=&limit=`, `GET /traces/<id>`."""
 
-    def __init__(self, recorder: Recorder, kept: KeptTraces) -> None:
+    def __init__(
+        self, recorder: Recorder, kept: KeptTraces, unknown: Callable[[str], str | None]
+    ) -> None:
         self._recorder = recorder
         self._kept = kept
+        self._unknown = unknown
 
     def handle(self, request: Request) -> Response:
         path, _, query = request.path.partition("?")
@@ -48,6 +52,10 @@ class Traces:
             _summary(trace, going=id(trace) in unended)
             for trace in (*going, *self._kept.newest_first())
         ]
+        # of what has left the configuration there may still be some
+        of_it = any(_Listing(mapping=asked.mapping).wants(row) for row in rows)
+        if not of_it and (unknown := self._unknown(asked.mapping)) is not None:
+            return _no(404, unknown)
         chosen = [row for row in rows if asked.wants(row)]
         return Response.json(
             200, {"traces": chosen[: asked.limit], "more": len(chosen) > asked.limit}

@@ -69,9 +69,19 @@ def test_only_what_is_asked_for_is_shown_and_nothing_is_told(tmp_path):
     ):
         result, _ = asked(tmp_path, triggers, "lag", what, "-o", "json")
         assert [row["trigger"] for row in json.loads(result.output)["lanes"]] == names
-    result, _ = asked(tmp_path, triggers, "lag", "g")
-    assert result.exit_code == 1
-    assert "no lanes of g" in result.output
+
+
+def test_what_there_is_none_of_is_told_with_what_there_is(tmp_path):
+    body = {**view(a=TRIGGER), "functions": {"f": {}, "g": {}}}
+    for what, code, told in (
+        ("nofn", 2, "there is no function 'nofn'; there are: f, g"),
+        ("nofn/x", 2, "there is no function 'nofn'; there are: f, g"),
+        ("f/x", 2, "f has no trigger 'x'; it has: a"),
+        ("g", 1, "no lanes of g: streamfaas triggers"),
+        ("f/async", 1, "no lanes of f/async: streamfaas triggers"),
+    ):
+        result, _ = asked(tmp_path, body, "lag", what)
+        assert (result.exit_code, result.output) == (code, f"streamfaas: {told}\n")
 
 
 def test_triggers_are_listed(tmp_path):

@@ -1,14 +1,19 @@
 """The command line as a whole: help, versions, exit statuses, and what they cost."""
 
 import importlib
+import json
+import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
+from cli.test_status import VIEW
 from ordinary_user import as_ordinary_user
+from status_server import answering
 from streamfaas import __version__
 from streamfaas.cli.main import COMMANDS, main
 
@@ -147,3 +152,39 @@ def test_exit_statuses_and_one_line_errors_of_the_process(tmp_path):
         assert done.returncode == status, (arguments, done)
         assert "Traceback" not in done.stderr
         assert (done.stderr == "") == (status == 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arguments", [["version"], ["schema"], ["--help"], ["status"], ["traces"]])
+def test_a_device_that_is_full_is_told_in_a_line_and_a_pipe_that_is_closed_ends_quietly(
+    tmp_path, arguments
+):
+    path = tmp_path / "s.sock"
+    answer = VIEW if arguments == ["status"] else {"traces": [], "more": False}
+    asked = ["--socket", str(path)] if arguments[0] in {"status", "traces"} else []
+    command = [sys.executable, "-m", "streamfaas", *arguments, *asked]
+    with answering(path, json.dumps(answer).encode()), Path("/dev/full").open("wb") as full:
+        result = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, timeout=60, check=False
+        )
+        told = b"streamfaas: cannot write: No space left on device\n"
+        assert (result.returncode, result.stderr) == (1, told)
+        reads, writes = os.pipe()
+        os.close(reads)
+        try:
+            result = subprocess.run(
+                command, stdout=writes, stderr=subprocess.PIPE, timeout=60, check=False
+            )
+        finally:
+            os.close(writes)
+        assert (result.returncode, result.stderr) == (1, b"")
+
+
+@pytest.mark.slow
+def test_what_is_printed_goes_nowhere_where_the_output_was_closed(tmp_path):
+    path = tmp_path / "s.sock"
+    line = f"exec {sys.executable} -m streamfaas status --socket {path} <&- >&-"
+    with answering(path, json.dumps(VIEW).encode()) as asked:
+        result = subprocess.run(["sh", "-c", line], stderr=subprocess.PIPE, timeout=60, check=False)
+    assert (result.returncode, result.stderr) == (0, b"")
+    assert asked

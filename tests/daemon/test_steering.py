@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from datetime import UTC, datetime
 
 import pytest
 from click.testing import CliRunner
@@ -144,7 +145,8 @@ def test_a_log_is_read_on_from_where_a_person_wants(tmp_path):
         asked(daemon, "seek", "orders/stream", "--to", "latest", "-p", "orders-0", "--yes")
         asked(daemon, "resume", "orders/stream")
         daemon.wait_for(lambda status: records(status) == 790 and done(status))
-        told = asked(daemon, "seek", "orders/stream", "--to", "2999-01-01T00:00:00Z", "--dry-run")
+        now = datetime.now(UTC).isoformat()
+        told = asked(daemon, "seek", "orders/stream", "--to", now, "--dry-run")
         assert told.count("200  200") == 2
         assert daemon.stop() == 0
 
@@ -240,4 +242,17 @@ def test_what_nobody_waits_for_any_more_is_not_done(tmp_path):
         assert daemon.status()["triggers"]["orders/stream"]["paused"] is None
         soon = {"streamfaas-until": f"{time.monotonic() + 60:.3f}"}
         assert daemon.request("POST", "/pause/orders/stream", body, soon)[0] == 200
+        assert daemon.stop() == 0
+
+
+def test_a_place_that_cannot_be_is_refused_in_words_of_ours(tmp_path):
+    config = write_project(tmp_path, CONFIG, orders=HANDLER)
+    with DaemonProcess(config) as daemon:
+        daemon.wait_for(records)
+        for to, told in (
+            ("2999-01-01T00:00:00Z", "2999-01-01T00:00:00+0000 is yet to come: to skip all that"),
+            (str(1 << 63), "no log has an offset over 9,223,372,036,854,775,807"),
+            ("9" * 5_000, "no log has an offset over 9,223,372,036,854,775,807"),
+        ):
+            assert told in asked(daemon, "seek", "orders/stream", "--to", to, "-y", code=2)
         assert daemon.stop() == 0

@@ -40,6 +40,8 @@ def main(event, context):
         raise ValueError(os.environ.get("TRACEPARENT"))
 """
 
+NONE = {"traces": [], "more": False}
+
 pytestmark = pytest.mark.slow
 
 
@@ -174,3 +176,15 @@ def test_sampling_changes_while_the_daemon_runs(tmp_path):
         assert (row["kept"], row["spans"]) == ("sampled", 1)
         assert daemon.stop() == 0
         assert "traces: up to 7 links, as OTEL_SPAN_LINK_COUNT_LIMIT says" in daemon.text
+
+
+def test_what_there_is_no_trace_of_is_told_apart_from_what_there_is_not(tmp_path):
+    config = write_project(tmp_path, CONFIG, orders=FAILS_ONCE_AT_15)
+    with DaemonProcess(config) as daemon:
+        daemon.wait_ready()
+        assert asked(daemon, "/traces?mapping=orders/asynchronous") == (200, NONE)
+        for what in ("nofn", "nofn/x", "orders/x"):
+            status, found = asked(daemon, f"/traces?mapping={what}")
+            assert status == 404
+            assert f" {what}; " in found["error"]
+        assert daemon.stop() == 0
