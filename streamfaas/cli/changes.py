@@ -34,6 +34,8 @@ def lines(changes: Mapping[str, Any]) -> Iterator[str]:
     shared = [name for name in replaced if name not in {*recoded, *_names(changes["functions"])}]
     yield from _listed("workers replaced, for their directories", shared)
     yield from _listed("untouched", [each for each in changes["untouched"] if not _quiet(each)])
+    for name, events in changes["unclaimed"].items():
+        yield printable(f"{events:,} events wait for {name}: they are kept until it is back")
     yield from _listed("NEEDS A RESTART", changes["needs_restart"])
 
 

@@ -10,6 +10,7 @@ import click
 
 from streamfaas.cli import client, exits, output, screens
 from streamfaas.cli.exits import printable
+from streamfaas.cli.output import count
 from streamfaas.cli.screens import COLOURS
 
 if TYPE_CHECKING:
@@ -45,6 +46,9 @@ def _show(view: Mapping[str, Any]) -> None:
     state = str(view.get("state", "?"))
     _line(console, f"{state}  ", "  ".join(screens.header(view)), style=COLOURS.get(state, ""))
     _configuration(console, view.get("configuration", {}))
+    for function, events in view.get("unclaimed", {}).items():
+        told = f"{count(events)} events wait for {function}, which is not configured"
+        _line(console, "waiting ", told, style="yellow")
     named = sorted(view.get("triggers", {}).items())
     ailing = [
         (name, {"lanes": [lane for lane in each.get("lanes", ()) if lane.get("state") in AILING]})

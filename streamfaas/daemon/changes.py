@@ -57,7 +57,8 @@ class Changes:
             found.renewed_since(running),
             found.recoded_since(running),
         )
-        return Response.json(200, meant.view())
+        waiting = await self._daemon.waiting()
+        return Response.json(200, meant.view(meant.unclaimed(waiting)))
 
 
 class _Asked(BaseModel, extra="forbid"):

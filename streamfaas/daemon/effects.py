@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from streamfaas.config import document
@@ -52,8 +53,13 @@ class Effects:
     def removed(self) -> tuple[str, ...]:
         return tuple(name for name in self.stops if name not in self.starts)
 
-    def view(self) -> dict[str, Any]:
-        """As plain values, for whoever shows it."""
+    def unclaimed(self, waiting: Mapping[str, int]) -> dict[str, int]:
+        """Of the events that wait, by function, those of functions that are taken out."""
+        gone = (part.name for part in self.diff.functions if part.new is None)
+        return {name: waiting[name] for name in gone if waiting.get(name)}
+
+    def view(self, unclaimed: Mapping[str, int] = MappingProxyType({})) -> dict[str, Any]:
+        """As plain values, for whoever shows it, with the events that wait for nobody then."""
         found = self.diff
         parts = {
             "functions": found.functions,
@@ -65,6 +71,7 @@ class Effects:
             "changed": bool(self),
             **{name: [_part(part) for part in each] for name, each in parts.items()},
             "untouched": list(found.untouched),
+            "unclaimed": dict(unclaimed),
             "restarted": list(self.restarted),
             "workers_replaced": [*self.replaced, *self.recoded],
             "code_changed": list(self.recoded),

@@ -212,6 +212,10 @@ class Daemon:
         """What runs, by name: `function/trigger`."""
         return {} if self._mappings is None else self._mappings.running
 
+    async def waiting(self) -> dict[str, int]:
+        """How many accepted events of each function are not done with."""
+        return {} if self._mappings is None else await self._mappings.waiting()
+
     async def accept(
         self,
         function: str,
@@ -450,6 +454,7 @@ class Daemon:
             "rss_bytes": _rss_bytes(),
             "functions": {} if self.pool is None else self.pool.view(),
             "triggers": triggers,
+            "unclaimed": {} if self._mappings is None else dict(self._mappings.unclaimed),
             "export": self.exporting.view(),
         }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection, Iterable
 from collections.abc import Mapping as Table
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from streamfaas.daemon.build import MappingPlan, Means, Plan
 from streamfaas.daemon.deliveries import Destinations
 from streamfaas.engine.lane import Surroundings
 from streamfaas.engine.mapping import Mapping
+from streamfaas.flow.errors import StoreError
 from streamfaas.store.invocations import Queue
 from streamfaas.telemetry import signals
 
@@ -46,6 +48,8 @@ class Mappings:
         self._tasks: TaskGroup | None = None  # while something may begin
         self._going: frozenset[str] = frozenset()  # none of these begins
         self._asked: set[str] = set()  # and for these functions, one should have
+        self._left: tuple[Queue, ...] = ()  # what waited in the store when it was counted last
+        self.unclaimed: Table[str, int] = {}  # of that, what is of functions that there are not
         self.running = {each.name: self._made(each, letters) for each in plan.mappings}
         _reserve(plan, letters)
 
@@ -54,8 +58,10 @@ class Mappings:
         self._tasks = tasks
         for name, mapping in self.running.items():
             tasks.start_soon(mapping.run, name=name)
-        for queue in left:
+        self._left = tuple(left)
+        for queue in self._left:
             self._wake(queue)
+        self._tell_unclaimed()
 
     def stop(self) -> tuple[Mapping, ...]:
         """All that run; none begins from here on. What is accepted waits for the next start."""
@@ -118,11 +124,20 @@ class Mappings:
             if each.name in past:
                 self._begin(function, past)
         self._begin_asked()
-        for queue in succession.left:
-            if (queue.function in before.asynchronous) != (
-                queue.function in self._plan.asynchronous
-            ):
+        self._left = succession.left
+        for queue in self._left:
+            if queue.function not in before.asynchronous:
                 self._wake(queue)
+
+    async def waiting(self) -> dict[str, int]:
+        """How many events each function has that are not done with."""
+        return {each.function: each.events for each in await self._means.backlog.queues()}
+
+    async def recount(self) -> None:
+        """What waits for functions that are gone is counted, now that they have ended."""
+        with contextlib.suppress(StoreError):  # then it is as it was when they began to end
+            self._left = tuple(await self._means.backlog.queues())
+        self._tell_unclaimed()
 
     def resume(self) -> None:
         """What went begins anew: nothing comes in its place."""
@@ -134,11 +149,22 @@ class Mappings:
         self._begin_asked()
 
     def _wake(self, queue: Queue) -> None:
-        """Events wait: for their function, or for nobody."""
+        """Events wait for their function."""
         if queue.events and queue.function in self._plan.asynchronous:
             self._begin(queue.function)
-        elif queue.events:
-            text = f"{queue.events:,} events wait for {queue.function}, which is not configured"
+
+    def _tell_unclaimed(self) -> None:
+        """Events wait for nobody."""
+        before, self.unclaimed = (
+            self.unclaimed,
+            {
+                each.function: each.events
+                for each in self._left
+                if each.events and each.function not in self._plan.asynchronous
+            },
+        )
+        for name in self.unclaimed.keys() - before.keys():
+            text = f"{self.unclaimed[name]:,} events wait for {name}, which is not configured"
             self._means.emit(signals.DaemonStepped("warning:", text))
 
     def _begin_asked(self) -> None:

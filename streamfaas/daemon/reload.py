@@ -8,8 +8,8 @@ notice. Up to the one step in which everything changes, a failure leaves the old
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Awaitable, Callable, Collection
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -55,7 +55,8 @@ STEPS = (
 @dataclass(frozen=True, slots=True)
 class Reloaded:
     """What became of it. `reason` is there where nothing was changed, `report` where the file is at
-    fault; `unconnected` are triggers that have begun, and have not reached their source yet."""
+    fault; `unconnected` are triggers that have begun, and have not reached their source yet;
+    `unclaimed` are events that wait for functions that were taken out."""
 
     state: State
     seconds: float
@@ -63,9 +64,10 @@ class Reloaded:
     report: str = ""
     effects: Effects | None = None
     unconnected: tuple[str, ...] = ()
+    unclaimed: Mapping[str, int] = field(default_factory=dict)
 
     def view(self) -> dict[str, Any]:
-        changes = {} if self.effects is None else self.effects.view()
+        changes = {} if self.effects is None else self.effects.view(self.unclaimed)
         return {
             "state": self.state,
             "seconds": round(self.seconds, 3),
@@ -133,7 +135,8 @@ class Reload:
             told = Reloaded("rolled back", self._since(began), reason, effects=found)
         else:
             state: State = "reloaded" if found else "unchanged"
-            told = Reloaded(state, self._since(began), effects=found)
+            left = found.unclaimed(self._mappings.unclaimed)
+            told = Reloaded(state, self._since(began), effects=found, unclaimed=left)
         self._emit(signals.ConfigReloaded(told.state, _words(told), told.seconds))
         late = await self._unconnected(told)
         return replace(told, unconnected=late, seconds=self._since(began))
@@ -201,6 +204,7 @@ class Reload:
         codes = {**next_.codes, **{name: self._loaded.codes[name] for name in found.recoded}}
         self._take(replace(next_, codes=codes))
         await _surely(past.retire, letters)
+        await self._mappings.recount()
         await self.renew(found.recoded)
 
     def _take(self, loaded: Loaded) -> None:

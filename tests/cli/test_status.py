@@ -281,6 +281,11 @@ def test_the_width_may_be_nonsense(tmp_path):
     assert os.environ.get("COLUMNS") != "3"
 
 
+def test_events_that_wait_for_nobody_are_told(tmp_path):
+    told = lines(status(tmp_path, {**VIEW, "unclaimed": {"recv": 1_060}}, env={"COLUMNS": "80"}))
+    assert told[1:3] == ["waiting 1,060 events wait for recv, which is not configured", ""]
+
+
 def test_a_reload_that_goes_on_is_told_instead_of_what_came_before(tmp_path):
     about = {**VIEW["configuration"], "differs": True, "reason": "x", "reloading": "stop triggers"}
     told = lines(status(tmp_path, {**VIEW, "configuration": about}, env={"COLUMNS": "80"}))

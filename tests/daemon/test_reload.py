@@ -250,12 +250,17 @@ def test_a_function_comes_and_goes_and_what_was_accepted_for_it_is_kept(project)
         assert daemon.request("POST", "/invoke/second/event", b'{"records": {}}')[0] == 202
         daemon.wait_for(lambda s: s["triggers"]["second/asynchronous"]["failures"])
         project.write_text(HEAD + FUNCTION)
-        assert reload(daemon)["state"] == "reloaded"
+        command = [sys.executable, "-m", "streamfaas", "diff", str(project)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert "1 events wait for second: they are kept until it is back" in done.stdout
+        assert reload(daemon)["changes"]["unclaimed"] == {"second": 1}
+        assert daemon.status()["unclaimed"] == {"second": 1}
         daemon.wait_for(lambda _: "1 events wait for second, which is not" in daemon.text)
         assert daemon.request("POST", "/invoke/second", b'{"records": {}}')[0] == 404
         assert set(daemon.status()["functions"]) == {"orders"}
         project.write_text(both)
         assert reload(daemon)["state"] == "reloaded"
+        assert daemon.status()["unclaimed"] == {}
         # it waits for its time to be tried again, and is known
         assert daemon.wait_for(lambda s: s["triggers"].get("second/asynchronous"))
         assert daemon.stop() == 0
