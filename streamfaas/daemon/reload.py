@@ -142,21 +142,24 @@ class Reload:
         return replace(told, unconnected=late, seconds=self._since(began))
 
     async def renew(self, names: Collection[str]) -> None:
-        """The code of these functions is another than it was: new workers take it. What cannot be
-        imported fails there, as on Lambda: workers of the old code would be gone with the next
-        crash, and until then nobody could say which code runs."""
+        """The code of these functions is another than it was: new workers take it. Where that is
+        no Python, or has no such handler, it was not meant to run: workers of the old code go on
+        until it is mended. What only fails when it is imported fails there, as on Lambda."""
         functions = {each.name: each for each in self._loaded.plan.functions}
         for name in sorted(functions.keys() & names):
             function = functions[name]
             seen = await anyio.to_thread.run_sync(look, function.code)
             wrong = await anyio.to_thread.run_sync(no_handler, function.code, function.handler)
-            try:
-                await self._pool.renew(name)
-            except FAILURES as error:
-                wrong = f"{_reason(error)}; the old code goes on"
+            if not wrong:
+                try:
+                    await self._pool.renew(name)
+                except FAILURES as error:
+                    wrong = _reason(error)
             codes = {**self._loaded.codes, name: seen.digest}
             self._take(replace(self._loaded, codes=codes))
-            step, told = ("warning:", f": {wrong}") if wrong else ("renewed", "")
+            step, told = "renewed", ""
+            if wrong:
+                step, told = "warning:", f": {wrong}; its workers go on with the old code"
             self._emit(signals.DaemonStepped(step, f"{name}: its code has changed{told}"))
 
     async def _read(self) -> Loaded:

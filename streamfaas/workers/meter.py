@@ -6,8 +6,12 @@ import math
 
 from streamfaas.flow.outcome import Failure, Fault, Outcome
 from streamfaas.workers.endings import TIMED_OUT, Ending
+from streamfaas.workers.logs import printable
 
 MIB = 1024 * 1024
+
+NAME_MAX = 200
+"""Characters of the name of an error that are shown."""
 
 
 def billed_ms(seconds: float) -> int:
@@ -45,7 +49,12 @@ def init_report_line(seconds: float, ending: Ending) -> str:
     fields = [f"INIT_REPORT Init Duration: {seconds * 1000:.2f} ms", "Phase: init"]
     if ending.type == TIMED_OUT:
         return "\t".join([*fields, "Status: timeout"])
-    return "\t".join([*fields, "Status: error", f"Error Type: {ending.type}"])
+    return "\t".join([*fields, "Status: error", f"Error Type: {_named(ending.type)}"])
+
+
+def _named(kind: str) -> str:
+    """What a function calls its error: it may be anything, and must not forge a line."""
+    return printable(kind.encode("utf-8", "backslashreplace"))[:NAME_MAX]
 
 
 def _status(outcome: Outcome) -> list[str]:
@@ -53,6 +62,6 @@ def _status(outcome: Outcome) -> list[str]:
         case Failure(fault=Fault.TIMEOUT):
             return ["Status: timeout"]
         case Failure() as failure:
-            return ["Status: error", f"Error Type: {failure.type}"]
+            return ["Status: error", f"Error Type: {_named(failure.type)}"]
         case _:
             return []

@@ -47,3 +47,10 @@ def test_an_init_that_failed_has_a_line_of_its_own():
     assert meter.init_report_line(0.5, endings.exited(Fault.INIT, 256)).endswith(
         "Phase: init\tStatus: error\tError Type: Runtime.ExitError"
     )
+
+
+def test_a_function_cannot_forge_a_line_by_the_name_of_its_error():
+    failure = Failure(Fault.FUNCTION, "\x1b[2JBad\n# HELP\u2028" + "x" * 300, "said")
+    line = meter.report_line("id", failure, 128)
+    assert line.isprintable() or set(filter(lambda c: not c.isprintable(), line)) == {"\t"}
+    assert len(line) < 500
