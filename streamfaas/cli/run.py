@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 
@@ -21,6 +22,8 @@ def command(config: Path, *, quiet: bool, json_logs: bool) -> None:
 
     CONFIG is a YAML file, streamfaas.yaml if not given. Exits with 78 where it is not valid.
     """
+    # to be read again before it is read at all changes nothing; children do not inherit a handler
+    signal.signal(signal.SIGHUP, lambda *_: None)
     from streamfaas.daemon.main import run
 
     sys.exit(run(config, quiet=quiet, json_logs=json_logs))
