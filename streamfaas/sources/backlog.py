@@ -21,7 +21,7 @@ from streamfaas.flow.trace import TRACEPARENT
 from streamfaas.flow.verdict import BLOCKED_AFTER, Judge, judge_async
 from streamfaas.sources import Arrival, Arrived, Held, LaneView, Opened, SourceView, Spawn
 from streamfaas.store.backlog import Backlog
-from streamfaas.store.invocations import Waiting
+from streamfaas.store.invocations import Queue, Waiting
 from streamfaas.telemetry.signals import Emit, SourceChanged
 from streamfaas.wire import replay
 
@@ -82,6 +82,7 @@ class AsyncInvocations:
         self._unread = True  # there may be more in the store
         self._due_ms: int | None = None
         self._count = 0
+        self._counted = 0  # how often a change has told it
         self._failing: dict[int, tuple[str, Held]] = {}  # by number: the request id, and how
         self._changed = asyncio.Event()
         self._state = "connecting"
@@ -142,7 +143,7 @@ class AsyncInvocations:
             queue = await self._backlog.open(self._function)
         except StoreError as error:
             raise _unreachable(error) from error
-        self._count = queue.events
+        self._tally(queue)
         self._backlog.listen(self._function, self._heard)
         self._state = "running"
         self._emit(SourceChanged(self.name, self._state, ""))
@@ -232,6 +233,7 @@ class AsyncInvocations:
             self._unread = False  # unless something comes or goes back while this waits
             # what is settled while this waits may be read as it was before
             without = {event.number for event in self._in_hand.values()}
+            counted = self._counted
             try:
                 page = await self._backlog.due(self._function, without)
             except BaseException as error:
@@ -241,11 +243,13 @@ class AsyncInvocations:
                 raise
             self._unread |= page.more
             self._ready.extend(page.events)
-            self._due_ms, self._count = page.next_due_ms, page.queue.events
+            self._due_ms = page.next_due_ms
+            if counted == self._counted:  # else it may have been read before the change
+                self._count = page.queue.events
 
     async def _finish(self, event: Waiting) -> None:
         queue = await self._backlog.finish(self._function, event.number)
-        self._count = queue.events
+        self._tally(queue)
         self._unread |= bool(event.order_key)  # the next of the key may go now
         self._failing.pop(event.number, None)
 
@@ -262,9 +266,16 @@ class AsyncInvocations:
             held = Held(failures, settlement.reason, at)
             self._failing[event.number] = (event.request_id, held)
 
-    def _heard(self) -> None:
+    def _heard(self, queue: Queue | None = None) -> None:
+        if queue is not None:
+            self._tally(queue)
         self._unread = True
         self.wake()
+
+    def _tally(self, queue: Queue) -> None:
+        """Changes tell of themselves in the order in which they were made."""
+        self._count = queue.events
+        self._counted += 1
 
     async def _wait(self, due_ms: int | None) -> None:
         """Until something changes, or it is time to look into the store."""

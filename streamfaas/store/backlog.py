@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Callable, Container
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from streamfaas.flow.errors import Busy
 from streamfaas.flow.event import EVENT_BYTES_MAX
@@ -28,6 +28,9 @@ PAGE_BYTES = 4 * 1024 * 1024
 
 PUT_OFF_SECONDS_MAX = 6 * 3600.0
 """As long as Lambda keeps an event at all."""
+
+Heard: TypeAlias = Callable[[Queue | None], None]
+"""Who is told of a backlog to which something came."""
 
 
 class Page(NamedTuple):
@@ -57,7 +60,7 @@ class Backlog:
         self._events_max = events_max
         self._bytes_max = bytes_max
         self._wall_clock = wall_clock
-        self._listeners: dict[str, Callable[[], None]] = {}
+        self._listeners: dict[str, Heard] = {}
 
     def now_ms(self) -> int:
         return int(self._wall_clock() * 1000)
@@ -83,27 +86,28 @@ class Backlog:
             *(hops, replays, order_key, client_context, trace),
         )
 
-        def job(connection: sqlite3.Connection) -> int | None:
+        def job(connection: sqlite3.Connection) -> Queue | None:
             queue = invocations.queue_of(connection, function)
             if self._is_full(queue, waiting.size_bytes):
                 return None  # an error would cost whoever shares the commit a commit of its own
             number = invocations.next_number(connection)
-            invocations.add(connection, queue, waiting._replace(number=number), digest)
-            return number
+            return invocations.add(connection, queue, waiting._replace(number=number), digest)
 
+        queue: Queue | None = None
         try:
-            number = await self._store.write(job)
+            queue = await self._store.write(job)
         finally:  # a caller that is cancelled may have been served
-            self._tell(function)
-        if number is None:
+            self._tell(function, queue)
+        if queue is None:
             raise Busy(f"the backlog of {function} is full: its events come faster than they go")
-        return number
+        return queue.last
 
-    def listen(self, function: str, heard: Callable[[], None]) -> None:
-        """Whom to tell of events that were accepted: one at a time, the last who asked."""
+    def listen(self, function: str, heard: Heard) -> None:
+        """Whom to tell of events that were accepted, and of the backlog with them (None: it is not
+        known): one at a time, the last who asked."""
         self._listeners[function] = heard
 
-    def unlisten(self, function: str, heard: Callable[[], None]) -> None:
+    def unlisten(self, function: str, heard: Heard) -> None:
         """No more, if it is still the one who listens."""
         if self._listeners.get(function) == heard:
             del self._listeners[function]
@@ -163,6 +167,6 @@ class Backlog:
     def _is_full(self, queue: Queue, size: int) -> bool:
         return queue.events >= self._events_max or queue.size + size > self._bytes_max
 
-    def _tell(self, function: str) -> None:
+    def _tell(self, function: str, queue: Queue | None) -> None:
         if (heard := self._listeners.get(function)) is not None:
-            heard()
+            heard(queue)

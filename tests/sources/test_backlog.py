@@ -131,6 +131,31 @@ def test_every_event_runs_to_its_end_and_those_of_a_key_in_order(events, paralle
         assert order == sorted(order)
 
 
+def test_what_waits_is_told_truly_whatever_comes_and_goes(tmp_path):
+    async def main():
+        async with stored(tmp_path) as (_, accepted):
+
+            def told():
+                view = made.view()
+                return view.details["waiting"], sum(lane.lag for lane in view.lanes.values())
+
+            made = source(accepted, 3)
+            await accepted.accept("mail", b"{}", "first")
+            async with driven(made) as driver:
+                await driver.take(1)
+                for number in range(99):
+                    await accepted.accept("mail", b"{}", str(number))
+                    assert told() == (number + 1, number + 2)
+                await driver.take(2)
+                assert told() == (97, 100)
+                await driver.finish(driver.taken[0])
+                assert told() == (97, 99)
+                await driver.release(driver.taken[0], Instant(loop_clock() + 60))
+                assert told() == (98, 99)
+
+    asyncio.run(main())
+
+
 def test_what_is_put_off_stays_so_over_a_restart(tmp_path, monkeypatch):
     monkeypatch.setattr(backlog, "IDLE_SECONDS", 0.01)
     wall = Wall()

@@ -274,8 +274,8 @@ def test_who_listens_hears_of_what_comes(path):
     async def main():
         store = await Store.open(path)
         made = Backlog(store)
-        other = lambda: heard.append("other")  # noqa: E731
-        made.listen("mail", lambda: heard.append("mail"))
+        other = lambda _: heard.append("other")  # noqa: E731
+        made.listen("mail", lambda queue: heard.append(("mail", queue.events)))
         made.listen("resize", other)
         await made.accept("mail", b"{}", "1")
         made.unlisten("mail", other)  # not the one who listens
@@ -285,7 +285,7 @@ def test_who_listens_hears_of_what_comes(path):
         await store.close()
 
     asyncio.run(main())
-    assert heard == ["mail", "mail"]
+    assert heard == [("mail", 1), ("mail", 2)]
 
 
 @pytest.mark.slow
