@@ -33,8 +33,8 @@ def command(what: str, *, watch: bool, config: Path | None, socket: Path | None,
       streamfaas lag
       streamfaas lag orders/stream --watch
 
-    DONE/s and CAME/s are of the last minute; a partition that more comes to than is done of will
-    never be caught up. `?` is what is not known yet.
+    DONE/s and CAME/s are of the last half minute; a partition that more comes to than is done of
+    will never be caught up. `?` is what is not known yet.
     """  # noqa: D301 - click wants the character itself
     place = client.socket_of(config, socket)
     view = viewed(place)

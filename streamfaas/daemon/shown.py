@@ -61,7 +61,7 @@ class Shown:
         trigger["on_failure"] = None if mapping is None else mapping.policy.set_aside.name
         for lane in trigger["lanes"]:
             if not lane["by_key"]:
-                lane.update(self._lately.lane(name, lane["name"], lane["lag"]))
+                lane.update(self._lately.lane(name, lane["name"], lane["position"], lane["lag"]))
 
     def _trigger(self, name: str) -> dict[str, Any] | None:
         mapping = self._daemon.mappings.get(name)

@@ -25,8 +25,11 @@ RATE_SECONDS = 10.0
 """What rates are taken over, where there is as much."""
 
 PLACES_TICKS = 5
-PLACES_MAX = 7
-"""Positions of lanes are remembered every tenth second, for a minute."""
+PLACES_MAX = 4
+"""Positions of lanes are remembered every tenth second, for half a minute."""
+
+AT_HAND_SECONDS = 5.0
+"""What is done of within this time is on its way, and no backlog."""
 
 COLD_SECONDS = 3600.0
 COLD_MAX = 1_000
@@ -186,15 +189,20 @@ class Lately:
         tally = self._tallies.get(name)
         return [] if tally is None else list(reversed(tally.errors))
 
-    def lane(self, trigger: str, name: str, lag: int | None) -> dict[str, Any]:
-        """Records a second that are finished with, and that come; and how long it will take until
-        there is no lag, if that goes on (None: for ever, or it is not known)."""
+    def lane(
+        self, trigger: str, name: str, position: int | None, lag: int | None
+    ) -> dict[str, Any]:
+        """Records a second that are finished with, and that come, up to now; and how long it will
+        take until there is no lag, if that goes on (None: for ever, or it is not known)."""
         found = [
             (at, *places[trigger][name])
             for at, places in self._places
             if name in places.get(trigger, ())
         ]
         nothing = {"done_per_second": None, "came_per_second": None, "caught_up_in_seconds": None}
+        now = self._clock()
+        if found and position is not None and lag is not None and now > found[-1][0]:
+            found.append((now, position, lag))
         if len(found) < 2:
             return nothing
         (begun, first, first_lag), (ended, last, last_lag) = found[0], found[-1]
@@ -203,8 +211,10 @@ class Lately:
         done = (last - first) / (ended - begun)
         came = max(0.0, (last + last_lag - first - first_lag) / (ended - begun))
         wait = None
-        if lag is not None and (lag == 0 or done > came):
-            wait = lag / (done - came) if lag else 0.0
+        if lag is not None and lag <= done * AT_HAND_SECONDS:
+            wait = lag / done if lag else 0.0
+        elif lag is not None and done > came:
+            wait = lag / (done - came)
         return {"done_per_second": done, "came_per_second": came, "caught_up_in_seconds": wait}
 
     def _rates(self, sources: Collection[str]) -> dict[str, Any]:

@@ -115,12 +115,12 @@ def test_a_lane_is_caught_up_when_its_lag_over_the_gain_has_passed():
             clock.now += 2
             lately.tick(PLACES)
         clock.now += 2
-    lane = lately.lane("f/t", "topic-0", 2000)
+    lane = lately.lane("f/t", "topic-0", 6000, 1400)
     assert lane["done_per_second"] == pytest.approx(100)
     assert lane["came_per_second"] == pytest.approx(40)
-    assert lane["caught_up_in_seconds"] == pytest.approx(2000 / 60)
-    assert lately.lane("f/t", "topic-0", 0)["caught_up_in_seconds"] == 0
-    assert lately.lane("f/t", "topic-1", 5)["done_per_second"] is None
+    assert lane["caught_up_in_seconds"] == pytest.approx(1400 / 60)
+    assert lately.lane("f/t", "topic-0", 6000, 0)["caught_up_in_seconds"] == 0
+    assert lately.lane("f/t", "topic-1", 5, 5)["done_per_second"] is None
 
 
 def test_a_lane_that_falls_behind_is_never_caught_up_and_one_sent_back_has_no_rate():
@@ -130,10 +130,33 @@ def test_a_lane_that_falls_behind_is_never_caught_up_and_one_sent_back_has_no_ra
         for _ in range(4):
             lately.tick(PLACES)
         clock.now += 10
-    assert lately.lane("f/t", "a", 280)["caught_up_in_seconds"] is None
-    assert lately.lane("f/t", "a", 280)["came_per_second"] == pytest.approx(10)
+    assert lately.lane("f/t", "a", 30, 370)["caught_up_in_seconds"] is None
+    assert lately.lane("f/t", "a", 30, 370)["came_per_second"] == pytest.approx(10)
     lately.tick(lambda: {"f/t": {"a": (5, 300)}})
-    assert lately.lane("f/t", "a", 300)["done_per_second"] is None
+    assert lately.lane("f/t", "a", 5, 300)["done_per_second"] is None
+
+
+def test_a_rate_decays_as_soon_as_nothing_more_is_done():
+    lately, clock = made()
+    for position in (0, 1000):
+        lately.tick(lambda position=position: {"f/t": {"a": (position, 0)}})
+        for _ in range(4):
+            lately.tick(PLACES)
+        clock.now += 10
+    rates = []
+    for _ in range(3):
+        rates.append(lately.lane("f/t", "a", 1000, 0)["done_per_second"])
+        clock.now += 10
+    assert rates == pytest.approx([50, 1000 / 30, 25])
+
+
+def test_what_is_done_of_in_a_moment_is_no_backlog_that_is_never_caught_up():
+    lately, clock = made()
+    lately.tick(lambda: {"f/t": {"a": (0, 5)}})
+    clock.now += 10
+    assert lately.lane("f/t", "a", 2000, 60)["caught_up_in_seconds"] == pytest.approx(0.3)
+    assert lately.lane("f/t", "a", 2000, 1001)["caught_up_in_seconds"] is None
+    assert lately.lane("f/t", "a", 0, 5)["caught_up_in_seconds"] is None
 
 
 def test_a_source_is_unwell_from_when_it_stopped_running_until_it_runs_again():
