@@ -20,7 +20,7 @@ COLOURS = {
     "connecting": "yellow", "closing": "yellow", "running": "green", "paused": "cyan",
 }  # fmt: skip
 
-_WORST_FIRST = ("blocked", "degraded", "retrying", "connecting", "closing", "paused", "running")
+_WORST_FIRST = ("blocked", "degraded", "retrying", "connecting", "paused", "running", "closing")
 
 
 def header(view: Mapping[str, Any]) -> list[str]:
@@ -198,7 +198,8 @@ def remedies(name: str, trigger: Mapping[str, Any]) -> Iterator[tuple[str, str]]
     elif blocked:
         if any(lane.get("attempt") for lane in blocked):  # it is the function that fails
             yield f"streamfaas invoke {function} -e event.json", "try the function by hand"
-            yield f"streamfaas skip {name}", "give up what fails, and go on"
+            if trigger.get("kind") != "backlog":  # its events hold up nobody
+                yield f"streamfaas skip {name}", "give up what fails, and go on"
         yield "streamfaas explain blocked", "what it means, and what helps"
     elif trigger.get("state") == "degraded":
         yield "streamfaas explain degraded", "what it means, and what helps"

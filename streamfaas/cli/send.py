@@ -180,7 +180,8 @@ def _failed(failures: list[Mapping[str, Any]], then: Mapping[str, Any] | None) -
 def _told_at_the_end(row: Mapping[str, Any], place: str) -> None:
     """What helps; `place` is where in its code the function failed."""
     trigger = row["trigger"]
-    function = trigger.partition("/")[0]
+    function, _, own = trigger.partition("/")
+    asynchronous = own == "asynchronous"  # it is given up by itself, and holds up nobody
     if row["failing"]:
         code = Path(row["code"]) / place.partition(":")[0]
         line = place.rpartition(":")[2]
@@ -191,7 +192,7 @@ def _told_at_the_end(row: Mapping[str, Any], place: str) -> None:
             (f"streamfaas logs {function}", "what it wrote"),
             (f"streamfaas tap {function} -e -p", "its next tries, and what it is given"),
             *([(f"streamfaas traces {trace}", "its way so far")] if trace else []),
-            (f"streamfaas skip {trigger}", "give it up"),
+            *([] if asynchronous else [(f"streamfaas skip {trigger}", "give it up")]),
         ]
         width = max(len(command) for command, _ in helps)
         click.echo("  it is tried again until the function does not fail any more; what helps:")

@@ -40,6 +40,10 @@ def command(
     )
     if output.written(found, form):
         return
+    if not found["skipped"] and name == "asynchronous":
+        held_up = "accepted events hold up no others: each is given up by itself"
+        limits = f"functions.{function}.asynchronous (retries, max_age) say when"
+        exits.end(exits.FAILED, f"{trigger}: {held_up}; {limits}")
     if not found["skipped"]:
         exits.end(exits.FAILED, f"{trigger}: nothing waits to be tried again")
     for each in found["skipped"]:

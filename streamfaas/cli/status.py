@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,10 +50,7 @@ def _show(view: Mapping[str, Any]) -> None:
         told = f"{count(events)} events wait for {function}, which is not configured"
         _line(console, "waiting ", told, style="yellow")
     named = sorted(view.get("triggers", {}).items())
-    ailing = [
-        (name, {"lanes": [lane for lane in each.get("lanes", ()) if lane.get("state") in AILING]})
-        for name, each in named
-    ]
+    ailing = [(name, {"lanes": list(_ailing(each.get("lanes", ())))}) for name, each in named]
     width = console.width
     tables = (
         screens.functions(sorted(view.get("functions", {}).items()), width=width),
@@ -66,6 +63,14 @@ def _show(view: Mapping[str, Any]) -> None:
             console.print(table)
     for name, each in named:
         _attend(console, name, each)
+
+
+def _ailing(lanes: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """And what is busy beside a lane that closes, for that is waited for."""
+    closing = any(lane.get("state") == "closing" for lane in lanes)
+    for lane in lanes:
+        if lane.get("state") in AILING or (closing and lane.get("in_flight")):
+            yield lane
 
 
 def _configuration(console: Console, about: Mapping[str, Any]) -> None:

@@ -6,6 +6,7 @@ from click.testing import CliRunner
 
 from daemon_process import DaemonProcess, write_project
 from streamfaas.cli.main import main
+from streamfaas.cli.send import _told_at_the_end
 
 CONFIG = """
 version: 1
@@ -107,6 +108,15 @@ def test_a_failure_tells_what_where_and_what_comes_next(send, project):
     trace_id = re.search("streamfaas traces ([0-9a-f]{12})", result.output)[1]
     traced = CliRunner().invoke(main, ["traces", trace_id, "-c", str(project)])
     assert "hello" in traced.output, traced.output
+
+
+@pytest.mark.parametrize(("trigger", "skipped"), [("f/orders", 1), ("f/asynchronous", 0)])
+def test_to_skip_is_advised_where_others_are_held_up(capsys, trigger, skipped):
+    row = {"trigger": trigger, "failing": True, "code": "/f", "watches": False, "trace_id": ""}
+    _told_at_the_end({**row, "set_aside": False, "waiting": False, "why": ""}, "app.py:3")
+    told = capsys.readouterr().out
+    assert "streamfaas logs f " in told
+    assert told.count("streamfaas skip") == skipped
 
 
 def test_a_failure_can_be_waited_through_until_it_is_set_aside(send):

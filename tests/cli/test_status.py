@@ -105,6 +105,28 @@ def test_a_blocked_lane_is_told_with_its_reason_and_the_commands_that_help(tmp_p
     ]
 
 
+def test_an_event_that_holds_up_no_other_is_not_to_be_skipped(tmp_path):
+    view = blocked()
+    view["triggers"]["enrich/orders"]["kind"] = "backlog"
+    told = lines(status(tmp_path, view))
+    assert any("streamfaas invoke enrich" in line for line in told)
+    assert not any("streamfaas skip" in line for line in told)
+
+
+def test_what_is_busy_is_not_hidden_by_a_lane_that_closes(tmp_path):
+    lanes = [
+        {**LANE, "name": "a", "state": "closing", "in_flight": 0},
+        {**LANE, "name": "b"},
+        {**LANE, "name": "c", "in_flight": 0},
+        {**LANE, "name": "d", "state": "blocked"},
+    ]
+    view = {**VIEW, "triggers": {"e/o": {**TRIGGER, "lanes": lanes}}}
+    told = lines(status(tmp_path, view))
+    first = next(at for at, line in enumerate(told) if line.startswith("LANE"))
+    assert [line.split()[1] for line in told[first + 1 : first + 4]] == ["d", "b", "a"]
+    assert told[first + 4] == ""
+
+
 def test_a_lane_that_the_source_itself_holds_is_no_matter_of_the_function(tmp_path):
     view = blocked("the records at 70..199 are gone")
     view["triggers"]["enrich/orders"]["lanes"][0]["attempt"] = 0
