@@ -65,9 +65,10 @@ def _cut_off(source: Kafka) -> None:
         return
     for task in filter(None, member._tasks()):
         task.cancel()
-    for connection in member._client._conns.values():
+    for connection in list(member._client._conns.values()):
         if connection._writer is not None:
             connection._writer.transport.abort()
+            connection.close()  # what it has not read yet would keep it open in its own eyes
 
 
 @asynccontextmanager
