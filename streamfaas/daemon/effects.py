@@ -11,6 +11,7 @@ from typing import Any
 from streamfaas.config import document
 from streamfaas.config.diff import Diff, Key, Part, diff
 from streamfaas.config.spec import Config
+from streamfaas.config.triggers import MemoryTrigger
 from streamfaas.daemon.build import function_of
 from streamfaas.flow.admission import Share
 
@@ -44,6 +45,12 @@ class Effects:
     @property
     def restarted(self) -> tuple[str, ...]:
         return tuple(name for name in self.stops if name in self.starts)
+
+    @property
+    def anew(self) -> tuple[str, ...]:
+        """Those that are restarted and keep no place: what a simulation holds is nowhere else."""
+        simulated = (part for part in self.diff.mappings if isinstance(part.old, MemoryTrigger))
+        return tuple(part.name for part in simulated if part.new is not None)
 
     @property
     def added(self) -> tuple[str, ...]:

@@ -76,6 +76,7 @@ def test_a_trigger_is_added_changed_and_removed_and_the_other_goes_on(project):
         assert set(daemon.status()["triggers"]) == {"orders/steady"}
         assert reload(daemon)["state"] == "unchanged"
         assert daemon.stop() == 0
+        assert daemon.text.count("simulated anew, without what waited: orders/other") == 1
         lines = [line for line in daemon.text.splitlines() if "orders/steady" in line]
         assert sum("connecting" in line for line in lines) <= 1
         assert sum("running orders/steady" in line for line in lines) <= 1
