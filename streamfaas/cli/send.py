@@ -129,10 +129,10 @@ def _one(rows: Iterable[Mapping[str, Any]]) -> int:
     """Line by line, for one event."""
     failures: list[Mapping[str, Any]] = []
     last: Mapping[str, Any] = {}
-    place = ""
+    failed: Mapping[str, Any] = {}
     for row in rows:
         last = row
-        place = row.get("place", "") if row.get("ok") is False else place
+        failed = row if row.get("ok") is False else failed
         what = row.get("what")
         if what == "sent":
             click.echo(f"sent to {printable(row['target'])}: {printable(row['place'])}")
@@ -147,7 +147,7 @@ def _one(rows: Iterable[Mapping[str, Any]]) -> int:
             failures = []
         elif what == "end":
             _failed(failures, None)
-            _told_at_the_end(row, place)
+            _told_at_the_end(row, failed)
         elif "error" in row:
             click.echo(f"streamfaas: {printable(row['error'])}", err=True)
     return _status(last)
@@ -177,8 +177,9 @@ def _failed(failures: list[Mapping[str, Any]], then: Mapping[str, Any] | None) -
             output.coloured(f"  {line.partition(' ')[2]}", colour)
 
 
-def _told_at_the_end(row: Mapping[str, Any], place: str) -> None:
-    """What helps; `place` is where in its code the function failed."""
+def _told_at_the_end(row: Mapping[str, Any], failed: Mapping[str, Any]) -> None:
+    """What helps; `failed` is the last attempt that did, if any."""
+    place, most = failed.get("place", ""), failed.get("attempts_max")
     trigger = row["trigger"]
     function, _, own = trigger.partition("/")
     asynchronous = own == "asynchronous"  # it is given up by itself, and holds up nobody
@@ -195,7 +196,9 @@ def _told_at_the_end(row: Mapping[str, Any], place: str) -> None:
             *([] if asynchronous else [(f"streamfaas skip {trigger}", "give it up")]),
         ]
         width = max(len(command) for command, _ in helps)
-        click.echo("  it is tried again until the function does not fail any more; what helps:")
+        until = "until the function does not fail any more"
+        until = until if most is None else f"up to {most} times in all, and then set aside"
+        click.echo(f"  it is tried again {until}; what helps:")
         for command, told in helps:
             click.echo(f"    {command:{width}}  {told}")
     elif row["trace_id"]:
@@ -232,13 +235,14 @@ def _with_bar(
 def _many(rows: Iterable[Mapping[str, Any]]) -> int:
     """What became of many, in a few lines."""
     last: Mapping[str, Any] = {}
-    target, failure, place = "", "", ""
+    failed: Mapping[str, Any] = {}
+    target, failure = "", ""
     for row in rows:
         last = row
         target = target or row.get("target", "")
         if row.get("what") == "attempt" and not row["ok"] and not failure:
-            place = row["place"]
-            failure = f"{row['error_type']}: {row['error_message']}  {place}"
+            failed = row
+            failure = f"{row['error_type']}: {row['error_message']}  {row['place']}"
         if "error" in row:
             click.echo(f"streamfaas: {printable(row['error'])}", err=True)
     parts = [
@@ -250,7 +254,7 @@ def _many(rows: Iterable[Mapping[str, Any]]) -> int:
     if failure:
         output.coloured(f"  ✗ {printable(failure)}", "red")
     if last.get("what") == "end":
-        _told_at_the_end(last, place)
+        _told_at_the_end(last, failed)
     return _status(last)
 
 

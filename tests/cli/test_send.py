@@ -113,7 +113,9 @@ def test_a_failure_tells_what_where_and_what_comes_next(send, project):
 @pytest.mark.parametrize(("trigger", "skipped"), [("f/orders", 1), ("f/asynchronous", 0)])
 def test_to_skip_is_advised_where_others_are_held_up(capsys, trigger, skipped):
     row = {"trigger": trigger, "failing": True, "code": "/f", "watches": False, "trace_id": ""}
-    _told_at_the_end({**row, "set_aside": False, "waiting": False, "why": ""}, "app.py:3")
+    _told_at_the_end(
+        {**row, "set_aside": False, "waiting": False, "why": ""}, {"place": "app.py:3"}
+    )
     told = capsys.readouterr().out
     assert "streamfaas logs f " in told
     assert told.count("streamfaas skip") == skipped
