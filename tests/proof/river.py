@@ -269,6 +269,7 @@ class River:
         seen = 0
         while not self._over:
             await asyncio.sleep(SAMPLE_SECONDS)
+            first: float | None = None
             for group in self.groups:
                 try:
                     offsets = await admin.list_consumer_group_offsets(group)
@@ -276,13 +277,14 @@ class River:
                     print(f"sampler: {error!r}", file=sys.stderr)
                     continue
                 at = time.monotonic()
+                first = at if first is None else first
                 for place, given in offsets.items():
                     if place.topic == self.topic and given.offset >= 0:
                         committed.write(
                             Committed(at, group, self.topic, place.partition, given.offset)
                         )
                         self._latest[group, place.partition] = given.offset
-            seen = self._documents(set_aside, time.monotonic(), seen)
+            seen = self._documents(set_aside, time.monotonic() if first is None else first, seen)
 
     def _documents(self, ledger: Writer, at: float, seen: int) -> int:
         """Documents that were not there before. They lie on the disk before the commit that passes

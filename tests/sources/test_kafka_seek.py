@@ -68,7 +68,10 @@ def test_a_lane_is_read_on_from_elsewhere_and_the_group_stands_there() -> None:
         async with consuming(Lanes(options(replay.bootstrap, "orders"))) as lanes:
             await lanes.until_ran(500, 500)
             lanes.mapping.pause(PAUSE)
-            assert await lanes.mapping.seek({LANE: 120, OTHER: 480}, 5.0) == {LANE: 500, OTHER: 500}
+            assert await lanes.mapping.seek({LANE: 120, OTHER: 480}, 5.0) == {
+                LANE: (500, 120),
+                OTHER: (500, 480),
+            }
             assert replay.committed["g", "orders", 0] == 120
             assert replay.committed["g", "orders", 1] == 480
             lanes.mapping.resume()
