@@ -40,13 +40,20 @@ class AwsAccess:
     ca: Path | None = None
 
 
-async def client(service: str, access: AwsAccess, life: AsyncExitStack) -> Any:
-    """A client that is closed with `life`. `Refused` where the credentials cannot be found."""
+async def client(
+    service: str,
+    access: AwsAccess,
+    life: AsyncExitStack,
+    *,
+    read_seconds: float = READ_SECONDS,
+) -> Any:
+    """A client that is closed with `life`. `Refused` where the credentials cannot be found.
+    `read_seconds`: how long an answer may keep silent."""
     session = AioSession(profile=access.profile)
     session.register_component("response_parser_factory", _Parsers())
     config = AioConfig(
         connect_timeout=CONNECT_SECONDS,
-        read_timeout=READ_SECONDS,
+        read_timeout=read_seconds,
         max_pool_connections=CONNECTIONS_MAX,
         retries={"mode": "standard", "total_max_attempts": TRIES},
         user_agent_extra="streamfaas",
@@ -163,6 +170,9 @@ class _Json(AioJSONParser):  # type: ignore[misc]  # as above
     ten times as much as all else, and decodes data that an event has as base64 again."""
 
     def _do_parse(self, response: Any, shape: Any) -> Any:
-        if shape is not None and shape.name == "GetRecordsOutput":
+        if shape is not None and shape.name in _ALL_DATA:
             return orjson.loads(response["body"] or b"{}")
         return super()._do_parse(response, shape)
+
+
+_ALL_DATA = frozenset({"GetRecordsOutput", "ReceiveMessageResult"})
