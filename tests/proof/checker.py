@@ -40,6 +40,7 @@ def check(ledgers: Ledgers, wanted: Wanted) -> Report:
         *contract.too_old(ledgers, lanes, wanted),
         *contract.too_large(lanes.values()),
         *_order(lanes.values(), crashes, wanted.order),
+        *_lineage(lanes, crashes, wanted),
         *_left_over(ledgers, lanes.values()),
         *contract.counted(ledgers, lanes.values(), wanted),
     )
@@ -258,6 +259,28 @@ def _any(offsets: Sequence[int], first: int, last: int) -> bool:
     return index < len(offsets) and offsets[index] <= last
 
 
+def _lineage(lanes: Mapping[Place, Lane], crashes: Crashes, wanted: Wanted) -> Iterator[Violation]:
+    for place in lanes.keys() & wanted.parents.keys():
+        first = min(lanes[place].executed, key=lambda e: e.start, default=None)
+        ancestors = _ancestors(place, wanted) & lanes.keys() if first is not None else ()
+        for lane in map(lanes.__getitem__, sorted(ancestors)):
+            open_ = [i for i in range(len(lane.offsets)) if lane.left(i) > first.start]
+            if open_:
+                where = f"{lane.name} {lane.offsets[open_[0]]}"
+                yield Violation("I-23", f"began before {where} had ended: {first}")
+            for e in lane.executed:
+                over = e.start if e.end is None else e.end
+                if over > first.start and not crashes.parted(e, first):
+                    yield Violation("I-23", f"{lane.name} ran after {first} had begun: {e}")
+                    break
+
+
+def _ancestors(place: Place, wanted: Wanted) -> set[Place]:
+    """The lanes that a lane came from, and those that these came from."""
+    found = set(wanted.parents.get(place, ()))
+    return found.union(*(_ancestors(parent, wanted) for parent in found))
+
+
 def _left_over(ledgers: Ledgers, lanes: Iterable[Lane]) -> Iterator[Violation]:
     last: dict[str, int] = {}
     for c in sorted(ledgers.committed, key=lambda c: c.at):
@@ -271,8 +294,10 @@ def _left_over(ledgers: Ledgers, lanes: Iterable[Lane]) -> Iterator[Violation]:
             if len(done) < len(lane.offsets):
                 yield Violation("I-30", f"{lane.name}: {len(done)} off, of {len(lane.offsets)}")
             continue
-        end = lane.offsets[-1] + 1
-        if last.get(lane.name, -1) < end:
+        end = max(
+            (o + 1 for o, p in zip(lane.offsets, lane.passed, strict=True) if not p), default=0
+        )
+        if end and last.get(lane.name, -1) < end:
             yield Violation("I-30", f"{lane.name} is committed at {last.get(lane.name)} of {end}")
 
 

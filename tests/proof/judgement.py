@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from proof.ledgers import Place
+
 WHAT_MUST_HOLD = {
     "ledgers": "the ledgers are sound: no record twice, no time running backwards",
     "effect": "enough records were produced, and enough faults took effect",
@@ -22,6 +24,7 @@ WHAT_MUST_HOLD = {
     "I-13": "a record too large for any event is set aside alone, and only such a one",
     "I-20": "within a partition, in order and one after the other",
     "I-21": "of one key, in order and one after the other",
+    "I-23": "nothing of a shard runs before all of those that it came from has ended",
     "I-60": "what a daemon says of itself is so",
     "I-30": "in the end nothing is left over",
 }
@@ -33,7 +36,8 @@ class Wanted:
     crash of a kind may run again (no entry: any number); `cut` is how many executions must have
     been cut off in their midst; `filtered` are ids that the mapping does not want. `attempts_max` is
     how often a batch may fail (None: for ever), and `order` what is in order: a `lane`, a `key`, or
-    nothing."""
+    nothing. `parents` are the lanes that a lane came from. `passed` are ids of records that need
+    not run: their log had forgotten them, or the mapping began after them."""
 
     records: int = 1
     faults: Mapping[str, int] = field(default_factory=dict)
@@ -48,6 +52,8 @@ class Wanted:
     halved: bool = False
     bisected: bool = False
     poison: frozenset[str] | None = None
+    parents: Mapping[Place, tuple[Place, ...]] = field(default_factory=dict)
+    passed: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ class Lane:
         self.keys = [row.key for row in rows]
         self.large = [row.large for row in rows]
         self.filtered = [row.id in wanted.filtered for row in rows]
+        self.passed = [row.id in wanted.passed for row in rows]
         self.ids = [row.id for row in rows]
         self.times = [row.at for row in rows]
         self.executed: list[Executed] = []
@@ -48,7 +49,7 @@ class Lane:
 
     def finished(self, index: int) -> float:
         """From when on a commit may pass the record."""
-        if self.filtered[index]:
+        if self.filtered[index] or self.passed[index]:
             return -inf
         given_up = min((document.at for document in self.documents[index]), default=inf)
         told = self.succeeded[index]

@@ -141,6 +141,8 @@ HISTORIES = st.integers(0, 1 << 32).map(History)
 
 NOTHING_WANTED = Wanted()
 ONE_ATTEMPT = Wanted(attempts_max=1)
+LINEAGE = {(TOPIC, 1): ((TOPIC, 0),), (TOPIC, 2): ((TOPIC, 1),)}
+"""Partitions are made up one after the other: each can be a child of the one before."""
 
 
 def broken(history: History, wanted: Wanted = NOTHING_WANTED) -> frozenset[str]:
@@ -155,6 +157,7 @@ def test_a_sound_run_is_accepted(history):
         cut=PARTITIONS,
         attempts_max=1,
         replay_max={"daemon-kill": BATCH_MAX, "worker-kill": 0},
+        parents=LINEAGE,
     )
     report = check(history.ledgers(), wanted)
     assert not report.violations
@@ -366,6 +369,19 @@ def run_backwards(history, chance):
     change(history.executed, chosen, end=chosen.start - 0.0001)
 
 
+def begin_a_child_before_an_ancestor_has_ended(history: History, chance: random.Random) -> None:
+    lower, upper = sorted(chance.sample(range(PARTITIONS), 2))
+    last = max(e.end for e in history.executed if e.partition == lower and e.succeeded)
+    first = min((e for e in history.executed if e.partition == upper), key=lambda e: e.start)
+    change(history.executed, first, start=last - 0.00001)
+
+
+def run_a_parent_again_after_its_child_has_begun(history: History, chance: random.Random) -> None:
+    chosen = chance.choice([e for e in history.executed if e.partition < PARTITIONS - 1])
+    start = history.tick()
+    history.executed.append(replace(chosen, execution="late", start=start, end=history.tick()))
+
+
 MUTANTS: dict[Callable, set[str]] = {
     drop_a_record_of_p: {"I-02"},
     drop_a_success: {"I-01"},
@@ -396,6 +412,8 @@ MUTANTS: dict[Callable, set[str]] = {
     set_a_large_one_aside_with_others: {"I-13"},
     swap_two_batches: {"I-20"},
     begin_before_the_lower_one_has_ended: {"I-20"},
+    begin_a_child_before_an_ancestor_has_ended: {"I-23"},
+    run_a_parent_again_after_its_child_has_begun: {"I-23"},
     commit_not_to_the_end: {"I-30"},
     produce_twice: {"ledgers"},
     run_backwards: {"ledgers"},
@@ -417,7 +435,8 @@ ALONE = {
 def test_a_mutant_is_rejected_for_the_right_reason(mutant, seed):
     history = History(seed)
     mutant(history, random.Random(seed))
-    found = broken(history, ONE_ATTEMPT)
+    lineage = LINEAGE if "I-23" in MUTANTS[mutant] else {}
+    found = broken(history, replace(ONE_ATTEMPT, parents=lineage))
     assert found & MUTANTS[mutant], found
     if mutant in ALONE:
         assert found <= MUTANTS[mutant], found
@@ -534,6 +553,24 @@ def test_a_filtered_record_is_not_lost_and_holds_nobody_up():
     history.executed.remove(chosen)
     assert "I-01" in broken(history)
     assert broken(history, Wanted(filtered=unwanted)) == set()
+
+
+def test_records_that_need_not_run_may_be_lost_and_hold_nobody_up():
+    history = History(4)
+    end = max(p.offset for p in history.produced if p.partition == 2) - 5
+
+    def is_left(row) -> bool:
+        return row.partition < 2 or (getattr(row, "first", None) or row.stretches[0][0]) < end
+
+    history.executed = [e for e in history.executed if is_left(e)]
+    history.set_aside = [d for d in history.set_aside if is_left(d)]
+    history.committed = [c for c in history.committed if c.partition < 2 or c.offset <= end]
+    ran = {p.id for e in history.executed for p in of(history, e)}
+    aside = {p.id for d in history.set_aside for p in of_document(history, d)}
+    passed = frozenset(p.id for p in history.produced) - ran - aside
+    assert passed
+    assert broken(history) == {"I-01", "I-30"}
+    assert broken(history, Wanted(passed=passed)) == set()
 
 
 def test_a_reset_by_the_operator_may_go_back():

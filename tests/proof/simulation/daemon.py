@@ -8,12 +8,10 @@ from typing import Any
 import anyio
 
 from proof.ledgers import Scraped
-from proof.simulation.broker import Broker
 from proof.simulation.disk import Disk
 from proof.simulation.parts import Parts
-from proof.simulation.queue import Queue
 from proof.simulation.shelf import Shelf
-from proof.simulation.world import MAPPING, Dead, Process, World
+from proof.simulation.world import MAPPING, Backing, Dead, Process, World
 from streamfaas.engine.lane import LanePolicy, Surroundings
 from streamfaas.engine.mapping import Mapping, Pause
 from streamfaas.flow.batch import BatchPolicy
@@ -40,7 +38,7 @@ class Daemon:
     """One place where a daemon runs, life after life."""
 
     def __init__(
-        self, world: World, slot: int, parts: Parts, shelf: Shelf, backing: Broker | Queue
+        self, world: World, slot: int, parts: Parts, shelf: Shelf, backing: Backing
     ) -> None:
         self._world = world
         self._slot = slot
@@ -97,8 +95,7 @@ class Daemon:
         return made
 
     def _source(self, process: Process) -> Any:
-        make = self._parts.tray if self._world.plan.queue else self._parts.stream
-        self.source = make(process, self.backing)
+        self.source = getattr(self._parts, self._world.plan.kind)(process, self.backing)
         return self.source
 
     def _policy(self, process: Process) -> LanePolicy:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import anyio
@@ -19,7 +20,7 @@ from proof.simulation.parts import REAL, Parts
 from proof.simulation.plan import REST_SECONDS, Fault, Plan, Trouble
 from proof.simulation.queue import Queue
 from proof.simulation.shelf import Shelf
-from proof.simulation.world import TOPIC, World
+from proof.simulation.world import Backing, World
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,21 +67,26 @@ def live(plan: Plan, parts: Parts = REAL) -> History:
         world.story.tell("daemon", "fails: {}", "".join(traceback.format_exception(failure)))
     disk.close(world)
     ledgers = world.books.ledgers()
-    report = check(ledgers, wanted(plan))
+    report = check(ledgers, wanted(world))
     return History(plan, world.story, ledgers, report, seconds, turns, failure)
 
 
-def wanted(plan: Plan) -> Wanted:
-    """What the checker has to know of a plan."""
-    names = [f"{lane}/{number}" for lane in _lanes(plan) for number in range(plan.records)]
-    chance = plan.chance
+def wanted(world: World) -> Wanted:
+    """What the checker has to know of a world."""
+    plan = world.plan
+    names = [row.id for row in world.books.produced]
     quiet = not plan.faults and plan.trouble == Trouble()
     alone = not plan.queue and plan.strands == 1
     faults = {fault.kind for fault in plan.faults}
     replay_max = {"worker-kill": plan.batch}
-    if alone and not plan.commit and not faults & {"cut-off", "source-away"}:
+    if (
+        alone
+        and plan.kind == "stream"
+        and not plan.commit
+        and not faults & {"cut-off", "source-away"}
+    ):
         replay_max["daemon-kill"] = plan.batch * plan.lanes
-    return Wanted(
+    known = Wanted(
         attempts_max=None if plan.retries is None else plan.retries + 1,
         order=_order(plan),
         replay_max=replay_max,
@@ -89,19 +95,12 @@ def wanted(plan: Plan) -> Wanted:
         kept=plan.daemons == 1 and "store-full" not in faults,
         halved=plan.bisect,
         bisected=plan.bisect and (not plan.partial or plan.lowest),
-        poison=frozenset(
-            name for name in names if chance.happens(plan.poison, "poison", *name.split("/"))
-        )
+        poison=frozenset(filter(world.poisonous, names))
         if quiet and alone and not plan.partial and not plan.large and not plan.age
         else None,
-        filtered=frozenset(
-            name for name in names if chance.happens(plan.unwanted, "unwanted", name)
-        ),
+        filtered=frozenset(filter(world.unwanted, names)),
     )
-
-
-def _lanes(plan: Plan) -> list[str]:
-    return [f"{TOPIC}-{number}" for number in range(1 if plan.queue else plan.lanes)]
+    return known if world.backing is None else world.backing.judged(known)
 
 
 def _order(plan: Plan) -> str:
@@ -110,9 +109,12 @@ def _order(plan: Plan) -> str:
     return "lane" if plan.strands == 1 else "key"
 
 
+BACKINGS: dict[str, Callable[[World], Backing]] = {"stream": Broker, "tray": Queue}
+
+
 async def _history(world: World, parts: Parts) -> None:
     plan = world.plan
-    backing = Queue(world) if plan.queue else Broker(world)
+    backing = world.backing = BACKINGS[plan.kind](world)
     shelf = Shelf(world)
     daemons = [Daemon(world, slot, parts, shelf, backing) for slot in range(plan.daemons)]
     async with anyio.create_task_group() as tasks:

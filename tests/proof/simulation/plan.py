@@ -49,7 +49,7 @@ class Plan:
     for, so that a plan that is made smaller changes no more than it must."""
 
     seed: int = 0
-    queue: bool = False
+    kind: str = "stream"  # what the records come from
     daemons: int = 1
     lanes: int = 2
     records: int = 40  # in each lane
@@ -84,6 +84,11 @@ class Plan:
     def chance(self) -> Chance:
         return Chance(self.seed)
 
+    @property
+    def queue(self) -> bool:
+        """Whether each record is finished with on its own."""
+        return self.kind == "tray"
+
     def __str__(self) -> str:
         return _written(self)
 
@@ -107,7 +112,6 @@ class Chance:
 
 
 HALVED: dict[str, Any] = {
-    "queue": False,
     "partial": False,
     "large": 0.0,
     "age": None,
@@ -137,18 +141,22 @@ OF_ALL = (
     "destination-deaf",
     "wall",
 )
-OF_LOGS = ("guest", "guest", "cut-off", "cut-off")
-OF_QUEUES = ("queue-deaf",)
+OF_KINDS = {"stream": ("guest", "guest", "cut-off", "cut-off"), "tray": ("queue-deaf",)}
+
+KINDS = {"stream": 0.7, "tray": 0.3}
+"""How many worlds are of each kind."""
 
 
-def draw(seed: int) -> Plan:
-    """The plan of a seed."""
+def draw(seed: int, kind: str | None = None) -> Plan:
+    """The plan of a seed, of whatever kind it would be or of this one."""
     of = random.Random(f"a plan of {seed}")
-    queue = of.random() < 0.3
+    (drawn,) = of.choices(list(KINDS), list(KINDS.values()))
+    kind = kind or drawn
+    queue = kind == "tray"
     daemons = 1 if queue or of.random() < 0.55 else 2
     plan = Plan(
         seed=seed,
-        queue=queue,
+        kind=kind,
         daemons=daemons,
         lanes=of.randint(1, 4),
         records=of.choice((1, 10, 30, 60, 100)),
@@ -169,9 +177,9 @@ def draw(seed: int) -> Plan:
     plan = replace(plan, **_contract(of, plan))
     if of.random() < 0.12:  # a quiet world, in which every step is to be explained
         quiet = replace(plan, poison=0.03, daemons=1)
-        return quiet if of.random() < 0.5 else replace(quiet, **HALVED)
+        return quiet if queue or of.random() < 0.5 else replace(quiet, **HALVED)
     trouble = _trouble(of, plan)
-    return replace(plan, trouble=trouble, faults=_faults(of, queue=queue, daemons=daemons))
+    return replace(plan, trouble=trouble, faults=_faults(of, kind, daemons))
 
 
 def _contract(of: random.Random, plan: Plan) -> dict[str, Any]:
@@ -193,7 +201,7 @@ def _trouble(of: random.Random, plan: Plan) -> Trouble:
     kinds = [one.name for one in fields(Trouble)]
     chosen = of.sample(kinds, of.choice((0, 1, 2, 4)))
     rates = {kind: of.choice((0.03, 0.1, 0.3)) for kind in chosen}
-    if plan.queue:
+    if plan.kind != "stream":
         rates.pop("damage", None)
     for kind in ("items", "garble"):
         if not plan.partial:
@@ -203,8 +211,8 @@ def _trouble(of: random.Random, plan: Plan) -> Trouble:
     return Trouble(**rates)
 
 
-def _faults(of: random.Random, *, queue: bool, daemons: int) -> tuple[Fault, ...]:
-    kinds = OF_ALL + (OF_QUEUES if queue else OF_LOGS)
+def _faults(of: random.Random, kind: str, daemons: int) -> tuple[Fault, ...]:
+    kinds = OF_ALL + OF_KINDS[kind]
     found = [
         Fault(
             at=round(of.uniform(0.5, CALM_SECONDS - 30), 2),

@@ -22,7 +22,7 @@ __all__ = [
 def find(fault: Planted, seeds: int = SEEDS) -> History | None:
     """The first history that shows the fault."""
     for seed in range(seeds):
-        history = live(draw(seed), fault.parts)
+        history = live(draw(seed, fault.kind), fault.parts)
         if history.broken & fault.breaks:
             return history
     return None

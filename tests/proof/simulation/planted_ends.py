@@ -8,10 +8,11 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
+from proof.simulation.faces import Row
 from proof.simulation.shelf import Sender
 from proof.simulation.stream import Stream
 from proof.simulation.table import planted
-from proof.simulation.workers import Row, Workers
+from proof.simulation.workers import Workers
 from streamfaas.destinations import Letter
 from streamfaas.engine.lane import LanePolicy
 from streamfaas.engine.mapping import Mapping, Pause
@@ -85,7 +86,7 @@ class TakesADeadWorkerForAnAnswer(Workers):
 
 @planted("workers", "I-01", "I-03")
 class OverlooksWhatIsReportedAsFailed(Workers):
-    def _reported(self, invocation: Invocation, failed: Sequence[int], n: int) -> bytes:
+    def _reported(self, invocation: Invocation, failed: Sequence[Row], n: int) -> bytes:
         return b"null"
 
 
@@ -93,7 +94,7 @@ class OverlooksWhatIsReportedAsFailed(Workers):
 class BeginsAgainAtTheFirstOfTheList(Workers):
     """And not at the lowest."""
 
-    def _reported(self, invocation: Invocation, failed: Sequence[int], n: int) -> bytes:
+    def _reported(self, invocation: Invocation, failed: Sequence[Row], n: int) -> bytes:
         return super()._reported(invocation, failed[-1:], n)
 
 

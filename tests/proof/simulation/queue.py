@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import anyio
 
+from proof.judgement import Wanted
 from proof.ledgers import Acknowledged
 from proof.simulation.stream import look, shaped
 from proof.simulation.world import MAPPING, TOPIC, Made, Process, World
@@ -57,6 +58,9 @@ class Queue:
     @property
     def finished(self) -> bool:
         return not self.items
+
+    def judged(self, wanted: Wanted) -> Wanted:
+        return wanted
 
     def receive(self, holder: str, most: int) -> list[Item]:
         """The next that may go; several only if nothing lies between them."""

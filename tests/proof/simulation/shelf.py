@@ -38,7 +38,7 @@ class Shelf:
             raise Unreachable("connection reset")
 
     def _take(self, document: dict[str, Any]) -> None:
-        books, row = self._world.books, ledgers.set_aside(self._world.now, document)
+        books, row = self._world.books, self._world.face.document(self._world.now, document)
         (books.answered if row.condition == SUCCESS else books.set_aside).append(row)
         self._world.story.tell(
             "destination", "has {}-{} {}..{}: {}",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from proof.simulation.parts import Parts
+from proof.simulation.plan import KINDS
 
 SEEDS = 300
 """Within so many histories each must be found."""
@@ -17,6 +18,7 @@ class Planted:
     """A fault, and the invariants of which one at least must be seen to break."""
 
     name: str
+    kind: str | None  # of the worlds in which it is, where it is not in all
     parts: Parts
     breaks: frozenset[str]
 
@@ -30,7 +32,8 @@ def planted(part: str, *breaks: str) -> Callable[[Any], Any]:
     def enter(made: Any) -> Any:
         name = made.__name__.replace("_", " ")
         words = "".join(f" {c.lower()}" if c.isupper() else c for c in name).strip()
-        TABLE.append(Planted(words, Parts(**{part: made}), frozenset(breaks)))
+        kind = part if part in KINDS else None
+        TABLE.append(Planted(words, kind, Parts(**{part: made}), frozenset(breaks)))
         return made
 
     return enter

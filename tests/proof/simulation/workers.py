@@ -11,11 +11,10 @@ import orjson
 
 from proof.recorder.handler import fingerprint, stretches
 from proof.simulation.books import digest_of
+from proof.simulation.faces import Row
 from proof.simulation.world import TOPIC, Process
 from streamfaas.flow.invocation import Invocation
 from streamfaas.flow.outcome import Failure, Fault, Outcome, Success
-
-Row = tuple[int, int, str | None, str]
 
 FAULTS = {
     "fail": (Fault.FUNCTION, "RuntimeError", "bad luck", "failure"),
@@ -37,19 +36,17 @@ class Workers:
         world, process = self._world, self._process
         process.cross("invoke")
         assert process.paused is None, "it is run although it is paused"
-        rows: list[Row] = orjson.loads(b"".join(invocation.event.parts))
+        rows = world.face.rows(b"".join(invocation.event.parts))
         assert invocation.lane is not None
-        first = rows[0][0]
-        n = world.time_of(("run", rows[0][3]))
-        trouble = self._draw("throttle", first, n)
-        if trouble:
+        n = world.time_of(("run", rows[0].value))
+        if self._draw("throttle", rows[0].offset, n):
             await asyncio.sleep(0.01)
             return Failure(Fault.THROTTLED, "TooManyRequestsException", "no room")
         taken = self._fitting(rows, n)
-        until = rows[len(taken)][0] if len(taken) < len(rows) else None
-        if not taken:
-            alone = rows[1][0] if len(rows) > 1 else None
-            return Failure(Fault.OVERSIZE, "MaximumPayloadSizeExceeded", "too large", until=alone)
+        left = rows[max(1, len(taken)) :]
+        until = left[0].offset if left and world.face.cuts else None
+        if not taken or (left and not world.face.cuts):
+            return Failure(Fault.OVERSIZE, "MaximumPayloadSizeExceeded", "too large", until=until)
         return await self._run(invocation, taken, until, n)
 
     def _draw(self, kind: str, *purpose: object) -> bool:
@@ -59,11 +56,12 @@ class Workers:
 
     def _fitting(self, rows: list[Row], n: int) -> list[Row]:
         """As many as the event has room for."""
-        if len(rows) > 1 and self._draw("short", rows[0][3], n):
-            rows = rows[: 1 + int(self._world.chance("short to", rows[0][3], n) * (len(rows) - 1))]
+        name = rows[0].value
+        if len(rows) > 1 and self._world.face.cuts and self._draw("short", name, n):
+            rows = rows[: 1 + int(self._world.chance("short to", name, n) * (len(rows) - 1))]
         size, taken = 0, []
         for row in rows:
-            size += len(row[3])
+            size += len(row.value)
             if size > self._world.plan.event_bytes:
                 break
             taken.append(row)
@@ -73,7 +71,7 @@ class Workers:
         self, invocation: Invocation, rows: Sequence[Row], until: int | None, n: int
     ) -> Outcome:
         world, process = self._world, self._process
-        name, kind = rows[0][3], self._kind(rows, n)
+        name, kind = rows[0].value, self._kind(rows, n)
         execution = self._begin(invocation, rows)
         try:
             await asyncio.sleep(self._seconds(kind, name, n))
@@ -121,43 +119,43 @@ class Workers:
 
     # -- partial answers
 
-    def _failed_items(self, rows: Sequence[Row], n: int) -> list[int]:
+    def _failed_items(self, rows: Sequence[Row], n: int) -> list[Row]:
         if not self._world.plan.partial:
             return []
-        return [row[0] for row in rows if self._poisonous(row) or self._draw("items", row[3], n)]
+        return [row for row in rows if self._poisonous(row) or self._draw("items", row.value, n)]
 
-    def _undone(self, rows: Sequence[Row], failed: Sequence[int]) -> tuple[int, ...]:
+    def _undone(self, rows: Sequence[Row], failed: Sequence[Row]) -> tuple[int, ...]:
         """A function over a stream stops where it fails; one over a list goes on."""
-        if not self._world.plan.lowest:
-            return tuple(failed)
-        return tuple(row[0] for row in rows if row[0] >= failed[0])
+        if self._world.plan.lowest:
+            failed = self._world.face.undone(rows, failed[0])
+        return tuple(row.offset for row in failed)
 
-    def _reported(self, invocation: Invocation, failed: Sequence[int], n: int) -> bytes:
+    def _reported(self, invocation: Invocation, failed: Sequence[Row], n: int) -> bytes:
         assert invocation.lane is not None
-        lane = invocation.lane.name
-        items = [{"itemIdentifier": {"partition": lane, "offset": one}} for one in failed]
-        if self._world.chance("order", failed[0], n) < 0.5:
+        lane, face = invocation.lane.name, self._world.face
+        items = [{"itemIdentifier": face.item(lane, row)} for row in failed]
+        if self._world.chance("order", failed[0].offset, n) < 0.5:
             items.reverse()
         return orjson.dumps({"batchItemFailures": items})
 
     def _nonsense(self, rows: Sequence[Row], n: int) -> bytes:
         """What must not move the checkpoint, nor be taken for anything."""
-        place = {"partition": f"{TOPIC}-0", "offset": rows[-1][0] + 1000}
+        place = {"partition": f"{TOPIC}-0", "offset": rows[-1].offset + 1000}
         answers: list[Any] = [
             {"batchItemFailures": [{"itemIdentifier": place}]},
             {"batchItemFailures": [{"itemIdentifier": ""}]},
-            {"batchItemFailures": [{"itemIdentifier": rows[0][0]}]},
+            {"batchItemFailures": [{"itemIdentifier": rows[0].offset}]},
             {"batchItemFailures": [{"id": place}]},
             {"batchItemFailures": "all"},
             {"failures": []},
             [1, 2],
             7,
         ]
-        which = int(self._world.chance("nonsense", rows[0][3], n) * (len(answers) + 1))
+        which = int(self._world.chance("nonsense", rows[0].value, n) * (len(answers) + 1))
         return b"{half" if which == len(answers) else orjson.dumps(answers[which])
 
     def _kind(self, rows: Sequence[Row], n: int) -> str:
-        name = rows[0][3]
+        name = rows[0].value
         for kind in ("init", "crash", "hang"):
             if self._draw(kind, name, n):
                 return kind
@@ -172,7 +170,7 @@ class Workers:
         world = self._world
         if world.calm and world.plan.retries is None:
             return False  # somebody has mended the function
-        return world.poisonous(world.name_of(row[3]))
+        return world.poisonous(world.name_of(row.value))
 
     def _seconds(self, kind: str, *purpose: object) -> float:
         plan, chance = self._world.plan, self._world.chance
@@ -185,11 +183,13 @@ class Workers:
     def _begin(self, invocation: Invocation, rows: Sequence[Row]) -> dict[str, Any]:
         world, process = self._world, self._process
         prints = [
-            fingerprint(row[1], None if row[2] is None else row[2].encode(), row[3].encode())
+            fingerprint(
+                row.timestamp_ms, None if row.key is None else row.key.encode(), row.value.encode()
+            )
             for row in rows
         ]
-        ranges = stretches(row[0] for row in rows)
-        place = rows[0][3].split(" ", 1)[0].rpartition("-")[2]
+        ranges = stretches(row.offset for row in rows)
+        place = rows[0].value.split(" ", 1)[0].rpartition("-")[2]
         execution = world.books.begin(
             invocation=invocation.id,
             worker=process.name,

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import anyio
 
+from proof.judgement import Wanted
 from proof.ledgers import Produced
 from proof.recorder.handler import fingerprint
 from proof.simulation.books import Books, Story
+from proof.simulation.faces import Face, Plain
 from proof.simulation.plan import CALM_SECONDS, Plan
 from streamfaas.flow.errors import Unreachable
 from streamfaas.flow.record import Lane, Record
@@ -19,6 +21,12 @@ from streamfaas.flow.record import Lane, Record
 EPOCH = 1_700_000_000.0
 TOPIC = "orders"
 MAPPING = "checkout/orders"
+PARTITIONS: dict[str, Callable[[Plan], int]] = {
+    "stream": lambda plan: plan.lanes,
+    "tray": lambda _: 1,
+}
+"""In how many lanes the records lie, where that is known beforehand."""
+
 T = TypeVar("T")
 
 
@@ -34,6 +42,20 @@ class Made:
     position: int
     at: float
     record: Record | None
+
+
+class Backing(Protocol):
+    """What the records come from."""
+
+    @property
+    def finished(self) -> bool:
+        """All of it is off, or committed."""
+
+    def noticed(self, name: str) -> None:
+        """Whoever read under a name that begins so is gone, or knows that its place is."""
+
+    def judged(self, wanted: Wanted) -> Wanted:
+        """What must hold, with what only this one knows."""
 
 
 @dataclass(slots=True)
@@ -123,7 +145,10 @@ class World:
         self._until: dict[tuple[str, int], float] = {}
         self.stores: dict[int, Any] = {}  # of each machine: what is on its disk
         self.tries: dict[object, int] = {}
-        count = 1 if plan.queue else plan.lanes
+        self.warned: list[str] = []  # what daemons have told people
+        self.face: Face = Plain()
+        self.backing: Backing | None = None
+        count = PARTITIONS[plan.kind](plan)
         self.lanes = tuple(Lane(MAPPING, f"{TOPIC}-{n}") for n in range(count))
         self.made: dict[Lane, list[Made]] = {lane: self._make(lane) for lane in self.lanes}
 
@@ -188,12 +213,20 @@ class World:
         return made
 
     def _record(self, lane: Lane, position: int, number: int, at: float) -> Made:
+        keyless = self.chance.happens(self.plan.keyless, "keyless", lane.name, number)
+        key = None if keyless else self.key(lane.name, number)
+        return Made(position, at, self.produce(lane, position, number, at, key))
+
+    def key(self, *purpose: object) -> bytes:
+        return b"key-%d" % int(self.chance.between(0, self.plan.keys, "key", *purpose))
+
+    def produce(
+        self, lane: Lane, position: int, number: int, at: float, key: bytes | None
+    ) -> Record:
+        """Makes the record of this name, and writes it down."""
         plan, chance = self.plan, self.chance
         large = chance.happens(plan.large, "large", lane.name, number)
         size = plan.event_bytes if large else int(chance.between(0, 60, "size", lane.name, number))
-        which = int(chance.between(0, plan.keys, "key", lane.name, number))
-        keyless = chance.happens(plan.keyless, "keyless", lane.name, number)
-        key = None if keyless else b"key-%d" % which
         value = f"{lane.name} {number} ".encode() + b"x" * size
         record = Record(lane, position, value, key, int((EPOCH + at) * 1000))
         self.books.produced.append(
@@ -208,7 +241,7 @@ class World:
                 large=large,
             )
         )
-        return Made(position, at, record)
+        return record
 
     def unwanted(self, name: str) -> bool:
         """Whether the filter leaves out the record of this name (`lane/number`)."""
