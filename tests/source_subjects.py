@@ -16,8 +16,11 @@ from streamfaas.sources import Source
 from streamfaas.sources.backlog import AsyncInvocations, BacklogOptions
 from streamfaas.sources.directory import Directory, DirectoryOptions
 from streamfaas.sources.kafka import Kafka, KafkaOptions
-from streamfaas.sources.kinesis import Kinesis, KinesisOptions
 from streamfaas.sources.memory import Memory, MemoryOptions, Stream
+from streamfaas.sources.sharded import kinesis as sharded_kinesis
+from streamfaas.sources.sharded.kinesis import KinesisOptions
+from streamfaas.sources.sharded.machine import ShardedLog
+from streamfaas.sources.sharded.options import LogOptions
 from streamfaas.store import Store
 from streamfaas.store.backlog import Backlog
 from streamfaas.testing.conformance import Subject
@@ -78,16 +81,15 @@ async def kinesis(server: Server, folder: Path) -> AsyncIterator[Subject]:
     numbers = itertools.count()
     name = f"conformance-{next(_STREAMS)}"
     await server.create(name, 3)
-    made: list[Kinesis] = []
-    options = KinesisOptions(
-        server.access, name, "trim_horizon", poll_seconds=0.2, records_max=7, commit_seconds=0.05
-    )
+    made: list[ShardedLog] = []
+    log = LogOptions("trim_horizon", poll_seconds=0.2, records_max=7, commit_seconds=0.05)
+    options = KinesisOptions(server.access, name, log)
 
-    def maker(url: str) -> Callable[[], Kinesis]:
+    def maker(url: str) -> Callable[[], ShardedLog]:
         chosen = replace(options, access=replace(options.access, endpoint_url=url))
 
-        def make() -> Kinesis:
-            made.append(Kinesis("shop/orders", chosen, store=store, clock=loop_clock, emit=silent))
+        def make() -> ShardedLog:
+            made.append(sharded_kinesis.kinesis("shop/orders", chosen, store=store, emit=silent))
             return made[-1]
 
         return make

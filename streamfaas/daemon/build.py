@@ -255,7 +255,9 @@ def _source_maker(
     kind: str, name: str, options: Callable[[], Any]
 ) -> Callable[[Means], MakeSource]:
     def source_maker(means: Means) -> MakeSource:
-        made: dict[str, Any] = {"clock": means.clock, "emit": means.emit}
+        made: dict[str, Any] = {"emit": means.emit}
+        if kind != "kinesis":  # it needs none
+            made["clock"] = means.clock
         if kind in {"directory", "kinesis"}:
             made["store"] = means.store
         if kind == "backlog":
@@ -370,15 +372,18 @@ def _kafka_options(connection: KafkaConnection, trigger: KafkaTrigger, group: st
 
 
 def _kinesis_options(connection: AwsConnection, trigger: KinesisTrigger) -> Any:
-    from streamfaas.sources.kinesis import KinesisOptions
+    from streamfaas.sources.sharded.kinesis import KinesisOptions
+    from streamfaas.sources.sharded.options import LogOptions
 
     words = {"earliest": "trim_horizon", "latest": "latest"}
     start = trigger.start
     return KinesisOptions(
         access=aws_access(connection),
         stream=trigger.stream,
-        start=words[start] if isinstance(start, str) else start.timestamp(),
-        poll_seconds=trigger.poll,
+        log=LogOptions(
+            start=words[start] if isinstance(start, str) else start.timestamp(),
+            poll_seconds=trigger.poll,
+        ),
         aggregated=trigger.deaggregate,
     )
 

@@ -17,12 +17,12 @@ from streamfaas.flow.verdict import Judge
 
 KINDS: Mapping[str, str] = {
     "kafka": "streamfaas.sources.kafka:Kafka",
-    "kinesis": "streamfaas.sources.kinesis:Kinesis",
+    "kinesis": "streamfaas.sources.sharded.kinesis:kinesis",
     "directory": "streamfaas.sources.directory:Directory",
     "memory": "streamfaas.sources.memory:Memory",
     "backlog": "streamfaas.sources.backlog:AsyncInvocations",
 }
-"""Loaded only when a trigger of the kind is configured."""
+"""What makes them, loaded only when a trigger of the kind is configured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,12 +198,15 @@ class Source(Protocol):
     `close` are `WorldError`s; the mapping's supervisor then closes this object and makes a new
     one. Everything that waits has a deadline of its own."""
 
-    kind: ClassVar[str]
     manner: ClassVar[Manner]
     """Who waits: nobody (`STREAM`), or somebody who has handed over an event (`ASYNC`)."""
     style: ClassVar[Style]
     """What a partial answer means."""
     judge: Judge
+
+    @property
+    def kind(self) -> str:
+        """As in the table above."""
 
     def ledger(self, lane: Lane) -> Ledger: ...
 

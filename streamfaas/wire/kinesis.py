@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,6 +12,7 @@ import anyio
 from streamfaas.flow.errors import Refused
 from streamfaas.wire import aws
 from streamfaas.wire.aws import AwsAccess
+from streamfaas.wire.shards import Described, IteratorExpired, Page, Shard, Start
 
 CALL_SECONDS = 60.0
 """How long one request may take, with the client's own tries."""
@@ -20,52 +20,6 @@ CALL_SECONDS = 60.0
 PAGES_MAX = 1_000
 PUT_MAX = 500
 """Records of one PutRecords."""
-
-
-@dataclass(frozen=True, slots=True)
-class Described:
-    """What is known of a stream: `created` and `retention_seconds` tell whether a checkpoint can
-    still be of it; `now` is the service's own clock, where it shows it (epoch seconds)."""
-
-    arn: str
-    created: float
-    retention_seconds: float
-    now: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Shard:
-    """A shard and whom it came from. `closed`: nothing is added to it any more."""
-
-    id: str
-    parents: tuple[str, ...] = ()
-    closed: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Start:
-    """Where reading begins: `TRIM_HORIZON`, `AT_TIMESTAMP` (epoch seconds), or at or after a
-    record (`AT_SEQUENCE_NUMBER`, `AFTER_SEQUENCE_NUMBER`)."""
-
-    kind: str
-    sequence: str = ""
-    timestamp: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """What one read gave. `records` are as the service writes them: `SequenceNumber`,
-    `PartitionKey`, `Data` (base64 text), `ApproximateArrivalTimestamp` (epoch seconds). `next` is
-    None at the end of a closed shard."""
-
-    records: Sequence[Mapping[str, Any]]
-    next: str | None
-    behind_ms: int
-    size_bytes: int
-
-
-class IteratorExpired(Exception):
-    """An iterator was not used for five minutes. Another one begins where reading stood."""
 
 
 class Stream:
@@ -88,9 +42,10 @@ class Stream:
         async with self._asking("DescribeStreamSummary"):
             answer = await self._client.describe_stream_summary(StreamName=self.name)
         told = answer["StreamDescriptionSummary"]
+        arn, created = told["StreamARN"], _seconds(told.get("StreamCreationTimestamp"))
         return Described(
-            arn=told["StreamARN"],
-            created=_seconds(told.get("StreamCreationTimestamp")),
+            arn=arn,
+            life=f"{arn} {created:.0f}",
             retention_seconds=float(told.get("RetentionPeriodHours", 24)) * 3600,
             now=aws.server_seconds(answer),
         )
@@ -121,7 +76,9 @@ class Stream:
         return str(answer["ShardIterator"])
 
     async def read(self, iterator: str, records_max: int) -> Page:
-        """`IteratorExpired` where the iterator has to be made anew."""
+        """`IteratorExpired` where the iterator has to be made anew. Of a record there are
+        `SequenceNumber`, `PartitionKey`, `Data` (base64 text) and `ApproximateArrivalTimestamp`
+        (epoch seconds)."""
         async with self._asking("GetRecords"):
             answer = await self._client.get_records(ShardIterator=iterator, Limit=records_max)
         length = answer["ResponseMetadata"]["HTTPHeaders"].get("content-length")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 import pybase64
 
 from streamfaas.flow.batch import Batch
 from streamfaas.flow.record import Headers, Lane, Record
+from streamfaas.wire.shards import Origin
 
 SEQUENCE = "sequenceNumber"
 ARRIVAL = "approximateArrivalTimestamp"
@@ -18,19 +19,7 @@ SUBSEQUENCE = "subSequenceNumber"
 """Headers of a record that was looked at: what an event says of it beside key and data."""
 
 RECORD_BYTES = 480
-"""What a record adds to an event beside its key, its data and the stream's ARN, about."""
-
-
-class Origin(NamedTuple):
-    """Whose records they are, as events say it."""
-
-    arn: str
-    region: str
-    role: str
-
-    @property
-    def bytes(self) -> int:
-        return RECORD_BYTES + len(self.arn) + len(self.role)
+"""What a record adds to an event beside its key, its data and the names of its origin, about."""
 
 
 def kinesis_event(origin: Origin, shard: str, records: Iterable[Mapping[str, Any]]) -> bytes:

@@ -120,13 +120,17 @@ async def as_it_comes(url: str) -> int:
 async def ours(url: str, *, events: bool = False) -> int:
     from streamfaas.flow.batch import Batch
     from streamfaas.flow.record import Lane, run_of
-    from streamfaas.sources.kinesis.pages import Page, told
+    from streamfaas.sources.sharded.kinesis import Kinesis
+    from streamfaas.sources.sharded.pages import Page, told
     from streamfaas.wire.aws import AwsAccess
     from streamfaas.wire.kinesis import Stream
-    from streamfaas.wire.kinesis_event import Origin, kinesis_event
+    from streamfaas.wire.kinesis_event import kinesis_event
+    from streamfaas.wire.shards import Origin
 
     origin = Origin(ARN, "us-east-1", "arn:aws:iam::000000000000:role/bench")
     lane = Lane("bench/bench", SHARD)
+    dialect = Kinesis()
+    overhead = dialect.overhead_bytes(origin)
     async with AsyncExitStack() as life:
         stream = Stream(AwsAccess("us-east-1", url), "bench")
         life.push_async_callback(stream.close)
@@ -135,10 +139,10 @@ async def ours(url: str, *, events: bool = False) -> int:
         while iterator:
             read = await stream.read(iterator, RECORDS)
             if events:  # as they go to a worker, 1,000 records each
-                page = Page(seen, read.records, origin.bytes)
+                page = Page(seen, read.records, dialect, overhead)
                 for first in range(seen, page.last + 1, 1_000):
                     run = run_of(lane, first, min(first + 999, page.last), page)
-                    kinesis_event(origin, SHARD, told(Batch((run,))))
+                    kinesis_event(origin, SHARD, told(dialect, Batch((run,))))
             seen += len(read.records)
             clock.page(seen)
             iterator = read.next or ""

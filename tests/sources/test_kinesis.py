@@ -2,7 +2,6 @@
 
 import itertools
 from contextlib import asynccontextmanager
-from dataclasses import replace
 
 import anyio
 import pytest
@@ -10,11 +9,11 @@ import uvloop
 
 from kinesis_servers import active
 from kpl_made import aggregate
-from source_subjects import loop_clock
 from streamfaas.flow.batch import Batch
 from streamfaas.flow.errors import Gone
 from streamfaas.sources import Closing, Opened
-from streamfaas.sources.kinesis import Kinesis, KinesisOptions
+from streamfaas.sources.sharded.kinesis import KinesisOptions, kinesis
+from streamfaas.sources.sharded.options import LogOptions
 from streamfaas.store import Store
 from streamfaas.telemetry.signals import DaemonStepped
 from streamfaas.testing.conformance import driven
@@ -33,17 +32,12 @@ class World:
         self.numbers = itertools.count()
         self.told = []
         self.store = None
-        self.options = KinesisOptions(
-            server.access, name, "trim_horizon", poll_seconds=0.2, commit_seconds=0.02,
-            look_seconds=0.5,
-        )  # fmt: skip
 
-    def source(self, **changed):
+    def source(self, start="trim_horizon", **changed):
         assert self.store is not None
-        options = replace(self.options, **changed)
-        return Kinesis(
-            "shop/clicks", options, store=self.store, clock=loop_clock, emit=self.told.append
-        )
+        log = LogOptions(start, poll_seconds=0.2, commit_seconds=0.02, look_seconds=0.5)
+        options = KinesisOptions(self.server.access, self.name, log, **changed)
+        return kinesis("shop/clicks", options, store=self.store, emit=self.told.append)
 
     def warned(self):
         return [each.detail for each in self.told if isinstance(each, DaemonStepped)]

@@ -9,10 +9,11 @@ import pytest
 import uvloop
 
 from kinesis_faults import RESET, TORN, door
-from source_subjects import loop_clock, silent
+from source_subjects import silent
 from streamfaas.flow.errors import Gone, Refused, Unreachable
-from streamfaas.sources.kinesis import Kinesis, KinesisOptions
-from streamfaas.sources.kinesis import source as kinesis_source
+from streamfaas.sources.sharded import polling
+from streamfaas.sources.sharded.kinesis import KinesisOptions, kinesis
+from streamfaas.sources.sharded.options import LogOptions
 from streamfaas.store import Store
 from streamfaas.testing.conformance import driven
 
@@ -28,18 +29,11 @@ async def stream(server, folder, records=40):
     store = await Store.open(folder / "state" / "streamfaas.db")
     try:
         async with door(server) as opened:
-            options = KinesisOptions(
-                opened.server.access, name, "trim_horizon", records_max=10, commit_seconds=0.02
-            )
+            log = LogOptions("trim_horizon", records_max=10, commit_seconds=0.02)
+            options = KinesisOptions(opened.server.access, name, log)
 
-            def make(**changed):
-                return Kinesis(
-                    "shop/clicks",
-                    replace(options, **changed),
-                    store=store,
-                    clock=loop_clock,
-                    emit=silent,
-                )
+            def make():
+                return kinesis("shop/clicks", options, store=store, emit=silent)
 
             yield opened, make
     finally:
@@ -63,9 +57,7 @@ def values(driver):
 def test_every_record_comes_once_and_in_order_whatever_goes_wrong_in_between(
     faults, kinesalite, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(
-        kinesis_source, "BACKOFF", replace(kinesis_source.BACKOFF, backoff_seconds=0.01)
-    )
+    monkeypatch.setattr(polling, "BACKOFF", replace(polling.BACKOFF, backoff_seconds=0.01))
 
     async def main():
         async with stream(kinesalite, tmp_path) as (opened, make), driven(make()) as driver:
@@ -133,10 +125,8 @@ def test_what_keeps_it_from_starting_has_its_type_and_the_next_try_succeeds(
 def test_a_shard_that_nobody_answers_for_is_left_to_the_supervisor(
     kinesalite, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(kinesis_source, "FAILURES_MAX", 1)
-    monkeypatch.setattr(
-        kinesis_source, "BACKOFF", replace(kinesis_source.BACKOFF, backoff_seconds=0.01)
-    )
+    monkeypatch.setattr(polling, "FAILURES_MAX", 1)
+    monkeypatch.setattr(polling, "BACKOFF", replace(polling.BACKOFF, backoff_seconds=0.01))
 
     async def main():
         async with stream(kinesalite, tmp_path) as (opened, make):

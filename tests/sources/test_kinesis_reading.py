@@ -9,12 +9,14 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from kpl_made import aggregate
 from streamfaas.flow.batch import Batch
 from streamfaas.flow.record import Lane
-from streamfaas.sources.kinesis.pages import Page, positions
-from streamfaas.sources.kinesis.reading import AFTER, AT, Reading
+from streamfaas.sources.sharded.kinesis import Kinesis
+from streamfaas.sources.sharded.pages import Page, positions
+from streamfaas.sources.sharded.reading import AFTER, AT, Reading
 from streamfaas.store.shards import Mark
-from streamfaas.wire.kinesis import Page as Read
+from streamfaas.wire.shards import Page as Read
 
 LANE = Lane("shop/clicks", "shardId-000000000000")
+AGGREGATED = Kinesis(aggregated=True)
 BORN = Mark(LANE.name, "life", 0, "TRIM_HORIZON", "", 0, 0, False)
 
 
@@ -65,7 +67,7 @@ class Lives(RuleBasedStateMachine):
         self.live(BORN)
 
     def live(self, mark):
-        self.reading = Reading(LANE, mark, aggregated=True, overhead_bytes=1, poll_seconds=1.0)
+        self.reading = Reading(LANE, mark, AGGREGATED, overhead_bytes=1, poll_seconds=1.0)
         self.next = mark.position
         self.settled = mark.position
 
@@ -81,7 +83,7 @@ class Lives(RuleBasedStateMachine):
             run = self.reading.waiting.popleft()
             assert run.first == self.next, "a position was left out"
             self.next = run.last + 1
-            for position, told in positions(Batch((run,))):
+            for position, told in positions(AGGREGATED, Batch((run,))):
                 data = base64.b64decode(told["Data"])
                 assert self.seen.setdefault(position, data) == data
                 assert self.shard.ids[position] == data
@@ -124,7 +126,7 @@ TestLives = Lives.TestCase
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=9))
 def test_lag_is_what_is_not_finished_with_or_not_known(sizes):
     shard = Shard(sizes)
-    reading = Reading(LANE, BORN, aggregated=True, overhead_bytes=1, poll_seconds=1.0)
+    reading = Reading(LANE, BORN, AGGREGATED, overhead_bytes=1, poll_seconds=1.0)
     assert reading.lag is None
     read = shard.read(reading.start(), 100)
     reading.anchor(read)
@@ -134,7 +136,7 @@ def test_lag_is_what_is_not_finished_with_or_not_known(sizes):
 
 
 def test_a_shard_with_nothing_new_is_asked_less_and_less_often_and_a_full_one_as_it_may_be():
-    reading = Reading(LANE, BORN, aggregated=False, overhead_bytes=1, poll_seconds=1.0)
+    reading = Reading(LANE, BORN, Kinesis(), overhead_bytes=1, poll_seconds=1.0)
     pauses = []
     for _ in range(5):
         reading.take(Read((), "iterator", 0, 50))
@@ -149,4 +151,4 @@ def test_a_shard_with_nothing_new_is_asked_less_and_less_often_and_a_full_one_as
 
 def test_a_page_of_no_aggregates_is_as_it_came():
     shard = Shard([0, 0, 0])
-    assert Page(0, shard.records, 10).between(1, 1) == shard.records[1:2]
+    assert Page(0, shard.records, Kinesis(), 10).between(1, 1) == shard.records[1:2]

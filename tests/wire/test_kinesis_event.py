@@ -11,19 +11,17 @@ from hypothesis import strategies as st
 from parts import CHECKOUT, vectors
 from streamfaas.flow.batch import Batch
 from streamfaas.flow.record import Lane, run_of, run_of_records
-from streamfaas.sources.kinesis.pages import Page, looked, told
-from streamfaas.wire.kinesis_event import (
-    Origin,
-    kinesis_batch_info,
-    kinesis_event,
-    kinesis_face,
-)
+from streamfaas.sources.sharded.kinesis import Kinesis
+from streamfaas.sources.sharded.pages import Page, looked, told
+from streamfaas.wire.kinesis_event import kinesis_batch_info, kinesis_event, kinesis_face
+from streamfaas.wire.shards import Origin
 
 ORIGIN = Origin(
     "arn:aws:kinesis:eu-central-1:000000000000:stream/clicks",
     "eu-central-1",
     "arn:aws:iam::000000000000:role/streamfaas",
 )
+DIALECT = Kinesis()
 LANE = Lane("shop/clicks", "shardId-000000000006")
 GOLDEN = CHECKOUT / "tests" / "golden" / "kinesis.json"
 
@@ -51,7 +49,7 @@ TOLD = st.lists(
 
 
 def page_of(records, first=0):
-    page = Page(first, records, ORIGIN.bytes)
+    page = Page(first, records, DIALECT, DIALECT.overhead_bytes(ORIGIN))
     return run_of(LANE, page.first, page.last, page)
 
 
@@ -94,11 +92,11 @@ def test_powertools_reads_the_event_back(records):
 def test_looking_into_records_changes_nothing_of_their_event(records, first):
     run = page_of(records, first)
     raw = Batch((run,))
-    seen = looked(raw)
+    seen = looked(DIALECT, raw)
     again = Batch((run_of_records(seen),))
-    assert told(again) == list(records)
-    assert kinesis_event(ORIGIN, LANE.name, told(again)) == kinesis_event(
-        ORIGIN, LANE.name, told(raw)
+    assert told(DIALECT, again) == list(records)
+    assert kinesis_event(ORIGIN, LANE.name, told(DIALECT, again)) == kinesis_event(
+        ORIGIN, LANE.name, told(DIALECT, raw)
     )
     assert [each.position for each in seen] == list(range(first, first + len(records)))
 
@@ -113,7 +111,7 @@ def test_a_page_is_cut_and_measured_as_its_parts_are(records, data):
             run.count,
             run.size_bytes,
         )
-        assert told(Batch((one, two))) == list(records)
+        assert told(DIALECT, Batch((one, two))) == list(records)
     most, room = data.draw(st.integers(1, 30)), data.draw(st.integers(1, 30_000))
     stop = run.payload.fit(run.first, run.last, most, room)
     chosen = run.payload.extent(run.first, stop - 1)
@@ -124,14 +122,14 @@ def test_a_page_is_cut_and_measured_as_its_parts_are(records, data):
 @given(TOLD)
 def test_an_event_is_not_larger_than_it_was_taken_for(records):
     run = page_of([each for each in records if each["PartitionKey"].isascii()] or [record(0)])
-    made = kinesis_event(ORIGIN, LANE.name, told(Batch((run,))))
+    made = kinesis_event(ORIGIN, LANE.name, told(DIALECT, Batch((run,))))
     escapes = sum(made.count(each) for each in (b"\\\\", b'\\"'))
     assert len(made) <= run.event_bytes + escapes + 20
 
 
 def test_a_lost_batch_is_told_of_as_lambda_does():
     batch = Batch((page_of([record(0), record(1, arrival=1795640099.0)]),))
-    info = kinesis_batch_info(batch, ORIGIN, told(batch))
+    info = kinesis_batch_info(batch, ORIGIN, told(DIALECT, batch))
     assert info == {
         "KinesisBatchInfo": {
             "shardId": LANE.name,
@@ -146,7 +144,7 @@ def test_a_lost_batch_is_told_of_as_lambda_does():
 
 
 def test_a_filter_sees_the_data_and_what_is_said_of_it():
-    (seen,) = looked(Batch((page_of([record(3)]),)))
+    (seen,) = looked(DIALECT, Batch((page_of([record(3)]),)))
     metadata, data = kinesis_face(seen)
     assert data == b'{"id": 1}'
     assert metadata["partitionKey"] == "customer-1"

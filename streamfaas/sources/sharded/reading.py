@@ -6,16 +6,11 @@ import asyncio
 from collections import deque
 
 from streamfaas.flow.record import Lane, Run
-from streamfaas.sources.kinesis.pages import Page, apart, run_of_page
+from streamfaas.sources.sharded.dialect import Dialect, Told
+from streamfaas.sources.sharded.pages import Page, run_of_page
 from streamfaas.store.shards import Mark
-from streamfaas.wire.kinesis import Page as Read
-from streamfaas.wire.kinesis import Start
-
-READS_SECONDS = 0.2
-"""Between two reads of a shard: it allows five a second, to all who read it."""
-
-BYTES_A_SECOND = 2 * 1024 * 1024
-"""What a shard gives."""
+from streamfaas.wire.shards import Page as Read
+from streamfaas.wire.shards import Start
 
 AFTER = "AFTER_SEQUENCE_NUMBER"
 AT = "AT_SEQUENCE_NUMBER"
@@ -26,7 +21,13 @@ class Reading:
     to sequence numbers, so that after a crash the same record has the same position again."""
 
     def __init__(
-        self, lane: Lane, mark: Mark, *, aggregated: bool, overhead_bytes: int, poll_seconds: float
+        self,
+        lane: Lane,
+        mark: Mark,
+        dialect: Dialect,
+        *,
+        overhead_bytes: int,
+        poll_seconds: float,
     ) -> None:
         self.lane = lane
         self.mark = mark
@@ -40,10 +41,10 @@ class Reading:
         self.behind_ms: int | None = None
         self.note = ""
         self.empties = 0
-        self._aggregated = aggregated
+        self._dialect = dialect
         self._overhead_bytes = overhead_bytes
         self._poll_seconds = poll_seconds
-        self._pause = READS_SECONDS
+        self._pause = dialect.limits.reads_seconds
         self._next = mark.position  # of the next record
         self._skip = 0  # records to pass over: they are finished with, or still in hand
         self._read: str | None = None  # the last sequence number
@@ -82,8 +83,8 @@ class Reading:
         """The mark that names the first record that was read; to be made durable before anybody
         sees that record."""
         first = read.records[0]
-        at_ms = int(float(first["ApproximateArrivalTimestamp"]) * 1000)
-        self.mark = self.mark._replace(kind=AT, sequence=first["SequenceNumber"], at_ms=at_ms)
+        sequence = self._dialect.sequence(first)
+        self.mark = self.mark._replace(kind=AT, sequence=sequence, at_ms=self._at_ms(first))
         return self.mark
 
     def take(self, read: Read) -> None:
@@ -94,12 +95,12 @@ class Reading:
         self._pace(read)
         if not read.records:
             return
-        records = apart(read.records) if self._aggregated else read.records
+        records = self._dialect.apart(read.records)
         skipped = min(self._skip, len(records))
         records, self._skip = records[skipped:], self._skip - skipped
-        self._read = read.records[-1]["SequenceNumber"]
+        self._read = self._dialect.sequence(read.records[-1])
         if records:
-            page = Page(self._next, records, self._overhead_bytes)
+            page = Page(self._next, records, self._dialect, self._overhead_bytes)
             self._next = page.last + 1
             self._pages.append(page)
             self.waiting.append(run_of_page(self.lane, page))
@@ -115,12 +116,12 @@ class Reading:
             self._pages.popleft()
         page = self._pages[0]
         told = page.records[position - page.first]
-        at_ms = int(float(told["ApproximateArrivalTimestamp"]) * 1000)
-        sequence, following = told["SequenceNumber"], page.between(position + 1, position + 1)
-        if following and following[0]["SequenceNumber"] == sequence:  # within an aggregate
-            kind, sub = AT, int(told["SubSequenceNumber"]) + 1
+        sequence, following = self._dialect.sequence(told), page.between(position + 1, position + 1)
+        if following and self._dialect.sequence(following[0]) == sequence:  # within an aggregate
+            kind, sub = AT, self._dialect.sub(told) + 1
         else:
             kind, sub = AFTER, 0
+        at_ms = self._at_ms(told)
         self.mark = self.mark._replace(
             position=position + 1, kind=kind, sequence=sequence, sub=sub, at_ms=at_ms
         )
@@ -135,8 +136,12 @@ class Reading:
             self._pages.pop()
         self._next, self._read, self.iterator, self.ended = position, None, None, False
 
+    def _at_ms(self, told: Told) -> int:
+        return int(self._dialect.seconds(told) * 1000)
+
     def _pace(self, read: Read) -> None:
-        allowed = max(READS_SECONDS, read.size_bytes / BYTES_A_SECOND)
+        limits = self._dialect.limits
+        allowed = max(limits.reads_seconds, read.size_bytes / limits.bytes_a_second)
         self.empties = 0 if read.records else self.empties + 1
         if read.records or read.behind_ms:
             self._pause = allowed

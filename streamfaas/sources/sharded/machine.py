@@ -1,0 +1,276 @@
+"""A sharded log as a source: shards are lanes, and a mark is a checkpoint."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any, ClassVar
+
+import anyio
+
+from streamfaas.flow.batch import Batch
+from streamfaas.flow.errors import Busy
+from streamfaas.flow.event import Encoding, Event
+from streamfaas.flow.invocation import Manner
+from streamfaas.flow.ledger import Checkpoint, Ledger, LogLedger, Settlement
+from streamfaas.flow.partial import Style
+from streamfaas.flow.record import Lane, Record
+from streamfaas.flow.verdict import Judge, judge_log
+from streamfaas.sources import (
+    Arrival,
+    Arrived,
+    Closing,
+    LaneView,
+    Opened,
+    Sender,
+    SourceView,
+    Spawn,
+)
+from streamfaas.sources.sharded.dialect import Dialect
+from streamfaas.sources.sharded.marks import Keeper, Marks
+from streamfaas.sources.sharded.options import LogOptions
+from streamfaas.sources.sharded.pages import looked, positions, told
+from streamfaas.sources.sharded.polling import Poller
+from streamfaas.sources.sharded.reading import Reading
+from streamfaas.sources.sharded.roster import Roster
+from streamfaas.store.shards import Mark
+from streamfaas.telemetry.signals import DaemonStepped, Emit, SourceChanged
+from streamfaas.wire.shards import Origin, Stream
+
+CLOSE_SECONDS = 5.0
+"""How long the last marks are tried to be written for."""
+
+GRACE_SECONDS = 10.0
+"""For a lane whose shard is at its end, and has nothing in hand."""
+
+
+class ShardedLog:
+    """Reads all shards of a stream, by polling.
+
+    Delivery: at least once, in order within a shard; the shards that one was split into, or merged
+    to, begin when all of it is finished with. How far each is finished with is written to where
+    the marks live on a timer and at the end, never past what is unfinished.
+
+    Errors: `Unreachable` where nobody answers, `Refused` where the credentials are not good enough,
+    `Gone` where there is no such stream. One that was deleted and made again is read from its
+    beginning, and that is told. Throttling slows the shard down.
+    """
+
+    manner: ClassVar[Manner] = Manner.STREAM
+    style: ClassVar[Style] = Style.LOWEST
+
+    def __init__(
+        self,
+        name: str,
+        dialect: Dialect,
+        stream: Stream,
+        options: LogOptions,
+        *,
+        origin: Origin,
+        marks: Marks,
+        memory_lost: bool,
+        sender: Callable[[str], Sender],
+        emit: Emit,
+        wall_clock: Callable[[], float],
+    ) -> None:
+        self.name = name
+        self.kind = dialect.kind
+        self.judge: Judge = judge_log
+        self._dialect = dialect
+        self._stream = stream
+        self._options = options
+        self._origin = origin
+        self._sender = sender
+        self._emit = emit
+        self._readings: dict[Lane, Reading] = {}
+        self._keeper = Keeper(marks, self._readings)
+        self._roster = Roster(
+            stream,
+            self._keeper,
+            "trim_horizon" if memory_lost else options.start,
+            wall_clock=wall_clock,
+            warn=self._warn,
+        )
+        most = dialect.limits.records_max
+        self._poller = Poller(
+            stream, self._keeper, self._roster, options.records_max or most, self._moved
+        )
+        self._told: deque[Opened | Closing] = deque()
+        self._turn = 0
+        self._changed = asyncio.Event()
+        self._looking = anyio.Lock()
+        self._spawn: Spawn | None = None
+        self._state, self._reason = "connecting", ""
+
+    # -- pure
+
+    def ledger(self, lane: Lane) -> Ledger:
+        return LogLedger(lane)
+
+    def shape(self, batch: Batch) -> Event:
+        return Event(Encoding.JSON, (self.event(batch),))
+
+    def event(self, batch: Batch) -> bytes:
+        return self._dialect.event(self._origin, batch.lane.name, told(self._dialect, batch))
+
+    def records(self, batch: Batch) -> tuple[Record, ...]:
+        return looked(self._dialect, batch)
+
+    def face(self, record: Record) -> tuple[Mapping[str, object], bytes | None]:
+        return self._dialect.face(record)
+
+    def locate(self, batch: Batch, identifier: object) -> int | None:
+        """A sequence number; those of one aggregate share theirs, and the first of them counts."""
+        sequence = self._dialect.sequence
+        placed = positions(self._dialect, batch)
+        return next((at for at, each in placed if sequence(each) == identifier), None)
+
+    def request_id(self, batch: Batch) -> str | None:
+        return None
+
+    def client_context(self, batch: Batch) -> bytes:
+        return b""
+
+    def reports(self, batch: Batch) -> bool:
+        return True
+
+    def batch_info(self, batch: Batch) -> Mapping[str, Any]:
+        return self._dialect.batch_info(self._origin, batch, told(self._dialect, batch))
+
+    # -- test events
+
+    @property
+    def known_by(self) -> Callable[[Record], bytes | None]:
+        return self._dialect.known_by
+
+    @asynccontextmanager
+    async def sender(self, topic: str) -> AsyncIterator[Sender]:
+        yield self._sender(topic)
+
+    # -- life
+
+    async def open(self, spawn: Spawn) -> None:
+        self._spawn = spawn
+        await self._stream.open()
+        described = await self._stream.describe()
+        self._origin = self._origin._replace(arn=described.arn)
+        self._begin(await self._roster.remembered(described))
+        spawn(self._keep_looking, "shards")
+        spawn(lambda: self._keeper.keep(self._options.commit_seconds), "marks")
+        self._state, self._reason = "running", ""
+        self._emit(SourceChanged(self.name, self._state, ""))
+
+    async def next(self, ready: Collection[Lane]) -> Arrival:
+        while True:
+            self._changed.clear()
+            if self._told:
+                return self._told.popleft()
+            for reading in self._in_turn(ready):
+                if reading.waiting:
+                    return Arrived(reading.waiting.popleft())
+                reading.wanted.set()
+            await self._changed.wait()
+
+    def wake(self) -> None:
+        self._changed.set()
+
+    async def rewind(self, lane: Lane, position: int) -> None:
+        self._readings[lane].rewind(position)
+        self.wake()
+
+    async def closed(self, lane: Lane) -> None:
+        """Its shard is at its end, which must be known before what came out of it is read."""
+        await self._keeper.write()
+        del self._readings[lane]
+        await self._look()
+
+    async def settle(self, settlement: Settlement) -> None:
+        assert isinstance(settlement, Checkpoint)
+        reading = self._readings.get(settlement.lane)
+        if reading is not None:
+            reading.settle(settlement.position)
+            self._keeper.changed()
+            self._finish(reading)
+
+    def durable(self, lane: Lane) -> int | None:
+        reading = self._readings.get(lane)
+        return None if reading is None else reading.durable.position - 1
+
+    async def close(self) -> None:
+        try:
+            with anyio.move_on_after(CLOSE_SECONDS):
+                await self._keeper.write()
+        finally:
+            await self._stream.close()
+
+    def view(self) -> SourceView:
+        lanes = {
+            lane: LaneView(
+                position=reading.mark.position - 1 if reading.mark.position else None,
+                lag=reading.lag,
+                note=reading.note or _behind(reading.behind_ms),
+            )
+            for lane, reading in self._readings.items()
+        }
+        details = {"stream": self._stream.name, "arn": self._origin.arn}
+        return SourceView(self._state, self._reason, lanes=lanes, details=details)
+
+    # -- shards that come and end
+
+    def _begin(self, marks: Iterable[Mark]) -> None:
+        assert self._spawn is not None
+        for mark in marks:
+            lane = Lane(self.name, mark.shard)
+            reading = self._readings[lane] = Reading(
+                lane,
+                mark,
+                self._dialect,
+                overhead_bytes=self._dialect.overhead_bytes(self._origin),
+                poll_seconds=self._options.poll_seconds,
+            )
+            self._told.append(Opened(lane))
+            self._spawn(partial(self._poller.read_on, reading), reading.name)
+            self.wake()
+
+    async def _keep_looking(self) -> None:
+        while True:
+            await anyio.sleep(self._options.look_seconds)
+            await self._look()
+
+    async def _look(self) -> None:
+        async with self._looking:
+            try:
+                self._begin(await self._roster.look({lane.name for lane in self._readings}))
+            except Busy:  # there will be another look
+                return
+
+    def _moved(self, reading: Reading) -> None:
+        self._finish(reading)
+        self.wake()
+
+    def _finish(self, reading: Reading) -> None:
+        """Once all of a shard is finished with, its lane closes."""
+        if reading.finished and not self._roster.has_ended(reading.name):
+            self._roster.end(reading.name)
+            reading.mark = reading.mark._replace(ended=True)
+            reading.wanted.set()
+            self._keeper.changed()
+            self._told.append(Closing(reading.lane, GRACE_SECONDS))
+            self.wake()
+
+    def _in_turn(self, ready: Collection[Lane]) -> list[Reading]:
+        """Shards that may be read, each time beginning with another."""
+        readings = [each for lane, each in self._readings.items() if lane in ready]
+        self._turn += 1
+        start = self._turn % len(readings) if readings else 0
+        return readings[start:] + readings[:start]
+
+    def _warn(self, text: str) -> None:
+        self._emit(DaemonStepped("warning:", f"{self.name}: {text}"))
+
+
+def _behind(behind_ms: int | None) -> str:
+    return "" if behind_ms is None else f"{behind_ms / 1000:.1f} s behind"

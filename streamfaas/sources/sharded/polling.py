@@ -1,0 +1,88 @@
+"""How one shard is read: page after page, as it may be and as its lane has room, to its end."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import anyio
+
+from streamfaas.flow.errors import Busy, Gone, Unreachable
+from streamfaas.flow.verdict import RetryPolicy
+from streamfaas.sources.sharded.marks import Keeper
+from streamfaas.sources.sharded.reading import Reading
+from streamfaas.sources.sharded.roster import Roster
+from streamfaas.wire.shards import IteratorExpired, Stream
+
+BACKOFF = RetryPolicy(backoff_seconds=0.5, backoff_seconds_max=20.0)
+FAILURES_MAX = 4
+"""Reads of a shard in a row that nobody answered, before all is made anew."""
+
+EMPTIES_MAX = 3
+"""Reads of a closed shard that brought nothing, at its very end: some services never say so."""
+
+
+class Poller:
+    """`told` is called when something has come of a shard, or it may be at its end."""
+
+    def __init__(
+        self,
+        stream: Stream,
+        keeper: Keeper,
+        roster: Roster,
+        records_max: int,
+        told: Callable[[Reading], None],
+    ) -> None:
+        self._stream = stream
+        self._keeper = keeper
+        self._roster = roster
+        self._records_max = records_max
+        self._told = told
+
+    async def read_on(self, reading: Reading) -> None:
+        """Until all of the shard is finished with: at its end it may be rewound."""
+        failures = 0
+        while not reading.finished:
+            await reading.wanted.wait()
+            reading.wanted.clear()
+            if reading.waiting or reading.ended:
+                continue
+            try:
+                await self._read_once(reading)
+                failures, reading.note = 0, ""
+                pause = reading.pause_seconds
+            except (Busy, Unreachable) as error:
+                failures += 1
+                if isinstance(error, Unreachable) and failures > FAILURES_MAX:
+                    raise
+                reading.note = str(error)
+                pause = BACKOFF.delay(failures, random.random())
+            self._told(reading)
+            await anyio.sleep(pause)
+            self._told(reading)
+
+    async def _read_once(self, reading: Reading) -> None:
+        try:
+            if reading.iterator is None:
+                reading.iterator = await self._stream.iterator(reading.name, reading.start())
+            read = await self._stream.read(reading.iterator, self._records_max)
+        except IteratorExpired:
+            reading.iterator = None
+            return
+        except Gone:
+            await self._forgotten(reading)
+            return
+        if read.records and not reading.anchored:
+            await self._keeper.put(reading.anchor(read))
+            reading.durable = reading.mark
+        reading.take(read)
+        closed = self._roster.is_closed(reading.name)
+        if reading.empties >= EMPTIES_MAX and not read.behind_ms and closed:
+            reading.ended = True
+
+    async def _forgotten(self, reading: Reading) -> None:
+        """The shard is not there any more: with its stream, or because it is past retention."""
+        if reading.name in {shard.id for shard in await self._stream.shards()}:
+            raise Unreachable(f"{reading.name} is listed, and cannot be read")
+        self._roster.tell_gone(reading.name)
+        reading.ended = True
