@@ -12,9 +12,17 @@ from typing import Any
 
 import orjson
 from aiobotocore.config import AioConfig
-from aiobotocore.parsers import PROTOCOL_PARSERS, AioJSONParser, AioResponseParserFactory
+from aiobotocore.parsers import (
+    PROTOCOL_PARSERS,
+    AioJSONParser,
+    AioResponseParserFactory,
+    AioRestXMLParser,
+)
 from aiobotocore.session import AioSession
 from botocore import exceptions
+from botocore.auth import S3SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
 
 from streamfaas.flow.errors import Busy, Gone, Refused, TooLarge, Unreachable, WorldError
 
@@ -46,9 +54,10 @@ async def client(
     life: AsyncExitStack,
     *,
     read_seconds: float = READ_SECONDS,
+    settings: Mapping[str, Any] | None = None,
 ) -> Any:
     """A client that is closed with `life`. `Refused` where the credentials cannot be found.
-    `read_seconds`: how long an answer may keep silent."""
+    `read_seconds`: how long an answer may keep silent; `settings`: more of the SDK's own."""
     session = AioSession(profile=access.profile)
     session.register_component("response_parser_factory", _Parsers())
     config = AioConfig(
@@ -57,6 +66,7 @@ async def client(
         max_pool_connections=CONNECTIONS_MAX,
         retries={"mode": "standard", "total_max_attempts": TRIES},
         user_agent_extra="streamfaas",
+        **(settings or {}),
     )
     try:
         made = session.create_client(
@@ -72,6 +82,25 @@ async def client(
         return await life.enter_async_context(made)
     except (exceptions.BotoCoreError, ValueError, OSError) as error:
         raise translated(error, service) from error
+
+
+async def signed(service: str, access: AwsAccess, url: str) -> dict[str, str]:
+    """The headers of a GET that no client of the SDK makes. `Refused` without credentials."""
+    try:
+        if access.access_key_id is None:
+            found = await AioSession(profile=access.profile).get_credentials()
+            known = None if found is None else await found.get_frozen_credentials()
+        else:
+            known = Credentials(
+                access.access_key_id, access.secret_access_key, access.session_token
+            )
+    except (exceptions.BotoCoreError, ValueError, OSError) as error:
+        raise translated(error, service) from error
+    if known is None:
+        raise Refused(f"{service}: Unable to locate credentials")
+    request = AWSRequest("GET", url)
+    S3SigV4Auth(known, service, access.region).add_auth(request)
+    return dict(request.headers.items())
 
 
 ERRORS: tuple[type[Exception], ...] = (
@@ -161,7 +190,7 @@ class _Parsers(AioResponseParserFactory):  # type: ignore[misc]  # it comes with
     """The library's own, but for answers that are all data."""
 
     def create_parser(self, protocol_name: str) -> Any:
-        kind = _Json if protocol_name == "json" else PROTOCOL_PARSERS[protocol_name]
+        kind = _PARSERS.get(protocol_name) or PROTOCOL_PARSERS[protocol_name]
         return kind(**self._defaults)
 
 
@@ -176,3 +205,16 @@ class _Json(AioJSONParser):  # type: ignore[misc]  # as above
 
 
 _ALL_DATA = frozenset({"GetRecordsOutput", "ReceiveMessageResult"})
+
+
+class _Xml(AioRestXMLParser):  # type: ignore[misc]  # as above
+    """Leaves a listing of objects as it came: whoever asked for it reads it in a tenth of the
+    time, and with more distrust."""
+
+    def _do_parse(self, response: Any, shape: Any) -> Any:
+        if shape is not None and shape.name == "ListObjectsV2Output":
+            return {"Body": response["body"]}
+        return super()._do_parse(response, shape)
+
+
+_PARSERS = {"json": _Json, "rest-xml": _Xml}

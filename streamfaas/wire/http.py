@@ -38,7 +38,7 @@ class Client:
     def __init__(self, *, authorities: Path | None = None, secrets: Iterable[str] = ()) -> None:
         self._secrets = sorted(filter(None, secrets), key=len, reverse=True)
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=_context(authorities)),
+            connector=aiohttp.TCPConnector(ssl=security(authorities)),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
         )
@@ -87,7 +87,8 @@ def shown(url: str) -> str:
     return urlunsplit((parts.scheme, host, parts.path, "", "")) + ("?…" if parts.query else "")
 
 
-def _context(authorities: Path | None) -> ssl.SSLContext | bool:
+def security(authorities: Path | None) -> ssl.SSLContext | bool:
+    """Whose certificates are trusted: those of a PEM file, or of the public authorities."""
     if authorities is None:
         return True
     try:

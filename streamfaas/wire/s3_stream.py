@@ -1,0 +1,71 @@
+"""MinIO's ListenNotification: a request whose answer never ends, and tells a bucket's events."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from urllib.parse import quote, urlencode
+
+import aiohttp
+
+from streamfaas.flow.errors import Gone, Refused, Unreachable, WorldError
+from streamfaas.wire import aws
+from streamfaas.wire.aws import AwsAccess
+from streamfaas.wire.http import security
+
+CONNECT_SECONDS = 10.0
+SILENCE_SECONDS = 30.0
+"""The stream is kept alive every half second: one that is silent for so long is dead."""
+
+LINE_BYTES_MAX = 1 << 20
+"""Of one line: a record is about one kilobyte."""
+
+_TOLD_BYTES = 2_000
+
+
+@asynccontextmanager
+async def listening(
+    access: AwsAccess, url: str, filters: Iterable[tuple[str, str]]
+) -> AsyncIterator[AsyncIterator[bytes]]:
+    """Lines as they come, without those that keep the stream alive. Errors are `WorldError`s:
+    `Refused` where a store does not speak this."""
+    asked = f"{url}?{urlencode(sorted(filters), quote_via=quote)}"
+    headers = await aws.signed("s3", access, asked)
+    limits = aiohttp.ClientTimeout(sock_connect=CONNECT_SECONDS, sock_read=SILENCE_SECONDS)
+    connector = aiohttp.TCPConnector(ssl=security(access.ca))
+    async with aiohttp.ClientSession(
+        connector=connector, timeout=limits, auto_decompress=False
+    ) as session:
+        try:
+            async with session.get(asked, headers=headers, allow_redirects=False) as answer:
+                if answer.status != 200:
+                    raise _refused(url, answer.status, await answer.content.read(_TOLD_BYTES))
+                yield _lines(url, answer.content)
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            told = " ".join(str(error).split()) or "it is silent"
+            raise Unreachable(f"listening to {url}: {told}") from error
+
+
+async def _lines(url: str, content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
+    held = b""
+    async for chunk in content.iter_any():
+        *whole, held = (held + chunk).split(b"\n")
+        held = held.lstrip()  # spaces keep the stream alive
+        for line in whole:
+            if line := line.strip():
+                yield line
+        if held.startswith(b"<"):
+            raise Refused(
+                f"{url}: the store answers a listing: it does not know MinIO's ListenNotification"
+            )
+        if len(held) > LINE_BYTES_MAX:
+            raise Refused(f"{url}: a line of its events is over {LINE_BYTES_MAX} bytes")
+    raise Unreachable(f"listening to {url}: the store has ended the stream")
+
+
+def _refused(url: str, status: int, body: bytes) -> WorldError:
+    told = " ".join(body.decode(errors="replace").split())
+    text = f"listening to {url}: HTTP {status}" + (f": {told[:300]}" if told else "")
+    if status == 404:
+        return Gone(text)
+    return Unreachable(text) if status >= 500 and status != 501 else Refused(text)
