@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +17,7 @@ from streamfaas.sources.backlog import AsyncInvocations, BacklogOptions
 from streamfaas.sources.directory import Directory, DirectoryOptions
 from streamfaas.sources.kafka import Kafka, KafkaOptions
 from streamfaas.sources.memory import Memory, MemoryOptions, Stream
+from streamfaas.sources.objects import Inbox, Objects, ObjectsOptions
 from streamfaas.sources.sharded import kinesis as sharded_kinesis
 from streamfaas.sources.sharded.kinesis import KinesisOptions
 from streamfaas.sources.sharded.machine import ShardedLog
@@ -24,6 +25,7 @@ from streamfaas.sources.sharded.options import LogOptions
 from streamfaas.store import Store
 from streamfaas.store.backlog import Backlog
 from streamfaas.testing.conformance import Subject
+from streamfaas.wire.s3_notifications import Notification, Told, notification
 
 
 @asynccontextmanager
@@ -201,3 +203,60 @@ async def backlog(
         yield Subject(maker(accepted), produce, unreachable=unreachable, queue=True)
     finally:
         await store.close()
+
+
+@asynccontextmanager
+async def objects(folder: Path, kind: type[Objects] = Objects) -> AsyncIterator[Subject]:
+    """Notifications that a feed is handed, some of the same key, and then in order."""
+    store = await Store.open(folder / "state" / "streamfaas.db")
+    closed = await Store.open(folder / "closed" / "streamfaas.db")
+    await closed.close()
+    numbers = itertools.count()
+    carrier = Carrier()
+    options = ObjectsOptions(("inbox",), (lambda means: carrier,), parallel=8)
+
+    async def produce(count: int) -> None:
+        carrier.put([created(number) for number in itertools.islice(numbers, count)])
+
+    def maker(chosen: Store) -> Callable[[], Objects]:
+        return lambda: kind("thumbs/inbox", options, store=chosen, clock=loop_clock, emit=silent)
+
+    try:
+        yield Subject(maker(store), produce, unreachable=maker(closed), queue=True)
+    finally:
+        await store.close()
+
+
+def created(number: int) -> Notification:
+    """Each is the first of its key."""
+    return notification(
+        Told("inbox", b"file %d" % number, "ObjectCreated:Put", number, f"{number:018X}")
+    )
+
+
+class Carrier:
+    """A feed that hands on what it was given, and forgets it once the inbox has it."""
+
+    name = "the carrier"
+
+    def __init__(self) -> None:
+        self.carried: list[Notification] = []
+        self._came = asyncio.Event()
+
+    def put(self, notifications: Iterable[Notification]) -> None:
+        self.carried += notifications
+        self._came.set()
+
+    async def open(self) -> None:
+        self._came.set()
+
+    async def run(self, inbox: Inbox) -> None:
+        while True:
+            await self._came.wait()
+            self._came.clear()
+            await inbox.wait_for_room()
+            await inbox.take(given := self.carried[:])
+            del self.carried[: len(given)]
+
+    async def close(self) -> None:
+        """Nothing is open."""

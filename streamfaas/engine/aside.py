@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
@@ -195,11 +196,11 @@ class Aside:
         lane, source = self._lane, self._lane.source
         records: tuple[Record, ...] = ()
         payload: bytes | None = None
-        try:
+        # what cannot be shown has its positions in the document
+        with suppress(CorruptBatch):
             records = source.records(batch)
+        with suppress(CorruptBatch):  # bytes that are no event may be told all the same
             payload = source.event(batch)
-        except CorruptBatch:  # it cannot be shown, but its positions are in the document
-            pass
         tries = max(batch.tries, deliveries(batch))
         # what grew too old before it ever ran counts as run once, as on AWS
         invokes = max(1, tries) if condition in _NOT_NOW else tries + 1

@@ -19,6 +19,7 @@ KINDS: Mapping[str, str] = {
     "kafka": "streamfaas.sources.kafka:Kafka",
     "kinesis": "streamfaas.sources.sharded.kinesis:kinesis",
     "directory": "streamfaas.sources.directory:Directory",
+    "object-store": "streamfaas.sources.objects:Objects",
     "memory": "streamfaas.sources.memory:Memory",
     "backlog": "streamfaas.sources.backlog:AsyncInvocations",
 }

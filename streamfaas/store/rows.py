@@ -90,6 +90,18 @@ class Pending(NamedTuple):
     etag: str | None
     failures: int = 0
 
+    @property
+    def number(self) -> int:
+        return self.sequencer
+
+    @property
+    def rank(self) -> int:
+        """Changes are seen in the order in which they happen."""
+        return self.sequencer
+
+    def failed(self) -> Pending:
+        return self._replace(failures=self.failures + 1)
+
 
 class Bucket(NamedTuple):
     """What is remembered of a trigger as a whole. `scanned`: all that was there when it was born

@@ -43,7 +43,7 @@ def s3_record(change: S3Change, *, region: str, bucket: str, configuration: str)
             "eventVersion": "2.1",
             "eventSource": "aws:s3",
             "awsRegion": region,
-            "eventTime": _iso(change.time_ms),
+            "eventTime": iso_time(change.time_ms),
             "eventName": change.name,
             "userIdentity": {"principalId": _OWNER},
             "requestParameters": {"sourceIPAddress": "127.0.0.1"},
@@ -73,6 +73,12 @@ def encoded_key(key: bytes) -> str:
     return quote_plus(key, safe="/")
 
 
+def iso_time(milliseconds: int) -> str:
+    """As S3 writes it."""
+    moment = datetime.fromtimestamp(milliseconds / 1000, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
 def matches(pattern: str, name: str) -> bool:
     """Whether an event name (`ObjectCreated:Put`) is wanted by a pattern, which may begin with
     `s3:` and end in `*`."""
@@ -89,8 +95,3 @@ def _response(bucket: str, sequencer: int) -> dict[str, str]:
         "x-amz-request-id": digest[:8].hex().upper(),
         "x-amz-id-2": base64.b64encode(digest[7:]).decode(),
     }
-
-
-def _iso(milliseconds: int) -> str:
-    moment = datetime.fromtimestamp(milliseconds / 1000, UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

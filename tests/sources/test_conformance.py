@@ -13,6 +13,7 @@ KAFKA = checks(queue=False, revoke=True, unreachable=True, seek=True)
 DIRECTORY = checks(queue=True, revoke=False, unreachable=True)
 KINESIS = checks(queue=False, revoke=False, unreachable=True)
 BACKLOG = checks(queue=True, revoke=False, unreachable=True)
+OBJECTS = checks(queue=True, revoke=False, unreachable=True)
 
 
 def named(check):
@@ -44,6 +45,16 @@ def test_the_directory_keeps_the_contract(check, tmp_path):
 def test_the_backlog_keeps_the_contract(check, tmp_path):
     async def main():
         async with source_subjects.backlog(tmp_path) as subject:
+            await check(subject)
+
+    uvloop.run(main())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("check", OBJECTS, ids=named)
+def test_notifications_of_object_stores_keep_the_contract(check, tmp_path):
+    async def main():
+        async with source_subjects.objects(tmp_path) as subject:
             await check(subject)
 
     uvloop.run(main())

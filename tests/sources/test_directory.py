@@ -31,8 +31,8 @@ from streamfaas.flow.ledger import QueueLedger, Receipts
 from streamfaas.flow.record import Instant, Lane
 from streamfaas.flow.verdict import judge_queue
 from streamfaas.sources import Arrived, Held
-from streamfaas.sources.directory import Directory, DirectoryOptions, inventory, queue, tree
-from streamfaas.store import Store
+from streamfaas.sources.directory import Directory, DirectoryOptions, inventory, tree
+from streamfaas.store import Store, keyed
 from streamfaas.store.objects import Change, Objects
 from streamfaas.store.rows import Pending
 from streamfaas.telemetry.signals import SourceChanged
@@ -610,14 +610,14 @@ ACTIONS = ["arrive", "take", "take", "finish", "fail", "back", "later", "restart
 @settings(max_examples=60)
 @given(data=st.data(), pages=st.integers(1, 4), bound=st.integers(1, 5))
 def test_events_go_in_order_for_each_key_once_each_and_none_is_forgotten(data, pages, bound):
-    page, keys_max = queue.PAGE, queue.KEYS_MAX
-    queue.PAGE, queue.KEYS_MAX = pages, bound + 3
+    page, keys_max = keyed.PAGE, keyed.KEYS_MAX
+    keyed.PAGE, keyed.KEYS_MAX = pages, bound + 3
 
     async def main():
         async with world() as w:
             objects = Objects(w.store, NAME)
             await objects.open(0)
-            events = queue.EventQueue(objects)
+            events = keyed.KeyedQueue(objects)
             await events.open()
             numbers = itertools.count(1)
             waiting: dict[bytes, list[int]] = {}
@@ -671,7 +671,7 @@ def test_events_go_in_order_for_each_key_once_each_and_none_is_forgotten(data, p
                     case "later":
                         now += data.draw(st.integers(0, 5))
                     case "restart":
-                        events = queue.EventQueue(objects)
+                        events = keyed.KeyedQueue(objects)
                         await events.open()
                         in_hand.clear()
                         held.clear()
@@ -693,7 +693,7 @@ def test_events_go_in_order_for_each_key_once_each_and_none_is_forgotten(data, p
     try:
         asyncio.run(main())
     finally:
-        queue.PAGE, queue.KEYS_MAX = page, keys_max
+        keyed.PAGE, keyed.KEYS_MAX = page, keys_max
 
 
 def test_an_event_that_arrives_while_its_predecessor_is_finished_is_not_forgotten(tmp_path):
@@ -701,7 +701,7 @@ def test_an_event_that_arrives_while_its_predecessor_is_finished_is_not_forgotte
         async with place(tmp_path) as p:
             objects = Objects(p.store, NAME)
             await objects.open(0)
-            events = queue.EventQueue(objects)
+            events = keyed.KeyedQueue(objects)
             await events.open()
 
             async def arrive(number: int) -> None:

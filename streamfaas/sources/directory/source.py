@@ -32,9 +32,9 @@ from streamfaas.sources import (
 )
 from streamfaas.sources.directory import inventory, put
 from streamfaas.sources.directory.inventory import SKIPPED_MAX, Findings, Inventory, Rules
-from streamfaas.sources.directory.queue import KEYS_MAX, EventQueue, Head
 from streamfaas.sources.directory.watch import Watch
 from streamfaas.store import Store
+from streamfaas.store.keyed import KEYS_MAX, Head, KeyedQueue
 from streamfaas.store.objects import Objects
 from streamfaas.store.rows import Pending
 from streamfaas.telemetry.signals import Emit, SourceChanged
@@ -110,7 +110,7 @@ class Directory:
         self._clock = clock
         self._emit = emit
         objects = Objects(store, name)
-        self._queue = EventQueue(objects)
+        self._queue = KeyedQueue(objects)
         rules = Rules(
             path=options.path,
             settle_seconds=options.settle_seconds,
@@ -438,7 +438,7 @@ def _described(findings: Findings) -> str:
     return f"{place}{more} cannot be looked into: {first.reason}"
 
 
-def _failed(head: Head) -> str:
+def _failed(head: Head[Pending]) -> str:
     event = head.event
     times = "once" if event.failures == 1 else f"{event.failures} times"
     return f"{event.name} has failed {times}" + (f": {head.reason}" if head.reason else "")

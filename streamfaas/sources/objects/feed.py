@@ -1,0 +1,103 @@
+"""A way by which notifications come, kept open: it is begun anew whenever it fails."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+import anyio
+
+from streamfaas.flow.errors import Refused, WorldError
+from streamfaas.flow.record import Instant
+from streamfaas.sources.objects.inbox import Inbox
+from streamfaas.store import Store
+from streamfaas.telemetry.signals import Emit
+
+AGAIN_SECONDS = (1.0, 2.0, 5.0, 10.0, 30.0)
+"""Pauses before a feed that fails is begun anew; the last one for ever after."""
+
+REFUSED_SECONDS = 60.0
+"""At least so long where a person has to act first, but for the first time."""
+
+STOOD_SECONDS = 60.0
+"""A feed that stood for so long has earned a quick return."""
+
+CLOSE_SECONDS = 10.0
+
+
+class Feed(Protocol):
+    """Takes notifications from a carrier and gives them to the inbox; only once the inbox has them
+    does it acknowledge the carrier. Errors that leave `open` and `run` are `WorldError`s: it is
+    closed then, and opened again after a while. Everything that waits has a deadline of its own,
+    or ends when it is cancelled.
+
+    `name` says for people where it takes them from.
+    """
+
+    name: str
+
+    async def open(self) -> None:
+        """Connects. Must be safe to `close()` after it failed half-way."""
+
+    async def run(self, inbox: Inbox) -> None:
+        """Until it is cancelled. While the inbox is full it acknowledges nothing."""
+
+    async def close(self) -> None:
+        """Lets go. It may be opened again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What a feed is made with: the name of its mapping, where to remember things, time and
+    ears."""
+
+    name: str
+    store: Store
+    clock: Callable[[], Instant]
+    emit: Emit
+
+
+MakeFeed: TypeAlias = Callable[[Means], Feed]
+
+
+class Keeper:
+    """One feed, and how it stands: `trouble` is why nothing comes by it at the moment; None: that
+    is not known yet."""
+
+    def __init__(
+        self, feed: Feed, inbox: Inbox, clock: Callable[[], Instant], changed: Callable[[], None]
+    ) -> None:
+        self.feed = feed
+        self.trouble: str | None = None
+        self._inbox = inbox
+        self._clock = clock
+        self._changed = changed
+
+    async def keep(self) -> None:
+        """Until it is cancelled."""
+        failures = 0
+        while True:
+            begun = self._clock()
+            try:
+                await self._once()
+            except WorldError as error:
+                failures = 1 if self._clock() - begun > STOOD_SECONDS else failures + 1
+                pause = AGAIN_SECONDS[min(failures, len(AGAIN_SECONDS)) - 1]
+                if isinstance(error, Refused) and failures > 1:
+                    pause = max(pause, REFUSED_SECONDS)
+                self._tell(f"{error}; next try in {pause:.0f} s")
+                await anyio.sleep(pause)
+
+    async def _once(self) -> None:
+        try:
+            await self.feed.open()
+            self._tell("")
+            await self.feed.run(self._inbox)
+        finally:
+            with anyio.CancelScope(shield=True), anyio.move_on_after(CLOSE_SECONDS):
+                await self.feed.close()
+
+    def _tell(self, trouble: str) -> None:
+        self.trouble = trouble
+        self._changed()

@@ -1,0 +1,100 @@
+"""The one door into a trigger on an object store: what it has taken survives a crash."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from streamfaas.flow.errors import Busy, StoreError, Unreachable
+from streamfaas.store.inbox import InboxEvents
+from streamfaas.store.keyed import KeyedQueue
+from streamfaas.store.notices import Incoming, Waiting
+from streamfaas.wire.s3_notifications import Malformed, Notification, order_of
+
+PENDING_MAX = 100_000
+"""Events that wait at most: feeds acknowledge nothing beyond, and their carriers keep it."""
+
+REASON_MAX = 500
+
+
+class Inbox:
+    """What all feeds of a trigger put their notifications into. Once `take` or `keep_malformed` has
+    returned, the carrier may forget what it has handed over. Errors: `Busy` where too many events
+    wait, `Unreachable` where the store fails; nothing has been taken then, or it is no harm to
+    give it again."""
+
+    def __init__(
+        self,
+        events: InboxEvents,
+        queue: KeyedQueue[Waiting],
+        *,
+        wanted: Callable[[Notification], bool],
+        changed: Callable[[], None],
+        pending_max: int = PENDING_MAX,
+    ) -> None:
+        """`changed` is called when something has come, and when what is full has no room more, or
+        has some again."""
+        self._events = events
+        self._queue = queue
+        self._wanted = wanted
+        self._changed = changed
+        self._pending_max = pending_max
+        self._room = asyncio.Event()
+        self._room.set()
+        self.duplicates = 0
+        """Events that had come before, since the source was made."""
+
+    @property
+    def full(self) -> bool:
+        return self._queue.count >= self._pending_max
+
+    async def take(self, notifications: Sequence[Notification]) -> int:
+        """How many of them are new. What the trigger does not want counts as taken."""
+        return await self._add([_incoming(each) for each in notifications if self._wanted(each)])
+
+    async def keep_malformed(self, body: bytes, malformed: Malformed) -> int:
+        """A document that cannot be read goes where events go that are given up. 1, or 0 where it
+        has come before."""
+        name = str(malformed)[:REASON_MAX]
+        return await self._add([Incoming(b"", "", name, b"malformed\0" + body, body)])
+
+    async def wait_for_room(self) -> None:
+        """Until it is not full."""
+        while self.full:
+            self._room.clear()
+            await self._room.wait()
+
+    def freed(self) -> None:
+        """An event is finished with."""
+        if not self._room.is_set() and not self.full:
+            self._room.set()
+            self._changed()
+
+    async def _add(self, incoming: Sequence[Incoming]) -> int:
+        if not incoming:
+            return 0
+        if self.full:
+            self._room.clear()
+            self._changed()
+            raise Busy(f"{self._queue.count:,} events wait already")
+        try:
+            new = await self._events.add(incoming)
+        except StoreError as error:
+            raise Unreachable(f"{error}; {error.remedy}".rstrip("; ")) from error
+        self.duplicates += len(incoming) - new
+        if new:
+            self._queue.arrived(new)
+            self._changed()
+        return new
+
+
+def _incoming(told: Notification) -> Incoming:
+    """With a sequencer it is known by that. Without one it is known by all that is told of it: two
+    changes of one second, of a store that tells no finer time, must not be taken for one."""
+    key = b"%s/%s" % (told.bucket.encode(), told.key)
+    if told.sequencer:
+        parts = (key, (told.version_id or "").encode(), told.sequencer.encode(), told.name.encode())
+        rank, identity = order_of(told.sequencer), b"\0\0".join(parts)
+    else:
+        rank, identity = "", b"%s\0\0\0%s" % (key, told.record)
+    return Incoming(key, rank, told.name, identity, told.record)
