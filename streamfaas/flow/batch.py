@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from streamfaas.flow.event import EVENT_BYTES_MAX
+from streamfaas.flow.pane import Pane
 from streamfaas.flow.record import Instant, Lane, Record, Records, Run
 from streamfaas.flow.value import value
 
@@ -35,13 +36,15 @@ class Batch:
     A part of a batch that was bisected knows how often (`splits`), and how many records the batch
     had that was split first (`origin`, 0 for one that is whole). A batch of no records (`count` 0:
     gaps, markers, and what a filter left out) is not for the function: it is only to be finished
-    with.
+    with. `pane` is what its next run is told of its tumbling window, where there are such; the last
+    invocation in one (`final`) has no records.
     """
 
     runs: tuple[Run, ...]
     attempt: int = 0
     splits: int = 0
     origin: int = 0
+    pane: Pane | None = None
     count: int = field(init=False, compare=False)
     """Its records."""
 
@@ -65,6 +68,11 @@ class Batch:
     @property
     def last(self) -> int:
         return self.runs[-1].last
+
+    @property
+    def final(self) -> bool:
+        """Whether it is the last invocation in a tumbling window, for the function to see."""
+        return self.pane is not None and self.pane.final
 
     @property
     def size_bytes(self) -> int:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from streamfaas.flow.errors import StoreError
-from streamfaas.store import intents, invocations, notices, pauses, rows, shards
+from streamfaas.store import intents, invocations, notices, pauses, rows, shards, windows
 
 APPLICATION_ID = 0x73666161  # "sfaa": says of an SQLite file that it is ours
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
@@ -26,6 +26,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     shards.SCHEMA,
     invocations.TRACED,
     notices.SCHEMA,
+    windows.SCHEMA,
 )
 """The statements that lead from version n to n + 1. Never changed once released, only added to."""
 
@@ -36,6 +37,7 @@ DAMAGES: tuple[Callable[[sqlite3.Connection], str], ...] = (
     pauses.damage,
     shards.damage,
     notices.damage,
+    windows.damage,
 )
 """What SQLite cannot check for us: a bit that is wrong within a value."""
 
