@@ -1,0 +1,230 @@
+"""Leases are shared: never held by two, always by somebody, and in the end by all alike."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lease_world import TERMS, Worker, World
+from streamfaas.flow.leases import (
+    LATEST,
+    SHARD_END,
+    TRIM_HORIZON,
+    Lease,
+    Tenure,
+    Watch,
+    done_with,
+    to_be_made,
+)
+
+SEEDS = st.integers(0, 1 << 32)
+ENOUGH = TERMS.failover_seconds + 2 * TERMS.scan_seconds
+
+
+def rows(count):
+    return [Lease(f"s{number}") for number in range(count)]
+
+
+def spread(world):
+    """How many leases each worker that lives has, by the table."""
+    owners = [lease.owner for lease in world.table.values()]
+    return {each.name: owners.count(each.name) for each in world.workers if not each.dead}
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    SEEDS,
+    st.integers(1, 6),
+    st.lists(st.floats(0.95, 1.05), min_size=2, max_size=4),
+    st.floats(0, 0.4),
+    st.floats(0.01, 4.0),
+)
+def test_no_two_think_at_once_that_a_lease_is_theirs(seed, count, rates, lost, slow):
+    world = World(seed, rows(count), lost=lost, slow=slow)
+    for number, rate in enumerate(rates):
+        Worker(world, f"w{number}", rate=rate, grace=world.chance.random() * 5)
+
+    def check():
+        for key, owners in world.sure().items():
+            assert len(owners) == 1, (world.now, key, owners)
+
+    for _ in range(6):
+        world.run(world.now + world.chance.random() * 40, check)
+        worker = world.chance.choice(world.workers)
+        if world.chance.random() < 0.6:
+            worker.frozen_until = world.now + world.chance.random() * 40
+        elif not worker.dead:
+            worker.dead = True
+            worker.tenures.clear()
+            Worker(world, f"{worker.name}+", rate=worker.rate)
+    world.run(world.now + 60, check)
+
+
+@settings(max_examples=40, deadline=None)
+@given(SEEDS, st.integers(1, 12), st.lists(st.floats(0.0, 60.0), min_size=1, max_size=4))
+def test_every_lease_is_owned_in_the_end_and_all_have_their_share(seed, count, joins):
+    world = World(seed, rows(count))
+    for number, when in enumerate(joins):
+        world.at(when, lambda number=number: Worker(world, f"w{number}"))
+    world.run(60 + 60 * count)
+    assert all(lease.owner for lease in world.table.values())
+    loads = spread(world).values()
+    assert sum(loads) == count
+    assert max(loads) - min(loads) <= 1
+    before = len(world.takes)
+    world.run(world.now + 100)
+    assert len(world.takes) == before, "it does not come to rest"
+
+
+@settings(max_examples=40, deadline=None)
+@given(SEEDS, st.integers(1, 8), st.integers(1, 3))
+def test_what_a_dead_worker_had_is_taken_within_failover_and_two_looks(seed, count, others):
+    world = World(seed, rows(count), slow=0.1)
+    for number in range(others + 1):
+        Worker(world, f"w{number}")
+    world.run(60 + 40 * count)
+    dead = world.workers[0]
+    theirs = {key for key, lease in world.table.items() if lease.owner == dead.name}
+    dead.dead, died = True, world.now
+    dead.tenures.clear()
+    world.run(died + ENOUGH + 1)
+    late = {key: lease for key, lease in world.table.items() if lease.owner == dead.name}
+    assert not late
+    assert {key for when, key, _ in world.takes if when > died} >= theirs
+    assert all(when <= died + ENOUGH + 1 for when, _, _ in world.takes)
+
+
+@settings(max_examples=30, deadline=None)
+@given(SEEDS, st.integers(2, 8))
+def test_what_is_handed_over_is_never_taken_while_its_owner_is_sure_of_it(seed, count):
+    world = World(seed, rows(count))
+    Worker(world, "old", grace=3.0)
+    world.run(30)
+    taken = len(world.takes)
+    Worker(world, "new")
+    world.run(40 + 30 * count)
+    moved = world.takes[taken:]
+    assert len(moved) == count // 2
+    assert {by for _, _, by in moved} == {"new"}
+
+
+@st.composite
+def families(draw):
+    """Shards as splits and merges make them, older ones first."""
+    known = {}
+    for number in range(draw(st.integers(1, 10))):
+        older = sorted(known)
+        parents = draw(st.lists(st.sampled_from(older), max_size=2, unique=True)) if older else []
+        known[f"s{number:02}"] = tuple(parents)
+    return known
+
+
+@given(families(), st.randoms())
+def test_all_shards_are_read_once_children_after_parents_and_their_rows_go(known, chance):
+    """Rows are made, read, ended and removed in any order that is allowed, and the stream forgets
+    shards when they are ended."""
+    watch, table, order, now = Watch("w", TERMS), {}, [], 0.0
+    family = dict(known)
+    for _ in range(400):
+        now += 1
+        step = chance.choice(("make", "read", "clean", "forget"))
+        if step == "make":
+            for shard, _ in to_be_made(table, known):
+                assert shard not in order, "read a second time"
+                table[shard] = Lease(shard, parents=frozenset(known[shard]))
+        elif step == "clean":
+            for lease in done_with(table, known):
+                assert lease.ended
+                del table[lease.key]
+        elif step == "forget" and known and chance.random() < 0.3:
+            oldest = next(iter(known))
+            if oldest in order and (oldest not in table or table[oldest].ended):
+                known = {shard: parents for shard, parents in known.items() if shard != oldest}
+        watch.saw(table.values(), now)
+        if step == "read" and (due := watch.may_be_read(known)):
+            shard = chance.choice(due)
+            assert all(parent in order for parent in family[shard])
+            table[shard] = Lease(
+                shard,
+                checkpoint=chance.choice(("49", SHARD_END)),
+                parents=frozenset(family[shard]),
+            )
+            if table[shard].ended:
+                order.append(shard)
+    assert len(order) == len(set(order))
+
+
+def test_a_child_waits_for_all_its_parents():
+    watch = Watch("w", TERMS)
+    child = Lease("c", parents=frozenset({"a", "b"}))
+    ended = Lease("a", checkpoint=SHARD_END)
+    known = {"a": (), "b": (), "c": ("a", "b")}
+    watch.saw([child, ended, Lease("b", checkpoint="7")], 0.0)
+    assert watch.may_be_read(known) == ["b"]
+    watch.saw([child, ended, Lease("b", checkpoint=SHARD_END)], 1.0)
+    assert watch.may_be_read(known) == ["c"]
+
+
+def test_a_row_that_is_new_waits_for_a_look_that_must_show_its_parents():
+    """The library's own rows of a stream that was read from LATEST have no parents beside them."""
+    watch = Watch("w", TERMS)
+    known = {"a": (), "c": ("a",)}
+    watch.saw([Lease("c", checkpoint=LATEST, parents=frozenset({"a"}))], 0.0)
+    assert watch.may_be_read(known) == []
+    watch.saw([Lease("c", checkpoint=LATEST, parents=frozenset({"a"}))], 1.0)
+    assert watch.may_be_read(known) == ["c"]
+
+
+def test_one_that_has_begun_goes_on_whatever_became_of_its_parents():
+    watch = Watch("w", TERMS)
+    watch.saw([Lease("c", checkpoint="49", parents=frozenset({"a"}))], 0.0)
+    assert watch.may_be_read({"a": (), "c": ("a",)}) == ["c"]
+
+
+def test_no_row_is_made_for_a_shard_whose_children_have_one():
+    known = {"a": (), "b": ("a",), "c": ("b",), "other": ()}
+    assert to_be_made({"b": Lease("b", parents=frozenset({"a"}))}, known) == [
+        ("c", True),
+        ("other", False),
+    ]
+    assert to_be_made({}, {"c": ("b",), "b": ()}) == [("b", False), ("c", False)]
+
+
+def test_a_row_stays_until_its_children_have_begun():
+    known = {"a": (), "b": ("a",), "c": ("a",)}
+    end, begun = Lease("a", checkpoint=SHARD_END), Lease("b", checkpoint="49")
+    table = {"a": end, "b": begun, "c": Lease("c", checkpoint=TRIM_HORIZON)}
+    assert done_with(table, known) == []
+    table["c"] = Lease("c", checkpoint="50")
+    assert done_with(table, known) == [end]
+    del table["c"]
+    assert done_with(table, known) == []  # it has not been made yet
+    assert done_with(table, {"b": (), "c": ()}) == [end]  # the stream has forgotten it
+
+
+def test_a_write_that_was_refused_may_have_been_our_own():
+    tenure = Tenure(Lease("s", counter=4, owner="me"), 10.0)
+    late = Lease("s", counter=5, owner="me", wanted_by="other")
+    assert tenure.read_back(late) == Tenure(late, 10.0)
+    assert tenure.read_back(Lease("s", counter=5, owner="other")) is None
+    assert tenure.read_back(None) is None
+
+
+def test_an_owner_of_another_make_is_asked_and_left_alone():
+    watch = Watch("me", TERMS)
+    theirs = [Lease(f"s{n}", owner="library") for n in range(4)]
+    watch.saw(theirs, 0.0)
+    asked = watch.plan(watch.may_be_read({}), (), 0.0, 0.0).ask
+    assert asked == theirs[0]
+    watch.asked("s0", 0.0)
+    for now in range(1, 30):  # it renews, and does not answer
+        watch.saw([Lease(f"s{n}", counter=now, owner="library") for n in range(4)], float(now))
+        plan = watch.plan(watch.may_be_read({}), (), float(now), 0.5)
+        assert plan.take == ()
+        assert plan.ask is None
+
+
+def test_what_was_given_to_somebody_is_not_taken_back_at_once():
+    watch = Watch("me", TERMS)
+    watch.gave("s", 0.0)
+    watch.saw([Lease("s")], 0.0)
+    assert watch.plan(watch.may_be_read({}), (), 1.0, 0.0).take == ()
+    assert watch.plan(watch.may_be_read({}), (), 10.0, 0.0).take == (Lease("s"),)

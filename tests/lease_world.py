@@ -1,0 +1,197 @@
+"""Workers that share a table of leases: clocks that run apart, writes that are late or lost."""
+
+import heapq
+import itertools
+import random
+from dataclasses import replace
+
+from streamfaas.flow.leases import Lease, Plan, Tenure, Terms, Watch
+
+TERMS = Terms(10.0)
+PATIENCE = 2.0
+"""How long a worker waits for an answer."""
+
+
+class World:
+    """A table with compare-and-set, and what happens when."""
+
+    def __init__(self, seed, leases, *, lost=0.0, slow=0.5):
+        self.chance = random.Random(seed)
+        self.table = {lease.key: lease for lease in leases}
+        self.lost, self.slow = lost, slow
+        self.now = 0.0
+        self.due = []
+        self.numbers = itertools.count()
+        self.workers = []
+        self.takes = []  # when, key, by whom
+
+    def at(self, when, work):
+        heapq.heappush(self.due, (when, next(self.numbers), work))
+
+    def spawn(self, life):
+        self.at(self.now, lambda: self.go_on(life, None))
+
+    def go_on(self, life, value):
+        try:
+            kind, asked = life.send(value)
+        except StopIteration:
+            return
+        if kind == "sleep":
+            self.at(self.now + asked, lambda: self.go_on(life, None))
+        else:
+            self.request(life, asked)
+
+    def request(self, life, operation):
+        """Carried out after a while, or never; answered after a while, or not: then the worker
+        goes on, and what it asked for may be carried out all the same."""
+        answered = []
+
+        def answer(value):
+            if not answered:
+                answered.append(True)
+                self.go_on(life, value)
+
+        def carry_out():
+            value = operation(self.table)
+            if self.chance.random() >= self.lost:
+                self.at(self.now + self.delay(), lambda: answer(value))
+
+        self.at(self.now + PATIENCE, lambda: answer("no answer"))
+        if self.chance.random() >= self.lost:
+            late = 30 if self.chance.random() < self.lost else 1
+            self.at(self.now + late * self.delay(), carry_out)
+
+    def delay(self):
+        return self.chance.random() * self.slow
+
+    def run(self, until, check=lambda: None):
+        while self.due and self.due[0][0] <= until:
+            self.now, _, work = heapq.heappop(self.due)
+            work()
+            check()
+        self.now = until
+
+    def sure(self):
+        """Who thinks now that a lease is theirs, by key."""
+        found = {}
+        for worker in self.workers:
+            for key, tenure in worker.tenures.items():
+                if worker.clock() < tenure.sure_until(TERMS):
+                    found.setdefault(key, []).append(worker.name)
+        return found
+
+
+class Worker:
+    """As the source does it: one life looks at the table, one keeps each lease."""
+
+    def __init__(self, world, name, *, rate=1.0, grace=1.0):
+        self.world, self.name, self.rate, self.grace = world, name, rate, grace
+        self.offset = world.chance.random() * 1e6
+        self.watch = Watch(name, TERMS)
+        self.tenures = {}
+        self.ours = set()
+        self.frozen_until = 0.0
+        self.dead = False
+        world.workers.append(self)
+        world.spawn(self.look())
+
+    def clock(self):
+        return self.world.now * self.rate + self.offset
+
+    def sleep(self, seconds):
+        """By our own clock; who is frozen sleeps on."""
+        yield "sleep", seconds / self.rate
+        while self.world.now < self.frozen_until:
+            yield "sleep", self.frozen_until - self.world.now
+
+    def ask(self, operation):
+        answer = yield "request", operation
+        while self.world.now < self.frozen_until:
+            yield "sleep", self.frozen_until - self.world.now
+        return answer
+
+    def look(self):
+        while not self.dead:
+            rows = yield from self.ask(lambda table: list(table.values()))
+            if self.dead:
+                return
+            look_at = self.clock() + TERMS.scan_seconds
+            if rows != "no answer":
+                self.watch.saw(rows, self.clock())
+                readable = self.watch.may_be_read({})
+                plan = self.watch.plan(
+                    readable, self.ours, self.clock(), self.world.chance.random()
+                )
+                assert isinstance(plan, Plan)
+                look_at = plan.look_at
+                for lease in plan.take:
+                    yield from self.take(lease)
+                if plan.ask is not None:
+                    yield from self.want(plan.ask)
+            yield from self.sleep(max(0.01, look_at - self.clock()))
+
+    def write(self, lease, *, moves=1, **changed):
+        """A write that names owner and counter."""
+
+        def operation(table):
+            row = table.get(lease.key)
+            if row is None or (row.owner, row.counter) != (lease.owner, lease.counter):
+                return "refused"
+            table[lease.key] = replace(row, counter=row.counter + moves, **changed)
+            return table[lease.key]
+
+        return (yield from self.ask(operation))
+
+    def take(self, lease):
+        asked_at = self.clock()
+        taken = yield from self.write(lease, owner=self.name, wanted_by="")
+        if isinstance(taken, Lease) and not self.dead:
+            self.ours.add(lease.key)
+            self.tenures[lease.key] = Tenure(taken, asked_at)
+            self.world.takes.append((self.world.now, lease.key, self.name))
+            self.world.spawn(self.keep(lease.key))
+
+    def want(self, lease):
+        told = yield from self.write(lease, moves=0, wanted_by=self.name)
+        if isinstance(told, Lease):
+            self.watch.asked(lease.key, self.clock())
+
+    def keep(self, key):
+        """Renews until the lease is lost, or wanted by somebody."""
+        while not self.dead:
+            tenure = self.tenures[key]
+            if tenure.lease.wanted_by:
+                yield from self.hand_over(key)
+                break
+            pause = min(TERMS.renew_seconds, tenure.sure_until(TERMS) - self.clock())
+            yield from self.sleep(max(0.01, pause))
+            if self.dead or not (yield from self.renew(key)):
+                break
+        if not self.dead:
+            self.tenures.pop(key, None)
+            yield from self.sleep(self.grace)  # its lane is cut off
+            self.ours.discard(key)
+
+    def renew(self, key):
+        tenure = self.tenures[key]
+        asked_at = self.clock()
+        if asked_at >= tenure.sure_until(TERMS):
+            return False
+        answer = yield from self.write(tenure.lease)
+        if isinstance(answer, Lease):
+            self.tenures[key] = tenure.renewed(answer, asked_at)
+        elif answer == "refused":
+            row = yield from self.ask(lambda table: table.get(key))
+            kept = tenure if row == "no answer" else tenure.read_back(row)
+            if kept is None:
+                return False
+            self.tenures[key] = kept
+        return True
+
+    def hand_over(self, key):
+        yield from self.sleep(self.grace)  # what is in hand ends
+        if self.dead or not (yield from self.renew(key)):
+            return
+        lease = self.tenures.pop(key).lease  # from here on it is not ours
+        yield from self.write(lease, owner="", wanted_by="")
+        self.watch.gave(key, self.clock())
