@@ -9,7 +9,9 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import dynamodb_tables
 import kafka_broker
+from aws_servers import Aws
 from kinesis_servers import Kinesis as Server
 from streamfaas.flow.record import Instant, Lane
 from streamfaas.sources import Source
@@ -18,7 +20,9 @@ from streamfaas.sources.directory import Directory, DirectoryOptions
 from streamfaas.sources.kafka import Kafka, KafkaOptions
 from streamfaas.sources.memory import Memory, MemoryOptions, Stream
 from streamfaas.sources.objects import Inbox, Objects, ObjectsOptions
+from streamfaas.sources.sharded import dynamodb as sharded_dynamodb
 from streamfaas.sources.sharded import kinesis as sharded_kinesis
+from streamfaas.sources.sharded.dynamodb import DynamoDbOptions
 from streamfaas.sources.sharded.kinesis import KinesisOptions
 from streamfaas.sources.sharded.machine import ShardedLog
 from streamfaas.sources.sharded.options import LogOptions
@@ -104,6 +108,38 @@ async def kinesis(server: Server, folder: Path) -> AsyncIterator[Subject]:
         yield Subject(maker(server.url), produce, unreachable=maker("http://127.0.0.1:1"))
     finally:
         for source in made:  # those that nobody closed, too: there is no process that ends
+            await source._stream.close()
+        await store.close()
+
+
+@asynccontextmanager
+async def dynamodb(server: Aws, folder: Path) -> AsyncIterator[Subject]:
+    """The stream of a table: each item is put once."""
+    store = await Store.open(folder / "state" / "streamfaas.db")
+    numbers = itertools.count()
+    name = f"conformance-{next(_STREAMS)}"
+    await dynamodb_tables.create(server, name)
+    made: list[ShardedLog] = []
+    log = LogOptions("trim_horizon", poll_seconds=0.25, records_max=25, commit_seconds=0.05)
+    options = DynamoDbOptions(server.access, log, table=name)
+
+    def maker(url: str) -> Callable[[], ShardedLog]:
+        chosen = replace(options, access=replace(options.access, endpoint_url=url))
+
+        def make() -> ShardedLog:
+            made.append(sharded_dynamodb.dynamodb("shop/orders", chosen, store=store, emit=silent))
+            return made[-1]
+
+        return make
+
+    async def produce(count: int) -> None:
+        some = list(itertools.islice(numbers, count))
+        await dynamodb_tables.put(server, name, [(f"key {n}", f"value {n}") for n in some])
+
+    try:
+        yield Subject(maker(server.url), produce, unreachable=maker("http://127.0.0.1:1"))
+    finally:
+        for source in made:
             await source._stream.close()
         await store.close()
 

@@ -18,6 +18,7 @@ from streamfaas.flow.verdict import Judge
 KINDS: Mapping[str, str] = {
     "kafka": "streamfaas.sources.kafka:Kafka",
     "kinesis": "streamfaas.sources.sharded.kinesis:kinesis",
+    "dynamodb": "streamfaas.sources.sharded.dynamodb:dynamodb",
     "directory": "streamfaas.sources.directory:Directory",
     "object-store": "streamfaas.sources.objects:Objects",
     "memory": "streamfaas.sources.memory:Memory",

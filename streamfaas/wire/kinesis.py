@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from typing import Any
-
-import anyio
 
 from streamfaas.flow.errors import Refused
 from streamfaas.wire import aws
 from streamfaas.wire.aws import AwsAccess
-from streamfaas.wire.shards import Described, IteratorExpired, Page, Shard, Start
+from streamfaas.wire.shards import PAGES_MAX, Described, Page, Shard, Start, asking
 
-CALL_SECONDS = 60.0
-"""How long one request may take, with the client's own tries."""
-
-PAGES_MAX = 1_000
 PUT_MAX = 500
 """Records of one PutRecords."""
 
 
 class Stream:
     """One stream. Errors of all methods are `WorldError`s."""
+
+    remade = "was deleted and made again"
 
     def __init__(self, access: AwsAccess, name: str) -> None:
         self.name = name
@@ -38,8 +34,10 @@ class Stream:
     async def close(self) -> None:
         await self._life.aclose()
 
-    async def describe(self) -> Described:
-        async with self._asking("DescribeStreamSummary"):
+    async def describe(self, lives: Collection[str] = ()) -> Described:
+        """`lives` are of no use: a stream that was deleted cannot be read."""
+        del lives
+        async with asking("DescribeStreamSummary", self.name):
             answer = await self._client.describe_stream_summary(StreamName=self.name)
         told = answer["StreamDescriptionSummary"]
         arn, created = told["StreamARN"], _seconds(told.get("StreamCreationTimestamp"))
@@ -55,7 +53,7 @@ class Stream:
         found: list[Shard] = []
         asked: dict[str, Any] = {"StreamName": self.name}
         for _ in range(PAGES_MAX):
-            async with self._asking("ListShards"):
+            async with asking("ListShards", self.name):
                 answer = await self._client.list_shards(**asked)
             found += map(_shard, answer["Shards"])
             if not (token := answer.get("NextToken")):
@@ -69,7 +67,7 @@ class Stream:
             asked["StartingSequenceNumber"] = start.sequence
         if start.kind == "AT_TIMESTAMP":
             asked["Timestamp"] = datetime.fromtimestamp(start.timestamp, UTC)
-        async with self._asking("GetShardIterator"):
+        async with asking("GetShardIterator", self.name):
             answer = await self._client.get_shard_iterator(
                 StreamName=self.name, ShardId=shard, **asked
             )
@@ -79,7 +77,7 @@ class Stream:
         """`IteratorExpired` where the iterator has to be made anew. Of a record there are
         `SequenceNumber`, `PartitionKey`, `Data` (base64 text) and `ApproximateArrivalTimestamp`
         (epoch seconds)."""
-        async with self._asking("GetRecords"):
+        async with asking("GetRecords", self.name):
             answer = await self._client.get_records(ShardIterator=iterator, Limit=records_max)
         length = answer["ResponseMetadata"]["HTTPHeaders"].get("content-length")
         records = answer.get("Records") or ()
@@ -96,7 +94,7 @@ class Stream:
         placed: list[tuple[str, str]] = []
         for start in range(0, len(records), PUT_MAX):
             some = records[start : start + PUT_MAX]
-            async with self._asking("PutRecords"):
+            async with asking("PutRecords", self.name):
                 answer = await self._client.put_records(
                     StreamName=self.name,
                     Records=[{"PartitionKey": key, "Data": data} for key, data in some],
@@ -106,19 +104,6 @@ class Stream:
                     raise Refused(f"{self.name}: {each.get('ErrorCode')}: not all was taken")
                 placed.append((each["ShardId"], each["SequenceNumber"]))
         return placed
-
-    @asynccontextmanager
-    async def _asking(self, operation: str) -> AsyncIterator[None]:
-        assert self._client is not None
-        try:
-            with anyio.fail_after(CALL_SECONDS):
-                yield
-        except aws.ERRORS as error:
-            if aws.code_of(error) == "ExpiredIteratorException":
-                raise IteratorExpired from error
-            raise aws.translated(error, f"{operation} of {self.name}") from error
-        except KeyError as error:  # an answer that is not what the service promises
-            raise Refused(f"{operation} of {self.name}: no {error} in the answer") from error
 
 
 def _shard(told: Mapping[str, Any]) -> Shard:

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
+
+import anyio
+
+from streamfaas.flow.errors import Refused
+from streamfaas.wire import aws
+
+CALL_SECONDS = 60.0
+"""How long one request may take, with the client's own tries."""
+
+PAGES_MAX = 1_000
+"""Of one list of shards."""
 
 
 class Origin(NamedTuple):
@@ -18,12 +30,14 @@ class Origin(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Described:
     """What is known of a stream. `life` differs where it was deleted and made again: no checkpoint
-    of one is of another; `now` is the service's own clock, where it shows it (epoch seconds)."""
+    of one is of another; `now` is the service's own clock, where it shows it (epoch seconds).
+    `over` says why nothing is added to it any more."""
 
     arn: str
     life: str
     retention_seconds: float
     now: float | None
+    over: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,22 +74,48 @@ class IteratorExpired(Exception):
     """An iterator was not used for some minutes. Another one begins where reading stood."""
 
 
+class Trimmed(Exception):
+    """What was asked for is past the stream's retention, though the shard is not."""
+
+
+@asynccontextmanager
+async def asking(operation: str, name: str) -> AsyncIterator[None]:
+    """Around one request, and what is made of its answer: errors in our words, and a deadline."""
+    try:
+        with anyio.fail_after(CALL_SECONDS):
+            yield
+    except aws.ERRORS as error:
+        match aws.code_of(error):
+            case "ExpiredIteratorException":
+                raise IteratorExpired from error
+            case "TrimmedDataAccessException":
+                raise Trimmed from error
+        raise aws.translated(error, f"{operation} of {name}") from error
+    except KeyError as error:  # an answer that is not what the service promises
+        raise Refused(f"{operation} of {name}: no {error} in the answer") from error
+
+
 class Stream(Protocol):
     """A client of one stream. Errors of all methods are `WorldError`s."""
 
     name: str
+    remade: str
+    """What has happened to a stream whose life is another than before."""
 
     async def open(self) -> None:
         """Must be closed, whatever becomes of it."""
 
     async def close(self) -> None: ...
 
-    async def describe(self) -> Described: ...
+    async def describe(self, lives: Collection[str] = ()) -> Described:
+        """The life of the stream that is read from here on: one of `lives`, which were not read to
+        their end, where that is possible."""
 
     async def shards(self) -> tuple[Shard, ...]:
         """All that the stream still knows, closed ones too."""
 
-    async def iterator(self, shard: str, start: Start) -> str: ...
+    async def iterator(self, shard: str, start: Start) -> str:
+        """`Trimmed` where there is no such record any more."""
 
     async def read(self, iterator: str, records_max: int) -> Page:
-        """`IteratorExpired` where the iterator has to be made anew."""
+        """`IteratorExpired` where the iterator has to be made anew, or `Trimmed`."""

@@ -70,6 +70,16 @@ def test_kinesis_keeps_the_contract(check, kinesis, tmp_path):
     uvloop.run(main())
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("check", KINESIS, ids=named)
+def test_dynamodb_streams_keep_the_contract(check, aws_server, tmp_path):
+    async def main():
+        async with source_subjects.dynamodb(aws_server, tmp_path) as subject:
+            await check(subject)
+
+    uvloop.run(main())
+
+
 @pytest.mark.kafka
 @pytest.mark.slow
 @pytest.mark.parametrize("check", KAFKA, ids=named)

@@ -17,11 +17,14 @@ Told: TypeAlias = Mapping[str, Any]
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What the service allows for a shard: the pause between two reads, the bytes of a second, and
-    the records of one read."""
+    the records of one read. `timestamps`: reading can begin at a time; `ends_untold`: those who
+    speak like the service may never say that a closed shard is at its end."""
 
     reads_seconds: float
     bytes_a_second: int
     records_max: int
+    timestamps: bool
+    ends_untold: bool
 
 
 class Dialect(Protocol):

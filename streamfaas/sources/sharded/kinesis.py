@@ -34,7 +34,13 @@ from streamfaas.wire.kinesis_event import (
 from streamfaas.wire.kpl import deaggregated
 from streamfaas.wire.shards import Origin
 
-KINESIS = Limits(reads_seconds=0.2, bytes_a_second=2 << 20, records_max=10_000)
+KINESIS = Limits(
+    reads_seconds=0.2,
+    bytes_a_second=2 << 20,
+    records_max=10_000,
+    timestamps=True,
+    ends_untold=True,
+)
 """A shard gives that to all who read it."""
 
 

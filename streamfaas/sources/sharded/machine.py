@@ -91,12 +91,17 @@ class ShardedLog:
             stream,
             self._keeper,
             "trim_horizon" if memory_lost else options.start,
+            timestamps=dialect.limits.timestamps,
             wall_clock=wall_clock,
             warn=self._warn,
         )
-        most = dialect.limits.records_max
         self._poller = Poller(
-            stream, self._keeper, self._roster, options.records_max or most, self._moved
+            stream,
+            self._keeper,
+            self._roster,
+            options.records_max or dialect.limits.records_max,
+            ends_untold=dialect.limits.ends_untold,
+            told=self._moved,
         )
         self._told: deque[Opened | Closing] = deque()
         self._turn = 0
@@ -155,13 +160,10 @@ class ShardedLog:
     async def open(self, spawn: Spawn) -> None:
         self._spawn = spawn
         await self._stream.open()
-        described = await self._stream.describe()
-        self._origin = self._origin._replace(arn=described.arn)
-        self._begin(await self._roster.remembered(described))
+        self._begin(await self._roster.remembered())
+        await self._stand()
         spawn(self._keep_looking, "shards")
         spawn(lambda: self._keeper.keep(self._options.commit_seconds), "marks")
-        self._state, self._reason = "running", ""
-        self._emit(SourceChanged(self.name, self._state, ""))
 
     async def next(self, ready: Collection[Lane]) -> Arrival:
         while True:
@@ -222,6 +224,7 @@ class ShardedLog:
 
     def _begin(self, marks: Iterable[Mark]) -> None:
         assert self._spawn is not None
+        self._origin = self._origin._replace(arn=self._roster.described.arn)
         for mark in marks:
             lane = Lane(self.name, mark.shard)
             reading = self._readings[lane] = Reading(
@@ -230,6 +233,7 @@ class ShardedLog:
                 self._dialect,
                 overhead_bytes=self._dialect.overhead_bytes(self._origin),
                 poll_seconds=self._options.poll_seconds,
+                iterator=self._roster.fresh.pop(mark.shard, None),
             )
             self._told.append(Opened(lane))
             self._spawn(partial(self._poller.read_on, reading), reading.name)
@@ -244,8 +248,19 @@ class ShardedLog:
         async with self._looking:
             try:
                 self._begin(await self._roster.look({lane.name for lane in self._readings}))
+                await self._stand()
             except Busy:  # there will be another look
                 return
+
+    async def _stand(self) -> None:
+        """Where nothing is left to be read, this life of the stream is over: another may follow."""
+        if not self._readings and (marks := await self._roster.followed()) is not None:
+            self._begin(marks)
+        over = "" if self._readings else self._roster.described.over
+        state = "degraded" if over else "running"
+        if (state, over) != (self._state, self._reason):
+            self._state, self._reason = state, over
+            self._emit(SourceChanged(self.name, state, over))
 
     def _moved(self, reading: Reading) -> None:
         self._finish(reading)

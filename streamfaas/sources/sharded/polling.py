@@ -11,8 +11,8 @@ from streamfaas.flow.errors import Busy, Gone, Unreachable
 from streamfaas.flow.verdict import RetryPolicy
 from streamfaas.sources.sharded.marks import Keeper
 from streamfaas.sources.sharded.reading import Reading
-from streamfaas.sources.sharded.roster import Roster
-from streamfaas.wire.shards import IteratorExpired, Stream
+from streamfaas.sources.sharded.roster import EPOCH, Roster
+from streamfaas.wire.shards import IteratorExpired, Page, Stream, Trimmed
 
 BACKOFF = RetryPolicy(backoff_seconds=0.5, backoff_seconds_max=20.0)
 FAILURES_MAX = 4
@@ -23,7 +23,8 @@ EMPTIES_MAX = 3
 
 
 class Poller:
-    """`told` is called when something has come of a shard, or it may be at its end."""
+    """`told` is called when something has come of a shard, or it may be at its end. `ends_untold`:
+    a closed shard may never say that it is."""
 
     def __init__(
         self,
@@ -31,12 +32,15 @@ class Poller:
         keeper: Keeper,
         roster: Roster,
         records_max: int,
+        *,
+        ends_untold: bool,
         told: Callable[[Reading], None],
     ) -> None:
         self._stream = stream
         self._keeper = keeper
         self._roster = roster
         self._records_max = records_max
+        self._ends_untold = ends_untold
         self._told = told
 
     async def read_on(self, reading: Reading) -> None:
@@ -72,13 +76,25 @@ class Poller:
         except Gone:
             await self._forgotten(reading)
             return
+        except Trimmed:
+            self._leap(reading)
+            return
+        read = reading.passed_over(read)
         if read.records and not reading.anchored:
             await self._keeper.put(reading.anchor(read))
             reading.durable = reading.mark
         reading.take(read)
-        closed = self._roster.is_closed(reading.name)
-        if reading.empties >= EMPTIES_MAX and not read.behind_ms and closed:
+        if self._seems_ended(reading, read):
             reading.ended = True
+
+    def _seems_ended(self, reading: Reading, read: Page) -> bool:
+        at_the_tip = self._ends_untold and not read.behind_ms and reading.empties >= EMPTIES_MAX
+        return at_the_tip and self._roster.is_closed(reading.name)
+
+    def _leap(self, reading: Reading) -> None:
+        if not reading.leap(EPOCH):
+            raise Busy(f"{reading.name}: records were lost to the stream's retention")
+        self._roster.tell_trimmed(reading.name)
 
     async def _forgotten(self, reading: Reading) -> None:
         """The shard is not there any more: with its stream, or because it is past retention."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from dataclasses import replace
+from itertools import dropwhile
 
 from streamfaas.flow.record import Lane, Run
 from streamfaas.sources.sharded.dialect import Dialect, Told
@@ -14,6 +16,16 @@ from streamfaas.wire.shards import Start
 
 AFTER = "AFTER_SEQUENCE_NUMBER"
 AT = "AT_SEQUENCE_NUMBER"
+FIRST = "TRIM_HORIZON"
+
+PASS_MARGIN_MS = 60_000
+"""Of records that are older than the trigger by the service's clock, these may still be newer: some
+services date them by the minute. So many may come that need not."""
+
+
+def start_of(mark: Mark) -> Start:
+    """Where reading goes on by a mark alone."""
+    return Start(mark.kind, mark.sequence, mark.at_ms / 1000)
 
 
 class Reading:
@@ -28,6 +40,7 @@ class Reading:
         *,
         overhead_bytes: int,
         poll_seconds: float,
+        iterator: str | None = None,
     ) -> None:
         self.lane = lane
         self.mark = mark
@@ -35,7 +48,7 @@ class Reading:
         self.wanted = asyncio.Event()
         """The lane has room, and nothing waits for it."""
         self.waiting: deque[Run] = deque()
-        self.iterator: str | None = None
+        self.iterator = iterator
         self.ended = mark.ended
         """Nothing more comes; what came may not be finished with."""
         self.behind_ms: int | None = None
@@ -48,6 +61,7 @@ class Reading:
         self._next = mark.position  # of the next record
         self._skip = 0  # records to pass over: they are finished with, or still in hand
         self._read: str | None = None  # the last sequence number
+        self._since_ms = 0  # what is older than that is passed over
         self._pages: deque[Page] = deque()  # handed over, and not finished with
 
     @property
@@ -72,12 +86,23 @@ class Reading:
             return Start(AFTER, self._read)
         mark = self.mark
         self._skip = mark.sub + self._next - mark.position
-        return Start(mark.kind, mark.sequence, mark.at_ms / 1000)
+        if mark.kind == FIRST and mark.at_ms:
+            self._since_ms = mark.at_ms - PASS_MARGIN_MS
+        return start_of(mark)
 
     @property
     def anchored(self) -> bool:
         """Whether the mark names a record. Until then positions mean nothing to another life."""
         return bool(self.mark.sequence)
+
+    def passed_over(self, read: Read) -> Read:
+        """Without the records that came before the trigger was born, where reading had to begin
+        before those."""
+        if self.anchored or not self._since_ms or not read.records:
+            return read
+        records = list(dropwhile(lambda each: self._at_ms(each) < self._since_ms, read.records))
+        self._read = self._dialect.sequence(read.records[-1])
+        return replace(read, records=records)
 
     def anchor(self, read: Read) -> Mark:
         """The mark that names the first record that was read; to be made durable before anybody
@@ -104,6 +129,16 @@ class Reading:
             self._next = page.last + 1
             self._pages.append(page)
             self.waiting.append(run_of_page(self.lane, page))
+
+    def leap(self, positions: int) -> bool:
+        """Goes on with the oldest record that there is, so many positions later: what follows the
+        last one is not there any more. Not while something is in hand."""
+        if self._pages or self.waiting:
+            return False
+        self._next += positions
+        self.mark = self.mark._replace(position=self._next, kind=FIRST, sequence="", sub=0, at_ms=0)
+        self._read, self.iterator, self._skip, self._since_ms = None, None, 0, 0
+        return True
 
     @property
     def pause_seconds(self) -> float:

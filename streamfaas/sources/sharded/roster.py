@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping
 
+from streamfaas.flow.errors import Gone
 from streamfaas.flow.shards import readable
 from streamfaas.sources.sharded.marks import Keeper
+from streamfaas.sources.sharded.reading import start_of
 from streamfaas.store.shards import Mark
-from streamfaas.wire.shards import Described, Shard, Stream
+from streamfaas.wire.shards import Described, Shard, Start, Stream, Trimmed
 
 RETENTION_MARGIN_SECONDS = 3600.0
-EPOCH = 1 << 32
-"""What positions leap by where records may have been lost: what was written down about records of
-an earlier life must not be taken to be about others."""
+EPOCH_BITS = 32
+EPOCH = 1 << EPOCH_BITS
+"""What positions leap by where records may have been lost, or the stream is another: what was
+written down about records of an earlier life must not be taken to be about others."""
+
+MISSING_MAX = 20
+"""Looks in a row that did not show a shard which is finished with, before it is forgotten: a list
+may leave one out for a while, and it must not be read again then."""
 
 
 class Roster:
-    """`start` says where the shards begin that are there when the trigger is born, `warn` takes
-    what an operator should know. Errors are `WorldError`s."""
+    """`start` says where the shards begin that are there when the trigger is born, `timestamps`
+    whether reading can begin at a time, `warn` takes what an operator should know. Errors are
+    `WorldError`s."""
 
     def __init__(
         self,
@@ -25,38 +34,49 @@ class Roster:
         keeper: Keeper,
         start: str | float,
         *,
+        timestamps: bool,
         wall_clock: Callable[[], float],
         warn: Callable[[str], None],
     ) -> None:
+        self.described = Described("", "", 0.0, None)
+        """The life of the stream that is read."""
+        self.fresh: dict[str, str] = {}
+        """Iterators of shards that are read from now on."""
         self._stream = stream
         self._keeper = keeper
         self._start = start
+        self._timestamps = timestamps
         self._wall_clock = wall_clock
         self._warn = warn
-        self._life = ""  # of the stream
+        self._base = 0  # where positions begin in this life
         self._known: dict[str, Shard] = {}
+        self._marks: dict[str, Mark] = {}  # of shards whose turn has not come
         self._ended: set[str] = set()
+        self._missing: Counter[str] = Counter()
 
-    async def remembered(self, described: Described) -> list[Mark]:
+    async def remembered(self) -> list[Mark]:
         """For the first time: marks of the shards that are read now. Where nothing is remembered,
         all that are there begin where the trigger begins."""
-        self._life = described.life
-        marks = await self._of_this_life(await self._keeper.load(), described)
-        self._known = {shard.id: shard for shard in await self._stream.shards()}
-        born = not marks
-        marks = await self._still_there(marks)
-        if born:
-            marks = {name: self._beginning(name, described) for name in self._known}
-            await self._keeper.put(*marks.values())
-        self._ended = {name for name, mark in marks.items() if mark.ended}
-        return await self._due(marks, ())
+        marks = await self._keeper.load()
+        unfinished = {mark.stream for mark in marks.values() if not mark.ended}
+        return await self._live(await self._stream.describe(unfinished), marks)
 
     async def look(self, reading: Collection[str]) -> list[Mark]:
         """Asks for the shards: marks of those whose turn has come beside the ones being read."""
         # a list that leaves one out for a while must not begin its children before their time
         kept = {name: self._known[name] for name in reading if name in self._known}
         self._known = kept | {shard.id: shard for shard in await self._stream.shards()}
-        return await self._due({}, reading)
+        await self._prune()
+        return await self._due(reading)
+
+    async def followed(self) -> list[Mark] | None:
+        """Where nothing of this life can be read any more: marks of the one that follows, or
+        None."""
+        described = await self._stream.describe()
+        if described.life == self.described.life:
+            self.described = described
+            return None
+        return await self._live(described, await self._keeper.load())
 
     def is_closed(self, shard: str) -> bool:
         """Whether nothing is added to it any more, as far as is known."""
@@ -73,28 +93,55 @@ class Roster:
     def tell_gone(self, shard: str) -> None:
         self._warn(f"{shard} is past the stream's retention; what was not read is lost")
 
-    async def _due(self, marks: Mapping[str, Mark], reading: Collection[str]) -> list[Mark]:
+    def tell_trimmed(self, shard: str) -> None:
+        self._warn(f"records of {shard} were lost to the stream's retention before they were read")
+
+    async def _live(self, described: Described, marks: Mapping[str, Mark]) -> list[Mark]:
+        """The first look at a life of the stream. What is known of another is told, and goes."""
+        self.described = described
+        self._known = {shard.id: shard for shard in await self._stream.shards()}
+        mine = {name: mark for name, mark in marks.items() if mark.stream == described.life}
+        others = {name: mark for name, mark in marks.items() if name not in mine}
+        self._base = _epoch(mine.values()) if mine or not others else _epoch(others.values(), 1)
+        if mine:
+            kept = await self._still_there(self._perhaps_leapt(mine))
+        else:
+            kept = await self._born("trim_horizon" if others else self._start)
+            await self._keeper.put(*kept.values())
+        if others:
+            self._tell_remade(others.values())
+            await self._keeper.forget(others.keys() - kept.keys())
+        self._ended = {name for name, mark in kept.items() if mark.ended}
+        self._marks = {name: mark for name, mark in kept.items() if not mark.ended}
+        return await self._due(())
+
+    def _tell_remade(self, others: Collection[Mark]) -> None:
+        lost = "" if all(mark.ended for mark in others) else "; what was not read before is lost"
+        name, remade = self._stream.name, self._stream.remade
+        self._warn(f"{name} {remade}; it is read from its beginning{lost}")
+
+    async def _due(self, reading: Collection[str]) -> list[Mark]:
         parents = {name: shard.parents for name, shard in self._known.items()}
         due = [name for name in readable(parents, self._ended) if name not in reading]
-        new = {name: self._mark(name, "TRIM_HORIZON") for name in due if name not in marks}
+        new = {name: self._mark(name, "TRIM_HORIZON") for name in due if name not in self._marks}
         await self._keeper.put(*new.values())
-        return [new.get(name) or marks[name] for name in due]
+        self._marks |= new
+        return [self._marks.pop(name) for name in due]
 
-    async def _of_this_life(
-        self, marks: Mapping[str, Mark], described: Described
-    ) -> dict[str, Mark]:
-        """Those of another are told of, and forgotten."""
-        of_others = [shard for shard, mark in marks.items() if mark.stream != self._life]
-        if of_others:
-            await self._keeper.forget(of_others)
-            name = self._stream.name
-            self._warn(f"{name} was deleted and made again; it is read from its beginning")
-            self._start = "trim_horizon"
-        limit = self._wall_clock() - described.retention_seconds + RETENTION_MARGIN_SECONDS
+    async def _prune(self) -> None:
+        unlisted = self._ended - self._known.keys()
+        self._missing = Counter({name: self._missing[name] + 1 for name in unlisted})
+        forgotten = {name for name, looks in self._missing.items() if looks >= MISSING_MAX}
+        await self._keeper.forget(forgotten)
+        self._ended -= forgotten
+
+    # -- marks of a life
+
+    def _perhaps_leapt(self, marks: Mapping[str, Mark]) -> dict[str, Mark]:
+        limit = self._wall_clock() - self.described.retention_seconds + RETENTION_MARGIN_SECONDS
         return {
             shard: self._leapt(mark) if _may_be_trimmed(mark, limit) else mark
             for shard, mark in marks.items()
-            if mark.stream == self._life
         }
 
     def _leapt(self, mark: Mark) -> Mark:
@@ -104,26 +151,61 @@ class Roster:
         )
         return mark._replace(position=mark.position + EPOCH)
 
-    async def _still_there(self, marks: Mapping[str, Mark]) -> dict[str, Mark]:
-        """Marks of shards that the stream knows; those of others are forgotten."""
-        gone = [mark for name, mark in marks.items() if name not in self._known]
-        for mark in gone:
-            if not mark.ended:
+    async def _still_there(self, marks: dict[str, Mark]) -> dict[str, Mark]:
+        """Marks of shards that can be read, though a list may leave one out; those of others are
+        forgotten."""
+        unlisted = [mark for name, mark in marks.items() if name not in self._known]
+        gone = set()
+        for mark in unlisted:
+            if mark.ended:
+                continue
+            try:
+                await self._stream.iterator(mark.shard, start_of(mark))
+            except (Gone, Trimmed):
+                gone.add(mark.shard)
                 self.tell_gone(mark.shard)
-        await self._keeper.forget([mark.shard for mark in gone])
-        return {name: mark for name, mark in marks.items() if name in self._known}
+            else:
+                self._known[mark.shard] = Shard(mark.shard)
+        await self._keeper.forget(gone)
+        return {name: mark for name, mark in marks.items() if name not in gone}
 
-    def _beginning(self, shard: str, described: Described) -> Mark:
-        start = self._start
+    async def _born(self, start: str | float) -> dict[str, Mark]:
+        if start == "latest" and not self._timestamps:
+            return await self._from_now_on()
         if start == "trim_horizon":
-            return self._mark(shard, "TRIM_HORIZON")
+            return {name: self._mark(name, "TRIM_HORIZON") for name in self._known}
         if start == "latest":  # by the service's clock: the next life begins there as well
-            start = described.now if described.now is not None else self._wall_clock()
-        return self._mark(shard, "AT_TIMESTAMP", at_ms=int(float(start) * 1000))
+            start = self._now()
+        at_ms = int(float(start) * 1000)
+        return {name: self._mark(name, "AT_TIMESTAMP", at_ms) for name in self._known}
+
+    async def _from_now_on(self) -> dict[str, Mark]:
+        """Shards are read from their ends, by iterators that are made now. To another process those
+        mean nothing: until a record has been read, its mark says by the service's clock what is
+        older. That clock is read last, so that nothing which came after is."""
+        for shard in self._known.values():
+            if not shard.closed:
+                self.fresh[shard.id] = await self._stream.iterator(shard.id, Start("LATEST"))
+        self.described = await self._stream.describe((self.described.life,))
+        at_ms = int(self._now() * 1000)
+        return {
+            name: self._mark(name, "TRIM_HORIZON", at_ms)._replace(ended=shard.closed)
+            for name, shard in self._known.items()
+        }
+
+    def _now(self) -> float:
+        now = self.described.now
+        return self._wall_clock() if now is None else now
 
     def _mark(self, shard: str, kind: str, at_ms: int = 0) -> Mark:
-        return Mark(shard, self._life, 0, kind, "", 0, at_ms, ended=False)
+        return Mark(shard, self.described.life, self._base, kind, "", 0, at_ms, ended=False)
 
 
 def _may_be_trimmed(mark: Mark, limit: float) -> bool:
     return bool(mark.sequence) and not mark.ended and mark.at_ms / 1000 < limit
+
+
+def _epoch(marks: Iterable[Mark], later: int = 0) -> int:
+    """The position that an epoch begins at: the newest of marks, or one that is so much later."""
+    newest = max((mark.position >> EPOCH_BITS for mark in marks), default=0)
+    return newest + later << EPOCH_BITS
