@@ -95,12 +95,19 @@ class Aws:
 @contextmanager
 def running(kind: str) -> Iterator[Aws]:
     """A server of its own, ended by the end of its input."""
+    with serving(kind) as url:
+        yield Aws(kind, url)
+
+
+@contextmanager
+def serving(kind: str, *arguments: str) -> Iterator[str]:
+    """Where it answers."""
     python = environment() / "bin" / "python"
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     process = subprocess.Popen(
-        [str(python), str(_HERE / "aws" / "serve.py"), kind, str(port)],
+        [str(python), str(_HERE / "aws" / "serve.py"), kind, str(port), *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -109,7 +116,7 @@ def running(kind: str) -> Iterator[Aws]:
     assert process.stdin is not None
     try:
         _wait_answering(process, f"http://127.0.0.1:{port}")
-        yield Aws(kind, f"http://127.0.0.1:{port}")
+        yield f"http://127.0.0.1:{port}"
     finally:
         process.stdin.close()
         try:

@@ -49,6 +49,8 @@ class Aside:
 
     kind = "aside"
     per_record = False
+    notes = False
+    payload = "json"
     name = "aside"
 
     def __init__(self) -> None:

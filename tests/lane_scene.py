@@ -30,6 +30,8 @@ class Kept:
 
     kind = "kept"
     per_record = False
+    notes = False
+    payload = "json"
     name = "kept"
 
     def __init__(self, down=0):

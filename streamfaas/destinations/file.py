@@ -12,7 +12,7 @@ import anyio
 import anyio.to_thread
 
 from streamfaas.flow.errors import Unreachable
-from streamfaas.flow.letters import Letter
+from streamfaas.flow.letters import Letter, Payload
 
 SEND_SECONDS = 30.0
 
@@ -28,6 +28,8 @@ class File:
 
     kind: ClassVar[str] = "file"
     per_record: ClassVar[bool] = False
+    notes: ClassVar[bool] = False
+    payload: Payload = "json"
 
     def __init__(self, path: Path) -> None:
         self.name = str(path)

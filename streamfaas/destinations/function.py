@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Sequence
 from typing import ClassVar, Protocol
-from uuid import UUID
 
 import anyio
 
 from streamfaas.flow.errors import StoreError, TooLarge, Unreachable
 from streamfaas.flow.event import EVENT_BYTES_MAX
-from streamfaas.flow.letters import Letter
+from streamfaas.flow.letters import Letter, Payload
 from streamfaas.flow.trace import TRACEPARENT
+from streamfaas.wire.documents import uuid_of
 
 SEND_SECONDS = 30.0
 
@@ -38,6 +36,8 @@ class Function:
 
     kind: ClassVar[str] = "function"
     per_record: ClassVar[bool] = False
+    notes: ClassVar[bool] = False
+    payload: Payload = "json"
 
     def __init__(
         self, function: str, accept: Accept, *, send_seconds: float = SEND_SECONDS
@@ -58,7 +58,7 @@ class Function:
                     await self._accept(
                         self._function,
                         letter.document,
-                        _request_id(letter),
+                        uuid_of(letter),
                         hops=letter.hops,
                         trace=letter.attribute(TRACEPARENT),
                     )
@@ -76,13 +76,3 @@ class Function:
         if size > EVENT_BYTES_MAX:
             told = f"a document of {size} bytes is over the limit of an event, {EVENT_BYTES_MAX}"
             raise TooLarge(f"{self.name}: {told}")
-
-
-def _request_id(letter: Letter) -> str:
-    """The letter's id in the form of a request id; made out of it where it has another form."""
-    if _HEX_32.fullmatch(letter.id):
-        return str(UUID(letter.id))
-    return str(UUID(bytes=hashlib.sha256(letter.id.encode()).digest()[:16]))
-
-
-_HEX_32 = re.compile(r"[0-9a-f]{32}")

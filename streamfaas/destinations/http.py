@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, quote, urlsplit
 
 from streamfaas import __version__
 from streamfaas.flow.errors import Busy, Refused, TooLarge, Unreachable
-from streamfaas.flow.letters import HOPS_HEADER, ID_HEADER, Letter
+from streamfaas.flow.letters import HOPS_HEADER, ID_HEADER, Letter, Payload
 from streamfaas.wire.http import Answer, Client, shown
 from streamfaas.wire.webhooks import signed_headers, signing_key
 
@@ -60,6 +60,8 @@ class Http:
 
     kind: ClassVar[str] = "http"
     per_record: ClassVar[bool] = False
+    notes: ClassVar[bool] = False
+    payload: Payload = "json"
 
     def __init__(
         self,

@@ -17,7 +17,7 @@ from aiokafka.errors import (
 )
 
 from streamfaas.flow.errors import Gone, TooLarge, Unreachable, WorldError
-from streamfaas.flow.letters import HOPS_HEADER, ID_HEADER, Letter
+from streamfaas.flow.letters import HOPS_HEADER, ID_HEADER, Letter, Payload
 from streamfaas.wire.kafka import connection, quiet, reach, translated
 from streamfaas.wire.kafka_options import SaslOptions, TlsOptions
 from streamfaas.wire.kafka_producer import GivenUpError, Outgoing, Producer
@@ -59,6 +59,8 @@ class Kafka:
 
     kind: ClassVar[str] = "kafka"
     per_record: ClassVar[bool] = True
+    notes: ClassVar[bool] = False
+    payload: Payload = "json"
 
     def __init__(
         self, options: KafkaTopicOptions, *, clock: Callable[[], float] = time.monotonic

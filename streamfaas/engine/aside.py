@@ -21,7 +21,7 @@ from streamfaas.store import intents
 from streamfaas.store.intents import Intent
 from streamfaas.telemetry import signals
 from streamfaas.telemetry.recording import Sending
-from streamfaas.wire import documents
+from streamfaas.wire import documents, notes
 from streamfaas.wire.documents import AsyncEnding, StreamEnding
 
 if TYPE_CHECKING:
@@ -146,9 +146,11 @@ class Aside:
             return True
         ending = self._ending(batch, documents.SUCCESS, outcome, strand)
         if isinstance(ending, AsyncEnding):
-            letters = documents.async_letters(ending)
+            letters = documents.async_letters(ending, payload=to.payload)
         else:
-            letters = documents.success_letters(ending, per_record=to.per_record)
+            letters = documents.success_letters(
+                ending, per_record=to.per_record, payload=to.payload
+            )
         parcel = self._parcel(batch, intents.SUCCESS, documents.SUCCESS, letters, to, strand=strand)
         if _goes_round(parcel):  # such a chain ends here, where it can be seen
             return await self.give_up(batch, Condition.RECURSIVE, None, strand)
@@ -164,9 +166,12 @@ class Aside:
     ) -> _Parcel:
         ending = self._ending(batch, condition, outcome, strand)
         if isinstance(ending, AsyncEnding):
-            letters, event = documents.async_letters(ending), ending.event
+            letters = documents.async_letters(ending, payload=to.payload)
+            event = ending.event
         else:
-            letters = documents.failure_letters(ending, per_record=to.per_record)
+            letters = documents.failure_letters(
+                ending, per_record=to.per_record, payload=to.payload
+            )
             event = ending.payload or b""
         return self._parcel(
             batch, intents.FAILURE, condition, letters, to, strand=strand, event=event
@@ -277,13 +282,37 @@ class Aside:
 
     async def _send(self, parcel: _Parcel, strand: Strand) -> bool:
         outbox, letters, to = self._outbox, parcel.letters, parcel.to
-        if not await self._until(lambda: self._way(to, strand).send(letters), strand, to.name):
+        too_large: list[TooLarge] = []
+
+        async def send() -> None:
+            try:
+                await self._way(to, strand).send(letters)
+            except TooLarge as error:
+                too_large.append(error)
+                raise
+
+        if not await self._until(send, strand, to.name):
             return False
         strand.diverted = False
+        if too_large and to.notes and not await self._note(letters, to, strand):
+            return False
         parcel.sending.done(len(letters))
         return outbox is None or await self._until(
             lambda: outbox.delivered(parcel.intent.id), strand, _STORE
         )
+
+    async def _note(self, letters: Sequence[Letter], to: Destination, strand: Strand) -> bool:
+        """Until a destination knows of letters that it could not be given, and where they are."""
+        told = [notes.note(each, self._lane.policy.last_resort.name) for each in letters]
+
+        async def send() -> None:
+            if not strand.diverted:
+                with suppress(TooLarge):  # then it takes next to nothing, and nothing is lost
+                    await to.send(told)
+
+        done = await self._until(send, strand, to.name)
+        strand.diverted = False
+        return done
 
     def _way(self, to: Destination, strand: Strand) -> Destination:
         """Where letters go: elsewhere, once a person does not want to wait for a destination."""

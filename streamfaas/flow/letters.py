@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 from streamfaas.flow.record import Headers, Record
 
@@ -15,6 +15,10 @@ that a loop ends, as Lambda ends it."""
 HOPS_HEADER = "streamfaas-hops"
 ID_HEADER = "streamfaas-id"
 REPLAYS_HEADER = "streamfaas-replays"
+
+
+Payload: TypeAlias = Literal["json", "text", "none"]
+"""How a document has the event of a batch in it: as JSON, as a text that is JSON, or not at all."""
 
 
 class Attribute(NamedTuple):

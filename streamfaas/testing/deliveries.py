@@ -43,12 +43,14 @@ class Subject:
 
     `make` gives a new object over the backing. `received` are the letters that it has by now, in
     the order of their arrival (there may be several), as far as the kind carries them: `keeps`
-    names the fields beside the document.
+    names the fields beside the document. `bytes_max` is what the other side takes at most of one
+    letter.
     """
 
     make: Callable[[], Destination]
     received: Callable[[], Awaitable[list[Letter]]]
     keeps: frozenset[str]
+    bytes_max: int = 4 << 20
 
 
 Check: TypeAlias = Callable[[Subject], Awaitable[None]]
@@ -58,7 +60,10 @@ FaultCheck: TypeAlias = Callable[[Subject, Fault], Awaitable[None]]
 def letter(number: int, size_bytes: int = 0) -> Letter:
     """The letter of this number: always the same."""
     id_ = hashlib.sha256(b"%d" % number).hexdigest()[:32]
-    document = b'{"id":"%s","n":%d,"fill":"%s"}' % (id_.encode(), number, b"x" * size_bytes)
+    document = (
+        b'{"version":"1.0","timestamp":"2025-11-25T16:35:32.000Z","payload":"%s",'
+        b'"streamfaas":{"id":"%s","mapping":"shop/orders","lane":"orders-%d","first":%d,"last":%d}}'
+    ) % (b"x" * size_bytes, id_.encode(), number % 3, number, number)
     return Letter(id_, document, b"key %d" % (number % 3), number % 16 + 1)
 
 
@@ -113,10 +118,11 @@ async def check_letters_of_many_lanes_do_not_mix(subject: Subject) -> None:
 
 
 async def check_a_large_letter_arrives(subject: Subject) -> None:
-    """As large as an event of some megabytes makes it."""
+    """As large as an event of some megabytes makes it, or nearly as large as may be."""
+    large = letter(1, size_bytes=min(3 << 20, subject.bytes_max - 1024))
     async with _used(subject) as destination:
-        await destination.send((letter(1, size_bytes=3 << 20),))
-    await _are_there(subject, [letter(1, size_bytes=3 << 20)])
+        await destination.send((large,))
+    await _are_there(subject, [large])
 
 
 async def check_closing_is_safe_at_any_time(subject: Subject) -> None:

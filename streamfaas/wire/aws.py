@@ -140,7 +140,7 @@ def _answered(error: exceptions.ClientError, what: str) -> WorldError:
         return Gone(text)
     if code in _BUSY or _THROTTLING.search(code) or status == _TOO_MANY:
         return Busy(text)
-    if code in _TOO_LARGE:
+    if code in _TOO_LARGE or _TOO_LONG.search(said):
         return TooLarge(text)
     if status >= _OF_THEIRS or code in _TRANSIENT:
         return Unreachable(text)
@@ -161,7 +161,7 @@ _GONE = frozenset(
     {
         "ResourceNotFoundException", "TrimmedDataAccessException", "NoSuchBucket", "NoSuchKey",
         "AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist", "NotFound",
-        "NotFoundException",
+        "NotFoundException", "404",
     }
 )  # fmt: skip
 _BUSY = frozenset(
@@ -172,6 +172,7 @@ _BUSY = frozenset(
 )  # fmt: skip
 _THROTTLING = re.compile("throttl", re.IGNORECASE)
 _TOO_LARGE = frozenset({"EntityTooLarge", "MessageTooLong"})
+_TOO_LONG = re.compile("must be shorter than|too long", re.IGNORECASE)
 _TRANSIENT = frozenset({"RequestTimeout", "RequestTimeoutException", "InternalFailure"})
 _TOO_MANY = 429
 _OF_THEIRS = 500

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
+from uuid import UUID
 
 import orjson
 
 from streamfaas.flow.batch import Batch
-from streamfaas.flow.letters import Attribute, Letter, hops_of
+from streamfaas.flow.letters import Attribute, Letter, Payload, hops_of
 from streamfaas.flow.outcome import Failure, Fault, Outcome, Success
 from streamfaas.flow.record import Record
 from streamfaas.flow.verdict import Condition
@@ -73,7 +75,7 @@ class AsyncEnding:
 
 
 def failure_letters(
-    ending: StreamEnding, *, per_record: bool = False, payload: bool = True
+    ending: StreamEnding, *, per_record: bool = False, payload: Payload = "json"
 ) -> tuple[Letter, ...]:
     """What a failure destination of a mapping is sent: one letter, or one for each record.
 
@@ -88,13 +90,13 @@ def failure_letters(
         "timestamp": _timestamp(ending.at),
     }
     return tuple(
-        _letter(ending, "failure", part, envelope, "payload" if payload else None)
+        _letter(ending, "failure", part, envelope, name="payload", payload=payload)
         for part in _parts(ending, per_record=per_record)
     )
 
 
 def success_letters(
-    ending: StreamEnding, *, per_record: bool = False, payload: bool = True
+    ending: StreamEnding, *, per_record: bool = False, payload: Payload = "json"
 ) -> tuple[Letter, ...]:
     """What a success destination of a mapping is sent. Lambda has none; this is its document of an
     asynchronous success, with the source's `BatchInfo` in it."""
@@ -105,19 +107,20 @@ def success_letters(
         "requestContext": _request_context(ending, ending.function_arn),
         **_response(SUCCESS, ending, None),
     }
+    shown: Payload = "none" if payload == "none" else "json"  # only of failures it is ever a text
     return tuple(
-        _letter(ending, "success", part, envelope, "requestPayload" if payload else None)
+        _letter(ending, "success", part, envelope, name="requestPayload", payload=shown)
         for part in _parts(ending, per_record=per_record)
     )
 
 
-def async_letters(ending: AsyncEnding, *, payload: bool = True) -> tuple[Letter, ...]:
+def async_letters(ending: AsyncEnding, *, payload: Payload = "json") -> tuple[Letter, ...]:
     """What a destination of an asynchronous invocation is sent, on success or on failure."""
     document = {
         "version": "1.0",
         "timestamp": _timestamp(ending.at),
         "requestContext": _request_context(ending, f"{ending.function_arn}:$LATEST"),
-        **({"requestPayload": _json(ending.event)} if payload else {}),
+        **({} if payload == "none" else {"requestPayload": _json(ending.event)}),
         **_response(ending.condition, ending, UNHANDLED),
     }
     return (Letter(_async_id(ending), orjson.dumps(document), hops=ending.hops + 1),)
@@ -151,6 +154,16 @@ def error_payload(failure: Failure, request_id: str) -> dict[str, Any]:
 
 _TOLD_OF_IT = ("Sandbox.", "Function.", "Event.", "Runtime.ExitError")
 """Types of errors that no runtime has sent: it was ended, or had ended, or was not asked."""
+
+
+def uuid_of(letter: Letter) -> str:
+    """The letter's id in the form of a UUID; made out of it where it has another form."""
+    if _HEX_32.fullmatch(letter.id):
+        return str(UUID(letter.id))
+    return str(UUID(bytes=hashlib.sha256(letter.id.encode()).digest()[:16]))
+
+
+_HEX_32 = re.compile(r"[0-9a-f]{32}")
 
 
 # -- what documents have in common
@@ -189,6 +202,10 @@ def _response(
 # -- letters
 
 
+def _text(payload: orjson.Fragment | Mapping[str, Any] | None) -> str | None:
+    return None if payload is None else orjson.dumps(payload).decode()
+
+
 class _Part(NamedTuple):
     """What one letter is about: a record alone, or the batch."""
 
@@ -200,9 +217,15 @@ class _Part(NamedTuple):
 
 
 def _letter(
-    ending: StreamEnding, kind: str, part: _Part, envelope: dict[str, Any], payload: str | None
+    ending: StreamEnding,
+    kind: str,
+    part: _Part,
+    envelope: dict[str, Any],
+    *,
+    name: str,
+    payload: Payload,
 ) -> Letter:
-    """`payload` names the key that the event is told under, if it is."""
+    """`name` is the key that the event is told under, if it is."""
     id_ = _id(ending, kind, part)
     hops = max(ending.hops, hops_of(part.records)) + 1
     lane = ending.batch.lane
@@ -219,8 +242,8 @@ def _letter(
             "replays": ending.replays,
         },
     }
-    if payload is not None:
-        document[payload] = part.payload
+    if payload != "none":
+        document[name] = part.payload if payload == "json" else _text(part.payload)
     key = part.records[0].key if len(part.records) == 1 else None
     return Letter(id_, orjson.dumps(document), key, hops)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any, NamedTuple
 
@@ -75,10 +75,28 @@ class Bucket:
                 return
             asked["ContinuationToken"] = page.next
 
-    async def put(self, key: str, content: bytes) -> str:
-        """Writes an object; its entity tag."""
+    async def look(self) -> None:
+        """Returns where the bucket is there, and ours to list."""
+        async with self._asking("HeadBucket"):
+            await self._client.head_bucket(Bucket=self.name)
+
+    async def put(
+        self,
+        key: str,
+        content: bytes,
+        *,
+        content_type: str = "binary/octet-stream",
+        metadata: Mapping[str, str] | None = None,
+    ) -> str:
+        """Writes an object, in place of one with this key; its entity tag. `metadata` is ASCII."""
         async with self._asking("PutObject"):
-            answer = await self._client.put_object(Bucket=self.name, Key=key, Body=content)
+            answer = await self._client.put_object(
+                Bucket=self.name,
+                Key=key,
+                Body=content,
+                ContentType=content_type,
+                Metadata=dict(metadata or {}),
+            )
         return str(answer["ETag"]).strip('"')
 
     def listen(

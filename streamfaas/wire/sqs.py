@@ -170,16 +170,19 @@ class Queue:
         self,
         body: str,
         *,
-        attributes: Mapping[str, str] | None = None,
+        attributes: Mapping[str, str | Mapping[str, str]] | None = None,
         group: str | None = None,
         deduplication: str | None = None,
     ) -> str:
-        """Puts a message into the queue; its id. `attributes` are strings. A FIFO queue wants a
-        group, and an id by which it knows what it has already, unless it goes by the content."""
+        """Puts a message into the queue; its id. `attributes` are strings, or what SQS has for
+        others (`DataType`, `StringValue`). A FIFO queue wants a group, and an id by which it knows
+        what it has already, unless it goes by the content."""
         asked: dict[str, Any] = {"QueueUrl": self.url, "MessageBody": body}
         if attributes:
             asked["MessageAttributes"] = {
                 name: {"DataType": "String", "StringValue": value}
+                if isinstance(value, str)
+                else value
                 for name, value in attributes.items()
             }
         if group is not None:

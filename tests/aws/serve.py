@@ -12,11 +12,15 @@ def _wait_for_the_end() -> None:
 
 
 if __name__ == "__main__":
-    kind, port = sys.argv[1:]
+    kind, port, *upstream = sys.argv[1:]
     threading.Thread(target=_wait_for_the_end, daemon=True).start()
     if kind == "moto":
         sys.argv = ["moto_server", "-H", "127.0.0.1", "-p", port]
         runpy.run_module("moto.server", run_name="__main__")
+    elif kind == "microburst":
+        asked = ["--host", "127.0.0.1", "-p", port, "-u", *upstream, "--no-resign"]
+        sys.argv = ["microburst", *asked]
+        runpy.run_module("microburst", run_name="__main__")
     else:
         os.environ.update(BIND_HOST="127.0.0.1", GATEWAY_PORT=port, LOG_LEVEL="ERROR")
         sys.argv = ["ministack"]

@@ -673,6 +673,69 @@ def test_a_letter_that_is_never_taken_for_its_size_is_kept_elsewhere_and_the_lan
     assert not done.lane.view().blocked
 
 
+class Narrow(Kept):
+    """Takes what is no larger than `bytes_max`, and is told of the rest."""
+
+    notes = True
+
+    def __init__(self, bytes_max, down=0):
+        super().__init__(down)
+        self.bytes_max = bytes_max
+
+    async def send(self, letters):
+        if any(len(letter.document) > self.bytes_max for letter in letters):
+            raise TooLarge("a letter is over the limit")
+        await super().send(letters)
+
+
+def test_who_cannot_take_a_large_letter_is_told_where_it_is():
+    elsewhere, outbox, narrow = Kept(), MemoryOutbox(), Narrow(1_000)
+    elsewhere.name = "elsewhere"
+    policy = {"last_resort": elsewhere, "on_success": narrow}
+    large = Success(b'{"a":"%s"}' % (b"x" * 20_000))
+    done = scene(offering(10), lambda v, a: large, policy=policy, outbox=outbox)
+
+    (whole,), (note,) = elsewhere.letters, narrow.letters
+    assert note.id == whole.id
+    document = orjson.loads(note.document)
+    where = document["streamfaas"]
+    assert where["whole"] == {"place": "elsewhere", "bytes": len(whole.document)}
+    assert "requestPayload" not in document
+    assert document["requestContext"] == orjson.loads(whole.document)["requestContext"]
+    assert done.checkpoint == 9
+    assert outbox.open() == []
+    assert balanced(done)
+
+
+def test_who_takes_not_even_a_note_holds_nothing_up():
+    elsewhere, narrow = Kept(), Narrow(10)
+    policy = {"last_resort": elsewhere, "on_success": narrow}
+    done = scene(offering(3), lambda v, a: Success(b"3"), policy=policy, outbox=MemoryOutbox())
+
+    assert len(elsewhere.letters) == 1
+    assert narrow.letters == []
+    assert done.checkpoint == 2
+
+
+def test_a_note_is_sent_until_it_is_there():
+    class Shaky(Narrow):
+        async def send(self, letters):
+            if b'"whole"' in letters[0].document and not self.told:
+                self.told = True
+                raise Unreachable("no route")
+            await super().send(letters)
+
+        told = False
+
+    narrow = Shaky(600)
+    policy = {"last_resort": Kept(), "on_success": narrow}
+    large = Success(b'{"a":"%s"}' % (b"x" * 20_000))
+    done = scene(offering(3), lambda v, a: large, policy=policy, outbox=MemoryOutbox())
+
+    assert len(narrow.letters) == 1
+    assert done.checkpoint == 2
+
+
 def test_there_is_nothing_to_skip_where_nothing_fails():
     async def body(s):
         s.offer(5)

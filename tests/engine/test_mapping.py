@@ -24,6 +24,8 @@ OTHER = Lane("f/t", "topic-1")
 class Nowhere:
     kind = name = "nowhere"
     per_record = False
+    notes = False
+    payload = "json"
 
     async def open(self): ...
     async def close(self): ...

@@ -110,9 +110,10 @@ OUTCOMES = st.none() | st.just(BAD) | st.binary(max_size=9).map(Success)
 CONDITIONS = st.sampled_from(
     ["RetryAttemptsExhausted", "RecordAgeExceeded", "MaximumPayloadSizeExceeded", "Skipped"]
 )
+PAYLOADS = st.sampled_from(["json", "text", "none"])
 
 
-@given(POSITIONS, KEYS, OUTCOMES, CONDITIONS, st.booleans(), st.booleans())
+@given(POSITIONS, KEYS, OUTCOMES, CONDITIONS, st.booleans(), PAYLOADS)
 def test_letters_are_json_on_one_line_and_tell_of_each_record_once(
     positions, key, outcome, condition, per_record, payload
 ):
@@ -129,8 +130,11 @@ def test_letters_are_json_on_one_line_and_tell_of_each_record_once(
     if per_record:
         assert ranges == [(n, n) for n in positions]
         assert [letter.key for letter in letters] == [key] * len(records)
-    if payload:
-        told = [r["offset"] for each in found for r in each["payload"]["records"]["orders-3"]]
+    assert all(("payload" in each) == (payload != "none") for each in found)
+    if payload != "none":
+        shown = [each["payload"] for each in found]
+        events = [orjson.loads(text) for text in shown] if payload == "text" else shown
+        told = [r["offset"] for each in events for r in each["records"]["orders-3"]]
         assert told == positions
 
 
@@ -277,10 +281,20 @@ def test_a_batch_whose_bytes_are_damaged_is_told_as_one_by_its_positions():
 
 def test_without_the_payload_it_is_lambdas_metadata_alone():
     ending = ended(record(5), record(6))
-    assert "payload" not in only(failure_letters(ending, payload=False))
+    assert "payload" not in only(failure_letters(ending, payload="none"))
     ending = replace(ending, outcome=Success(b"1"))
-    assert "requestPayload" not in only(success_letters(ending, payload=False))
-    assert "requestPayload" not in only(async_letters(called(), payload=False))
+    assert "requestPayload" not in only(success_letters(ending, payload="none"))
+    assert "requestPayload" not in only(async_letters(called(), payload="none"))
+
+
+def test_a_payload_that_is_a_text_is_the_event_to_the_byte():
+    event = b'{"Records":[{"n":1.10,"big":123456789012345678901234567890}]}'
+    ending = ended(record(5), payload=event)
+    assert only(failure_letters(ending, payload="text"))["payload"] == event.decode()
+    ending = ended(record(5), payload=None, records=())
+    assert only(failure_letters(ending, payload="text"))["payload"] is None
+    ending = replace(ended(record(5)), outcome=Success(b"1"))
+    assert isinstance(only(success_letters(ending, payload="text"))["requestPayload"], dict)
 
 
 def test_objects_of_a_bucket_are_told_one_by_one():

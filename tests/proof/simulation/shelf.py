@@ -11,7 +11,7 @@ import orjson
 
 from proof import ledgers
 from proof.simulation.world import Process, World
-from streamfaas.destinations import Letter
+from streamfaas.destinations import Letter, Payload
 from streamfaas.flow.errors import Refused, Unreachable
 from streamfaas.wire.documents import SUCCESS
 
@@ -50,6 +50,8 @@ class Sender:
     """A process's way there."""
 
     kind: ClassVar[str] = "simulated"
+    notes: ClassVar[bool] = False
+    payload: Payload = "json"
     name = "shelf"
 
     def __init__(self, process: Process, shelf: Shelf) -> None:
