@@ -6,6 +6,7 @@ import socket
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
+from streamfaas.api import addresses
 from streamfaas.api.server import Bounds, Door, Request, Response
 from streamfaas.flow.errors import ConfigError, Problem
 
@@ -25,22 +26,15 @@ class Probes:
     def __init__(self, address: str, routes: Mapping[str, Answer]) -> None:
         self._address = address
         self._routes = routes
-        self._door = Door(self._handle, BOUNDS, lambda _connection: True)
+        self._door = Door(self._handle, BOUNDS)
         self._listener: socket.socket | None = None
 
     def open(self) -> None:
         """Binds. `ConfigError` where that cannot be."""
-        host, _, port = self._address.rpartition(":")
-        family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
-        listener = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         try:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind((host.strip("[]").replace("localhost", "127.0.0.1"), int(port)))
-            listener.listen(WAITING_MAX)
+            self._listener = addresses.listener(self._address, WAITING_MAX)
         except OSError as error:
-            listener.close()
             raise ConfigError((_cannot_listen(self._address, error),)) from error
-        self._listener = listener
 
     async def serve(self) -> None:
         """Until cancelled."""

@@ -9,7 +9,7 @@ import socket
 import stat
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -37,6 +37,10 @@ STREAMS_MAX = 16
 
 STREAM_SECONDS = 300.0
 """How long who listens to a stream may read nothing of what was sent to him."""
+
+HEARD_SECONDS = 1.0
+HEARD_BYTES = 16 * 1024 * 1024
+"""So much is read of a body that nobody wants, so that the answer to it is."""
 
 
 JSON: Mapping[str, str] = {"content-type": "application/json"}
@@ -82,6 +86,9 @@ class Response:
 
 
 Handle = Callable[[Request], Awaitable[Response]]
+Admit = Callable[[Request], Response | int]
+"""Judges who asks by the head alone, before a body is read: an answer, or how many bytes of a body
+may follow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,11 +152,17 @@ class Door:
     """Answers whoever comes by a socket that listens, within bounds. `allowed` says who may."""
 
     def __init__(
-        self, handle: Handle, bounds: Bounds, allowed: Callable[[socket.socket], bool]
+        self,
+        handle: Handle,
+        bounds: Bounds,
+        allowed: Callable[[socket.socket], bool] = lambda _connection: True,
+        *,
+        admit: Admit | None = None,
     ) -> None:
         self._handle = handle
         self._bounds = bounds
         self._allowed = allowed
+        self._admit = admit or (lambda _request: bounds.body_bytes_max)
         self._places = _Places(bounds)
 
     async def serve(self, listener: socket.socket) -> None:
@@ -177,7 +190,7 @@ class Door:
                 await self._places.left.wait()
 
     async def _converse(self, connection: socket.socket) -> None:
-        talk = _Conversation(connection, self._handle, self._bounds, self._places)
+        talk = _Conversation(connection, self._handle, self._admit, self._bounds, self._places)
         try:
             connection.setblocking(False)
             if self._allowed(connection):
@@ -229,10 +242,16 @@ class _Conversation:
     them is answered by a stream."""
 
     def __init__(
-        self, connection: socket.socket, handle: Handle, bounds: Bounds, places: _Places
+        self,
+        connection: socket.socket,
+        handle: Handle,
+        admit: Admit,
+        bounds: Bounds,
+        places: _Places,
     ) -> None:
         self._socket = connection
         self._handle = handle
+        self._admit = admit
         self._bounds = bounds
         self._places = places
         self._asks_for_body = True
@@ -258,15 +277,17 @@ class _Conversation:
                 return
             with anyio.move_on_after(self._bounds.idle_seconds) as sending:
                 await self._answer(response, response.body)
-            if sending.cancelled_caught or self._http.our_state is not h11.DONE:
+            if sending.cancelled_caught:
                 return
-            if self._http.their_state is not h11.DONE:
+            if self._http.their_state is h11.SEND_BODY:
+                await self._hear_out()
+            if self._http.states != {h11.CLIENT: h11.DONE, h11.SERVER: h11.DONE}:
                 return
             self._http.start_next_cycle()
 
     async def _request(self) -> Request | Response | None:
-        head: h11.Request | None = None
-        body = bytearray()
+        head: Request | None = None
+        body, most = bytearray(), 0
         while True:
             match event := self._http.next_event():
                 case h11.NEED_DATA:
@@ -274,24 +295,29 @@ class _Conversation:
                         await self._send(h11.InformationalResponse(status_code=100, headers=[]))
                     self._http.receive_data(await self._loop.sock_recv(self._socket, 65536))
                 case h11.Request():
-                    head = event
                     self._asks_for_body = event.method != b"HEAD"
+                    head = _request(event)
+                    admitted = self._admit(head)
+                    if isinstance(admitted, Response):
+                        return admitted
+                    most = admitted
+                    if int(head.headers.get("content-length", 0)) > most:
+                        return _too_long(most)
                 case h11.Data():
                     body += event.data
-                    if len(body) > (most := self._bounds.body_bytes_max):
-                        return Response.json(413, {"error": f"body over {most} bytes"})
+                    if len(body) > most:
+                        return _too_long(most)
                 case h11.EndOfMessage():
                     assert head is not None
-                    accept = b",".join(value for name, value in head.headers if name == b"accept")
-                    words = (part.decode("latin-1") for part in (head.method, head.target, accept))
-                    method, path, accepted = words
-                    return Request(method, path, bytes(body), accepted, _headers(head))
+                    return replace(head, body=bytes(body))
                 case _:  # closed
                     return None
 
     async def _answer(self, response: Response, whole: bytes) -> None:
         headers = [(name, value) for name, value in response.headers.items()]
         headers.append(("content-length", str(len(whole))))
+        if self._http.their_state is h11.SEND_BODY:
+            headers.append(("connection", "close"))
         head = h11.Response(status_code=response.status, headers=headers)
         body = [h11.Data(data=whole)] if self._asks_for_body else []
         await self._send(head, *body, h11.EndOfMessage())
@@ -328,6 +354,15 @@ class _Conversation:
                 pass
         telling.cancel()
 
+    async def _hear_out(self) -> None:
+        """A connection that is closed while something is unread may lose the answer that was sent:
+        some of it is read, for nothing."""
+        with anyio.move_on_after(HEARD_SECONDS), contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_WR)
+            left = HEARD_BYTES
+            while left > 0 and (data := await self._loop.sock_recv(self._socket, 65536)):
+                left -= len(data)
+
     async def _refuse(self, status: int, reason: str) -> None:
         if self._http.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
             with anyio.move_on_after(1):
@@ -339,8 +374,17 @@ class _Conversation:
         await self._loop.sock_sendall(self._socket, data)
 
 
-def _headers(head: h11.Request) -> dict[str, str]:
-    return {name.decode("latin-1"): value.decode("latin-1") for name, value in head.headers}
+def _request(head: h11.Request) -> Request:
+    """Without its body."""
+    accept = b",".join(value for name, value in head.headers if name == b"accept")
+    words = (part.decode("latin-1") for part in (head.method, head.target, accept))
+    method, path, accepted = words
+    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in head.headers}
+    return Request(method, path, b"", accepted, headers)
+
+
+def _too_long(most: int) -> Response:
+    return Response.json(413, {"error": f"body over {most} bytes"})
 
 
 def _peer_allowed(connection: socket.socket) -> bool:

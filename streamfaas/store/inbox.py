@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from hashlib import blake2b
 
 from streamfaas.store.database import Store
+from streamfaas.store.known import Step
+from streamfaas.store.listings import Listings
 from streamfaas.store.notices import COLUMNS, Incoming, Waiting
 from streamfaas.store.rows import seal
 
@@ -31,12 +33,16 @@ class InboxEvents:
         *,
         window_ms: int = WINDOW_MS,
         seen_max: int = SEEN_MAX,
+        listings: Listings | None = None,
         wall_clock: Callable[[], float] = time.time,  # noqa: TID251 - outlives the process
     ) -> None:
+        """With `listings`, what comes is remembered for them, and is not new where one has shown
+        it already."""
         self._store = store
         self._mapping = mapping
         self._window_ms = window_ms
         self._seen_max = seen_max
+        self._listings = listings
         self._wall_clock = wall_clock
         self._inbox = 0
 
@@ -57,19 +63,36 @@ class InboxEvents:
     async def add(self, incoming: Sequence[Incoming]) -> int:
         """How many of them are new; all are durable when this returns."""
         now_ms = int(self._wall_clock() * 1000)
-        digests = [blake2b(each.identity, digest_size=16).digest() for each in incoming]
+        known = [(each, _digest(each)) for each in incoming]
 
         def job(connection: sqlite3.Connection) -> int:
-            query = "SELECT last FROM inboxes WHERE id = ?"
-            before = last = connection.execute(query, (self._inbox,)).fetchone()[0]
-            for each, digest in zip(incoming, digests, strict=True):
-                if not self._seen(connection, digest, now_ms):
-                    last += 1
-                    self._put(connection, last, each, digest, now_ms)
-            if last > before:
-                _put_inbox(connection, self._inbox, self._mapping, last)
-                self._purge(connection, last, last - before, now_ms)
-            return int(last - before)
+            new = (
+                (event, digest)
+                for event, digest in known
+                if not self._seen(connection, digest, now_ms)
+                and self._heard(connection, event, now_ms)
+            )
+            return self._append(connection, new, now_ms)
+
+        return await self._store.write(job)
+
+    async def note(
+        self, bucket: str, steps: Sequence[tuple[Step, Incoming | None]], sequencer: int
+    ) -> int:
+        """What a listing has shown, with its events, and the last sequencer that those have; how
+        many events that were. What a notification was faster with is left out."""
+        listings = self._listings
+        assert listings is not None
+        now_ms = int(self._wall_clock() * 1000)
+
+        def job(connection: sqlite3.Connection) -> int:
+            listing = listings.advance(connection, bucket, sequencer)
+            new = (
+                (event, _digest(event))
+                for step, event in steps
+                if listings.step(connection, listing, step) and event is not None
+            )
+            return self._append(connection, new, now_ms)
 
         return await self._store.write(job)
 
@@ -134,6 +157,25 @@ class InboxEvents:
 
     # -- steps
 
+    def _append(
+        self, connection: sqlite3.Connection, new: Iterable[tuple[Incoming, bytes]], now_ms: int
+    ) -> int:
+        query = "SELECT last FROM inboxes WHERE id = ?"
+        before = last = int(connection.execute(query, (self._inbox,)).fetchone()[0])
+        for event, digest in new:
+            last += 1
+            self._put(connection, last, event, digest, now_ms)
+        if last > before:
+            _put_inbox(connection, self._inbox, self._mapping, last)
+            self._purge(connection, last, last - before, now_ms)
+        return last - before
+
+    def _heard(self, connection: sqlite3.Connection, event: Incoming, now_ms: int) -> bool:
+        """Whether it is news beside what listings have shown."""
+        if self._listings is None or event.told is None:
+            return True
+        return self._listings.hear(connection, event.told, now_ms)
+
     def _seen(self, connection: sqlite3.Connection, digest: bytes, now_ms: int) -> bool:
         query = "SELECT at_ms FROM inbox_seen WHERE inbox = ? AND digest = ?"
         row = connection.execute(query, (self._inbox, digest)).fetchone()
@@ -171,6 +213,10 @@ class InboxEvents:
             "(SELECT number FROM inbox_seen WHERE inbox = ? ORDER BY number LIMIT ?)",
             (self._inbox, now_ms - self._window_ms, self._inbox, _PURGED_MAX + 2 * came),
         )
+
+
+def _digest(event: Incoming) -> bytes:
+    return blake2b(event.identity, digest_size=16).digest()
 
 
 def _put_inbox(connection: sqlite3.Connection, inbox: int, mapping: str, last: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from typing import NamedTuple
 
+from streamfaas.store.known import Told
 from streamfaas.store.rows import seal
 
 SCHEMA = (
@@ -44,13 +45,15 @@ COLUMNS = "number, key, rank, name, taken_ms, failures"
 
 class Incoming(NamedTuple):
     """An event on its way in. What has the same `identity` is the same event. `rank` orders the
-    events of a key; without one it goes behind those that wait."""
+    events of a key; without one it goes behind those that wait. `told` is what it tells of an
+    object, where that is remembered."""
 
     key: bytes
     rank: str
     name: str
     identity: bytes
     record: bytes
+    told: Told | None = None
 
 
 class Waiting(NamedTuple):

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from streamfaas.flow.errors import StoreError
-from streamfaas.store import intents, invocations, notices, pauses, rows, shards, windows
+from streamfaas.store import intents, invocations, known, notices, pauses, rows, shards, windows
 
 APPLICATION_ID = 0x73666161  # "sfaa": says of an SQLite file that it is ours
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
@@ -27,6 +27,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     invocations.TRACED,
     notices.SCHEMA,
     windows.SCHEMA,
+    known.SCHEMA,
 )
 """The statements that lead from version n to n + 1. Never changed once released, only added to."""
 
@@ -38,6 +39,7 @@ DAMAGES: tuple[Callable[[sqlite3.Connection], str], ...] = (
     shards.damage,
     notices.damage,
     windows.damage,
+    known.damage,
 )
 """What SQLite cannot check for us: a bit that is wrong within a value."""
 

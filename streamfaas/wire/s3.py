@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Any, NamedTuple
 
@@ -56,7 +56,7 @@ class Bucket:
     async def close(self) -> None:
         await self._life.aclose()
 
-    async def pages(self, prefix: str = "", *, limit: int = PAGE) -> AsyncIterator[Page]:
+    async def pages(self, prefix: str = "", *, limit: int = PAGE) -> AsyncGenerator[Page, None]:
         """The objects whose keys begin with a prefix, page by page. `Refused` where a page is not
         whole, or keys do not come in the order of their bytes."""
         asked: dict[str, Any] = {"Bucket": self.name, "Prefix": prefix, "MaxKeys": limit}

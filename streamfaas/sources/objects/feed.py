@@ -13,6 +13,7 @@ from streamfaas.flow.record import Instant
 from streamfaas.sources.objects.inbox import Inbox
 from streamfaas.store import Store
 from streamfaas.telemetry.signals import Emit
+from streamfaas.wire.inbound import Desks
 
 AGAIN_SECONDS = (1.0, 2.0, 5.0, 10.0, 30.0)
 """Pauses before a feed that fails is begun anew; the last one for ever after."""
@@ -49,13 +50,14 @@ class Feed(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """What a feed is made with: the name of its mapping, where to remember things, time and
-    ears."""
+    """What a feed is made with: the name of its mapping, where to remember things, time, ears, and
+    where to take what is posted."""
 
     name: str
     store: Store
     clock: Callable[[], Instant]
     emit: Emit
+    desks: Desks | None = None
 
 
 MakeFeed: TypeAlias = Callable[[Means], Feed]

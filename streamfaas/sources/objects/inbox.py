@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from streamfaas.flow.errors import Busy, StoreError, Unreachable
 from streamfaas.store.inbox import InboxEvents
 from streamfaas.store.keyed import KeyedQueue
+from streamfaas.store.known import UNKNOWN, Step, Told
 from streamfaas.store.notices import Incoming, Waiting
 from streamfaas.wire.s3_notifications import Malformed, Notification, order_of
 
@@ -52,6 +53,19 @@ class Inbox:
         """How many of them are new. What the trigger does not want counts as taken."""
         return await self._add([_incoming(each) for each in notifications if self._wanted(each)])
 
+    async def note(
+        self, bucket: str, steps: Sequence[tuple[Step, Notification | None]], sequencer: int
+    ) -> int:
+        """What a listing has shown, and what it makes of that: events of sequencers of its own, up
+        to this one, which say nothing beside those of the store. How many are new."""
+        incoming = [
+            (step, None if told is None or not self._wanted(told) else _noted(told))
+            for step, told in steps
+        ]
+        new = await self._written(self._events.note(bucket, incoming, sequencer))
+        self._arrived(new)
+        return new
+
     async def keep_malformed(self, body: bytes, malformed: Malformed) -> int:
         """A document that cannot be read goes where events go that are given up. 1, or 0 where it
         has come before."""
@@ -77,15 +91,21 @@ class Inbox:
             self._room.clear()
             self._changed()
             raise Busy(f"{self._queue.count:,} events wait already")
+        new = await self._written(self._events.add(incoming))
+        self.duplicates += len(incoming) - new
+        self._arrived(new)
+        return new
+
+    async def _written(self, writing: Awaitable[int]) -> int:
         try:
-            new = await self._events.add(incoming)
+            return await writing
         except StoreError as error:
             raise Unreachable(f"{error}; {error.remedy}".rstrip("; ")) from error
-        self.duplicates += len(incoming) - new
+
+    def _arrived(self, new: int) -> None:
         if new:
             self._queue.arrived(new)
             self._changed()
-        return new
 
 
 def _incoming(told: Notification) -> Incoming:
@@ -97,4 +117,21 @@ def _incoming(told: Notification) -> Incoming:
         rank, identity = order_of(told.sequencer), b"\0\0".join(parts)
     else:
         rank, identity = "", b"%s\0\0\0%s" % (key, told.record)
-    return Incoming(key, rank, told.name, identity, told.record)
+    return Incoming(key, rank, told.name, identity, told.record, _remembered(told))
+
+
+def _noted(told: Notification) -> Incoming:
+    return _incoming(told)._replace(rank="", told=None)
+
+
+def _remembered(told: Notification) -> Told | None:
+    """What it tells of whether an object is there; of its tags, say, nothing does."""
+    if not told.name.startswith((*_GONE, _CREATED)):
+        return None
+    size = UNKNOWN if told.size is None else told.size
+    gone = told.name.startswith(_GONE)
+    return Told(told.bucket, told.key, gone, size, told.etag or "", told.time_ms)
+
+
+_CREATED = "ObjectCreated:"
+_GONE = ("ObjectRemoved:", "LifecycleExpiration:")

@@ -33,8 +33,10 @@ from streamfaas.sources.objects.inbox import PENDING_MAX, Inbox
 from streamfaas.store import Store
 from streamfaas.store.inbox import InboxEvents
 from streamfaas.store.keyed import KEYS_MAX, Head, KeyedQueue
+from streamfaas.store.listings import Listings
 from streamfaas.store.notices import Waiting
 from streamfaas.telemetry.signals import Emit, SourceChanged
+from streamfaas.wire.inbound import Desks
 from streamfaas.wire.s3_event import matches, s3_event
 from streamfaas.wire.s3_notifications import Notification
 
@@ -52,7 +54,7 @@ class ObjectsOptions:
     """What a trigger asks for. `buckets` are the ones whose notifications it wants, `events`
     patterns of S3 (`s3:ObjectCreated:*`, `*`), `prefix` and `suffix` those of keys as they are.
     `parallel`: how many events are in hand at a time. `feeds` are the ways by which notifications
-    come."""
+    come; `listed`: one of them lists the bucket, and what others tell is remembered for it."""
 
     buckets: tuple[str, ...]
     feeds: tuple[MakeFeed, ...]
@@ -61,6 +63,7 @@ class ObjectsOptions:
     events: tuple[str, ...] = ("s3:ObjectCreated:*",)
     parallel: int = 10
     pending_max: int = PENDING_MAX
+    listed: bool = False
 
     def __post_init__(self) -> None:
         assert self.buckets
@@ -99,13 +102,16 @@ class Objects:
         store: Store,
         clock: Callable[[], Instant],
         emit: Emit,
+        desks: Desks | None = None,
     ) -> None:
+        """`desks` are there where anything is posted."""
         self.name = name
         self.judge: Judge = judge
         self._options = options
         self._clock = clock
         self._emit = emit
-        self._events = InboxEvents(store, name)
+        listings = Listings(store, name) if options.listed else None
+        self._events = InboxEvents(store, name, listings=listings)
         self._queue = KeyedQueue(self._events)
         self.inbox = Inbox(
             self._events,
@@ -114,7 +120,7 @@ class Objects:
             changed=self._told,
             pending_max=options.pending_max,
         )
-        means = Means(name, store, clock, emit)
+        means = Means(name, store, clock, emit, desks)
         self._keepers = [
             Keeper(make(means), self.inbox, clock, self._told) for make in options.feeds
         ]

@@ -1,0 +1,282 @@
+"""Buckets of real servers that are polled."""
+
+import anyio
+import orjson
+import pytest
+import uvloop
+from aws_lambda_powertools.utilities.parser.models import S3Model
+
+from minio_stream import minio_stream
+from object_worlds import degraded, driven, nothing_more, taken, world
+from streamfaas.sources.objects.polling import Polling
+from streamfaas.sources.objects.polling import _end as end
+from streamfaas.testing.conformance import crashed
+from streamfaas.wire.aws import AwsAccess
+from streamfaas.wire.s3_notifications import Told as Spoken
+from streamfaas.wire.s3_notifications import notification
+
+PUT, GONE = "ObjectCreated:Put", "ObjectRemoved:Delete"
+
+
+def test_where_a_prefix_ends_is_behind_all_that_begin_so():
+    assert end(b"") is None
+    assert b"in/" <= b"in/\xff\xff" < end(b"in/") <= b"in0"
+
+
+@pytest.mark.slow
+def test_objects_come_change_and_go(aws_server, tmp_path):
+    async def main():
+        async with world(aws_server, tmp_path) as made:
+            await made.put("b", "a b+c", "ü")
+            async with driven(made.source()) as driver:
+                assert sorted(await taken(driver, 3)) == [
+                    (PUT, "%C3%BC"), (PUT, "a+b%2Bc"), (PUT, "b"),
+                ]  # fmt: skip
+                await nothing_more(driver)
+                await made.put("b", content=b"other")
+                assert await taken(driver, 1) == [(PUT, "b")]
+                await made.delete("b")
+                assert await taken(driver, 1) == [(GONE, "b")]
+                await nothing_more(driver)
+                seen = [orjson.loads(each.value) for each in driver.seen]
+            for told in seen:
+                S3Model.model_validate({"Records": [told]})
+            created, changed, gone = (
+                each["s3"]["object"] for each in seen if each["s3"]["object"]["key"] == "b"
+            )
+            assert (created["size"], changed["size"]) == (1, 5)
+            assert created["eTag"] != changed["eTag"]
+            assert created["sequencer"] < changed["sequencer"] < gone["sequencer"]
+
+    uvloop.run(main())
+
+
+@pytest.mark.slow
+def test_what_happened_while_nobody_looked_is_found_and_nothing_comes_twice(moto, tmp_path):
+    async def main():
+        async with world(moto, tmp_path) as made:
+            await made.put(*(f"in/{number:04}" for number in range(35)), "else")
+            async with crashed(made.source(prefix="in/", page=10)) as driver:
+                first = await taken(driver, 17)
+            await made.put("in/new")
+            await made.delete("in/0003", "in/0033")
+            async with driven(made.source(prefix="in/", page=10)) as driver:
+                rest = await taken(driver, 21)
+                await nothing_more(driver)
+            assert sorted(rest)[-2:] == [(GONE, "in/0003"), (GONE, "in/0033")]
+            created = [key for name, key in first + rest if name == PUT]
+            assert sorted(created) == sorted(
+                [f"in/{number:04}" for number in range(35)] + ["in/new"]
+            )
+
+    uvloop.run(main())
+
+
+@pytest.mark.slow
+def test_what_is_there_at_birth_may_be_left_alone(ministack, tmp_path):
+    async def main():
+        async with world(ministack, tmp_path) as made:
+            await made.put("old", "older")
+            await anyio.sleep(2.2)  # a listing tells its time in whole seconds
+            async with driven(made.source(existing=False)) as driver:
+                await made.put("new")
+                assert await taken(driver, 1) == [(PUT, "new")]
+                await made.delete("older")
+                assert await taken(driver, 1) == [(GONE, "older")]
+                await nothing_more(driver)
+
+    uvloop.run(main())
+
+
+@pytest.mark.slow
+def test_only_what_is_wanted_comes(moto, tmp_path):
+    async def main():
+        async with world(moto, tmp_path) as made:
+            await made.put("in/a.jpg", "in/a.png", "out/a.jpg", "in/b.jpg")
+            filters = {"prefix": "in/", "suffix": ".jpg"}
+            options = {**filters, "events": ("s3:ObjectRemoved:*",)}
+            async with driven(made.source(options=options, **filters)) as driver:
+                await nothing_more(driver)
+                await made.delete("in/a.jpg", "in/a.png", "out/a.jpg")
+                assert await taken(driver, 1) == [(GONE, "in/a.jpg")]
+                await nothing_more(driver)
+
+    uvloop.run(main())
+
+
+@pytest.mark.slow
+def test_a_bucket_that_is_gone_has_lost_nothing_until_it_is_there_again(moto, tmp_path):
+    async def main():
+        async with world(moto, tmp_path) as made:
+            await made.put("a", "b")
+            async with driven(made.source()) as driver:
+                await taken(driver, 2)
+                await made.delete("a", "b")
+                await taken(driver, 2)
+                await made.put("a", "b")
+                await taken(driver, 2)
+                await made.client.delete_objects(
+                    Bucket=made.bucket, Delete={"Objects": [{"Key": "a"}, {"Key": "b"}]}
+                )
+                await made.client.delete_bucket(Bucket=made.bucket)
+            async with driven(made.source()) as driver:
+                assert "NoSuchBucket" in await degraded(driver)
+                await nothing_more(driver)
+                await made.client.create_bucket(Bucket=made.bucket)
+                await made.put("b")
+                assert sorted(await taken(driver, 2)) == [(PUT, "b"), (GONE, "a")]
+
+    uvloop.run(main())
+
+
+def listed(*keys, more=""):
+    entries = "".join(
+        f"<Contents><Key>{key}</Key><Size>1</Size><ETag>e</ETag>"
+        "<LastModified>2026-01-02T03:04:05Z</LastModified></Contents>"
+        for key in keys
+    )
+    token = f"<NextContinuationToken>{more}</NextContinuationToken>" if more else ""
+    whole = "true" if more else "false"
+    xml = f"<ListBucketResult><IsTruncated>{whole}</IsTruncated>{token}{entries}</ListBucketResult>"
+    return _answer(xml)
+
+
+def _answer(xml):
+    return f"HTTP/1.1 200 OK\r\nContent-Length: {len(xml)}\r\n\r\n{xml}".encode()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "bad",
+    [
+        _answer("<Error><Code>AccessDenied</Code></Error>"),
+        _answer("<html><body>Please log in</body></html>"),
+        listed("a", "c").replace(b"<IsTruncated>false", b"<IsTruncated>true"),
+        listed("c", "a"),
+        listed().replace(b"ListBucketResult>", b"ListAllMyBucketsResult>"),
+        b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n",
+    ],
+    ids=["error", "html", "no token", "out of order", "another answer", "forbidden"],
+)
+def test_nothing_is_taken_for_removed_on_the_word_of_an_answer_that_is_none(bad, moto, tmp_path):
+    async def main():
+        async with world(moto, tmp_path) as made, minio_stream() as server:
+            access = AwsAccess("us-east-1", server.url, "an-id", "a-secret")
+            server.refuse = listed("a", "b", "c")
+            async with driven(made.source(access=access)) as driver:
+                await taken(driver, 3)
+                server.refuse = bad
+                assert made.bucket in await degraded(driver)
+                await nothing_more(driver)
+                server.refuse = listed("a", "c")
+                assert await taken(driver, 1) == [(GONE, "b")]
+
+    uvloop.run(main())
+
+
+@pytest.mark.slow
+def test_a_listing_that_ends_half_way_changes_nothing_beyond_its_pages(moto, tmp_path):
+    async def main():
+        async with world(moto, tmp_path) as made, minio_stream() as server:
+            access = AwsAccess("us-east-1", server.url, "an-id", "a-secret")
+            server.refuse = listed("a", "b", "c", "d")
+            async with driven(made.source(access=access)) as driver:
+                await taken(driver, 4)
+                # each page is this one: it goes on, and its keys come again
+                server.refuse = listed("b", more="next")
+                assert await taken(driver, 1) == [(GONE, "a")]
+                assert "in their order" in await degraded(driver)
+                await nothing_more(driver)
+
+    uvloop.run(main())
+
+
+@pytest.mark.slow
+def test_a_listing_waits_while_too_many_events_do(moto, tmp_path):
+    async def main():
+        async with world(moto, tmp_path) as made:
+            await made.put(*(f"{number:04}" for number in range(30)))
+            options = {"pending_max": 10, "parallel": 1}
+            async with driven(made.source(options=options)) as driver:
+                # a page is taken whole
+                assert len({key for _, key in await taken(driver, 30)}) == 30
+                await nothing_more(driver)
+
+    uvloop.run(main())
+
+
+# -- behind notifications
+
+
+class Notifier:
+    """A feed that says what a test tells it to."""
+
+    name = "notifier"
+
+    def __init__(self, means):
+        self.inbox = None
+
+    async def open(self):
+        pass
+
+    async def run(self, taker):
+        self.inbox = taker
+        await anyio.sleep_forever()
+
+    async def close(self):
+        pass
+
+
+async def told_of(made, key, name=PUT, sequencer="", **changed):
+    """The notification that the store would send of an object as it is."""
+    about = {"etag": None, "size": None}
+    if name == PUT:
+        head = await made.client.head_object(Bucket=made.bucket, Key=key)
+        about = {"etag": head["ETag"].strip('"'), "size": head["ContentLength"]}
+        changed.setdefault("time_ms", int(head["LastModified"].timestamp() * 1000))
+    return notification(
+        Spoken(made.bucket, key.encode(), name, sequencer=sequencer, **{**about, **changed})
+    )
+
+
+@pytest.mark.slow
+def test_what_notifications_tell_first_is_no_news_to_a_listing(moto, tmp_path):
+    async def main():
+        async with world(moto, tmp_path) as made:
+            notifier = Notifier(None)
+            source = made.source(
+                lambda _means: notifier, lambda means: Polling(made.behind(), means)
+            )
+            async with driven(source) as driver:
+                await nothing_more(driver, 0.3)
+                for number in range(5):
+                    await made.put("a", content=b"%d" % number)
+                    await notifier.inbox.take([await told_of(made, "a", sequencer=f"0{number}")])
+                assert await taken(driver, 5) == [(PUT, "a")] * 5
+                await nothing_more(driver, 3)
+
+    uvloop.run(main())
+
+
+@pytest.mark.slow
+def test_a_notification_of_what_a_listing_has_shown_before_is_a_duplicate(moto, tmp_path):
+    async def main():
+        async with world(moto, tmp_path) as made:
+            notifier = Notifier(None)
+            source = made.source(
+                lambda _means: notifier, lambda means: Polling(made.behind(), means)
+            )
+            async with driven(source) as driver:
+                await nothing_more(driver, 2.5)
+                await made.put("a")
+                late = await told_of(made, "a", sequencer="01")
+                assert await taken(driver, 1) == [(PUT, "a")]
+                assert await notifier.inbox.take([late]) == 0
+                gone = await told_of(made, "a", GONE, "02", time_ms=late.time_ms + 1)
+                await made.delete("a")
+                assert await taken(driver, 1) == [(GONE, "a")]
+                assert await notifier.inbox.take([gone]) == 0
+                assert notifier.inbox.duplicates == 2
+                await nothing_more(driver)
+
+    uvloop.run(main())
