@@ -73,7 +73,9 @@ class Aside:
     def spare(self, run: Run) -> list[Run]:
         """A run in pieces: of what a letter speaks of nothing is left to be run. What has become of
         those records is known, and counted."""
-        pieces, status = spared(run, self._ranges()), self._lane.status
+        # a state may lack what only a letter about success knows of: that runs again
+        kind = intents.FAILURE if self._lane.panes is not None else None
+        pieces, status = spared(run, self._ranges(kind)), self._lane.status
         done = run.count - sum([piece.count for piece in pieces])
         given_up = spared(run, self._ranges(intents.FAILURE))
         set_aside = run.count - sum([piece.count for piece in given_up])
@@ -205,7 +207,7 @@ class Aside:
         with suppress(CorruptBatch):
             records = source.records(batch)
         with suppress(CorruptBatch):  # bytes that are no event may be told all the same
-            payload = source.event(batch)
+            payload = lane.event(batch)
         tries = max(batch.tries, deliveries(batch))
         # what grew too old before it ever ran counts as run once, as on AWS
         invokes = max(1, tries) if condition in _NOT_NOW else tries + 1

@@ -10,10 +10,11 @@ import anyio
 
 from streamfaas.destinations import Destination
 from streamfaas.engine.aside import Aside, Outbox
+from streamfaas.engine.panes import Panes, WindowStore
 from streamfaas.engine.strand import Strand, StrandStatus
 from streamfaas.flow.batch import Batch, BatchPolicy
 from streamfaas.flow.errors import CorruptBatch
-from streamfaas.flow.event import Event
+from streamfaas.flow.event import Encoding, Event
 from streamfaas.flow.invocation import Invocation
 from streamfaas.flow.ledger import Checkpoint
 from streamfaas.flow.outcome import Outcome
@@ -48,8 +49,9 @@ class LanePolicy:
     not even go there (a chain of destinations that goes round), `on_success` (if any) what the
     function answered, `dead_letter` the events of asynchronous invocations that failed. `partial`:
     answers are read as reports of failed items. `strands`: how many batches of a lane may be in
-    flight, the records of one key in order. `filter`: which records are wanted. `origin`: where
-    they come from, as traces have it."""
+    flight, the records of one key in order. `filter`: which records are wanted. `window_seconds`:
+    how long tumbling windows are (0: there are none). `origin`: where records come from, as traces
+    have it."""
 
     function: str
     function_arn: str
@@ -62,7 +64,11 @@ class LanePolicy:
     partial: bool = False
     strands: int = 1
     filter: Filter | None = None
+    window_seconds: float = 0.0
     origin: Origin = NOWHERE
+
+    def __post_init__(self) -> None:
+        assert self.strands == 1 or not self.window_seconds, "a lane has one window at a time"
 
 
 class Witness(Protocol):
@@ -78,8 +84,8 @@ class Witness(Protocol):
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """What the lane is given of the world: the way to the workers, time, chance, ears, where
-    letters are kept until they are delivered (None: nowhere, they are only sent), and who keeps
-    traces.
+    letters are kept until they are delivered (None: nowhere, they are only sent), where windows
+    are kept (None: there are none), and who keeps traces.
 
     `clock` is the event loop's, `wall` epoch seconds. `jitter` gives 0 ≤ x < 1. `request_id` gives
     a new one each time. `witness` (if any) is shown each batch that was run.
@@ -92,6 +98,7 @@ class Surroundings:
     request_id: Callable[[], str]
     emit: Emit
     outbox: Outbox | None = None
+    windows: WindowStore | None = None
     witness: Witness | None = None
     recorder: Recorder = field(default_factory=Recorder)
 
@@ -160,9 +167,13 @@ class LaneRunner:
         """Cancelled when the grace has ended: what is in flight is cut off, its worker killed."""
         self.ended = anyio.Event()
         self.aside = Aside(self)
+        self.panes: Panes | None = None
+        if policy.window_seconds:
+            assert surroundings.windows is not None
+            self.panes = Panes(self, policy.window_seconds, surroundings.windows)
         self.strands = tuple(Strand(self, number) for number in range(policy.strands))
         self._ledger = source.ledger(lane)
-        self._looks = policy.filter is not None or policy.strands > 1
+        self._looks = policy.filter is not None or policy.strands > 1 or self.panes is not None
         self._damage = _Damage()
         self._far_ahead = False
 
@@ -200,8 +211,10 @@ class LaneRunner:
         )
 
     async def open(self) -> None:
-        """Finds out which letters of an earlier life are still on their way."""
+        """Finds out which letters of an earlier life are still on their way, and which window."""
         await self.aside.open(ordered=self._ledger.ordered)
+        if self.panes is not None:
+            await self.panes.open()
 
     def offer(self, run: Run) -> None:
         if self.closing:
@@ -230,8 +243,21 @@ class LaneRunner:
     def close(self) -> None:
         """No new invocation from here on; `run` ends once what is in flight has ended."""
         self.closing = True
+        if self.panes is not None:
+            self.panes.wound_up.set()
         for strand in self.strands:
             strand.wake()
+
+    async def wind_up(self) -> bool:
+        """Nothing more will come: waits until the window that is open, if there is one, has had its
+        last invocation, however long that takes. False: the lane was closed first."""
+        if self.panes is None:
+            return True
+        self.panes.ending = True
+        for strand in self.strands:
+            strand.wake()
+        await self.panes.wound_up.wait()
+        return not self.closing
 
     async def run(self) -> None:
         if len(self.strands) == 1:
@@ -262,19 +288,35 @@ class LaneRunner:
         if tail is not None and batch.first == tail.first:
             assert self._damage.error is not None
             raise self._damage.error
+        if batch.pane is not None:
+            return Event(Encoding.JSON, (self.event(batch),))
         return self.source.shape(batch)
+
+    def event(self, batch: Batch) -> bytes:
+        """The event as JSON, as the function was or would be given it."""
+        event = self.source.event(batch)
+        if batch.pane is None:
+            return event
+        assert self.panes is not None
+        return self.panes.framed(event, batch.pane)
 
     async def settle(self, batch: Batch, strand: Strand) -> bool:
         """The batch is finished with. False: the lane was closed first, and it comes again.
 
-        Settlements reach the source in the order of the ledger: nothing waits in between.
+        Settlements reach the source in the order of the ledger: nothing waits in between, but in a
+        lane with windows, which has one strand.
         """
+        if self.panes is not None and batch.final:
+            await self.panes.ended(batch)
+            return True
         if self.aside.guards and not await self.aside.resume(batch, strand):
             return False
         settlement = self._ledger.finish(batch)
         if settlement is not None:
             at = settlement.position if isinstance(settlement, Checkpoint) else batch.last
             self.status.position, begun = at, strand.trace.now()
+            if self.panes is not None:
+                await self.panes.settled(at)
             await self.source.settle(settlement)
             strand.trace.settled(at, begun)
             await self.aside.settled(batch)
@@ -331,7 +373,8 @@ class LaneRunner:
     # -- what arrives where somebody must look
 
     def _sort(self, run: Run) -> None:
-        for piece in self.aside.spare(run):
+        pieces = self.aside.spare(run)
+        for piece in pieces if self.panes is None else self.panes.spare(pieces):
             if not self._looks:
                 self.strands[0].offer(piece)
             elif piece.count:

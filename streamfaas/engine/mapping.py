@@ -13,7 +13,7 @@ from anyio.abc import TaskGroup
 
 from streamfaas.engine import views
 from streamfaas.engine.lane import LanePolicy, LaneRunner, Surroundings
-from streamfaas.flow.errors import Refused, WorldError
+from streamfaas.flow.errors import Refused, StoreError, Unreachable, WorldError
 from streamfaas.flow.invocation import Manner
 from streamfaas.flow.record import Instant, Lane
 from streamfaas.flow.verdict import RetryPolicy
@@ -162,6 +162,7 @@ class Mapping:
                 for lane, at in positions.items()
             }
             try:
+                await self._forget_windows(positions)
                 await log.seek(positions)
                 await self._leave_behind(positions, stood)
             finally:
@@ -180,6 +181,22 @@ class Mapping:
                 self._checkpoints[lane.name] = position - 1
             if self._around.outbox is not None:
                 await self._around.outbox.settled(self.name, lane.name, stood[lane] - 1)
+
+    async def _forget_windows(self, lanes: Collection[Lane]) -> None:
+        """What is in them is of where the lanes have been. Before they are sent elsewhere: were it
+        kept until then, a crash in between would pass over what is to be read again."""
+        store = self._around.windows
+        if store is None or not self.policy.window_seconds:
+            return
+        try:
+            kept = {lane: await store.load(lane) for lane in lanes}
+            await store.forget(lanes)
+        except StoreError as error:
+            raise Unreachable(str(error)) from error
+        for lane, one in kept.items():
+            if one is not None and (window := one.standing.window) is not None:
+                why = "it is read on from elsewhere"
+                self._around.emit(signals.WindowLost(lane, window.start_ms, window.end_ms, why))
 
     # -- one life of the source
 
@@ -233,8 +250,8 @@ class Mapping:
                     self._weigh(lane)
                 case Opened(lane):
                     self._open_lane(lane, source, tasks)
-                case Closing(lane, grace_seconds):
-                    tasks.start_soon(self._close_lane, lane, grace_seconds)
+                case Closing() as closing:
+                    tasks.start_soon(self._close_lane, closing)
 
     async def _let_go(self, source: Source) -> WorldError | None:
         """Closes the source whatever has happened; its last settlement is in here."""
@@ -287,10 +304,13 @@ class Mapping:
             if self._source is not None:
                 self._source.wake()
 
-    async def _close_lane(self, lane: Lane, grace_seconds: float) -> None:
+    async def _close_lane(self, closing: Closing) -> None:
         """Lets the lane end within the grace, cuts it off after, and tells the source."""
-        if lane in self._lanes:
-            await self._end([self._lanes[lane]], grace_seconds)
+        lane = closing.lane
+        if (runner := self._lanes.get(lane)) is not None:
+            if closing.ended and not await runner.wind_up():
+                return  # it comes again, and is at its end still
+            await self._end([runner], closing.grace_seconds)
         if self._source is not None:
             await self._source.closed(lane)
 

@@ -13,7 +13,7 @@ from streamfaas.flow.errors import CorruptBatch
 from streamfaas.flow.event import EVENT_BYTES_MAX, Encoding, Event
 from streamfaas.flow.invocation import Invocation, Manner
 from streamfaas.flow.outcome import Failure, Fault, Outcome, Success
-from streamfaas.flow.partial import Partial
+from streamfaas.flow.partial import Partial, Style
 from streamfaas.flow.record import Instant, Run
 from streamfaas.flow.trace import Context
 from streamfaas.flow.verdict import (
@@ -68,6 +68,7 @@ class Strand:
         self._policy = lane.policy
         self._around = lane.around
         self._source = lane.source
+        self._panes = lane.panes
         self._pending: deque[Batch] = deque()  # what of the batch in hand has yet to run
         self._busy = False
         self._streak = 0  # failures in a row of parts of the batch in hand
@@ -142,7 +143,7 @@ class Strand:
 
     async def _step(self, batch: Batch) -> None:
         self._in_hand = batch
-        if batch.count == 0:  # nothing to run, but the checkpoint moves
+        if batch.count == 0 and not batch.final:  # nothing to run, but the checkpoint moves
             await self._settle(batch)
             return None
         if batch is self._skipping:
@@ -151,6 +152,10 @@ class Strand:
             if young is not None:
                 self._pending.appendleft(young)
             return None
+        if self._panes is not None and not batch.final:
+            batch, *later = self._panes.divide(batch)
+            self._pending.extendleft(reversed(later))
+            self._in_hand = batch
         outcome = await self._invoke(batch)
         batch = self._ran(batch, outcome)
         told = self._read(batch, outcome)
@@ -190,17 +195,27 @@ class Strand:
         while not self._lane.closing:
             paused = self._lane.paused
             batch = None if paused else self.batcher.take(self._around.clock())
+            if batch is None and self._panes is not None:
+                batch = self._panes.due(holding=bool(self.batcher), paused=paused)
             if batch is not None:
                 self._lane.on_room(self._lane.lane)
                 return batch
             if self.status.state != "idle":
                 self.status.state = "idle"
-            await self._wait(None if paused else self.batcher.deadline)
+            await self._wait(None if paused else self._deadline)
         self.status.state = "closing"
         return None
 
+    @property
+    def _deadline(self) -> Instant | None:
+        """When there may be a batch though nobody wakes the strand."""
+        deadline = self.batcher.deadline
+        if deadline is None and self._panes is not None:
+            return self._panes.deadline(holding=False)
+        return deadline
+
     def _recording(self, batch: Batch) -> Recording:
-        waited = self._around.clock() - self.batcher.arrived
+        waited = 0.0 if batch.final else self._around.clock() - self.batcher.arrived
         return self._around.recorder.batch(self._policy.origin, batch, waited)
 
     async def _without_overdue(self, batch: Batch) -> Batch | None:
@@ -285,19 +300,25 @@ class Strand:
         return batch
 
     def _read(self, batch: Batch, outcome: Outcome) -> Outcome | Partial:
-        if not self._policy.partial or isinstance(outcome, Failure):
+        style = self._source.style
+        if isinstance(outcome, Success) and self._panes is not None:
+            # a state covers what it has come past: a list of failures would leave holes in it
+            outcome, style = self._panes.read(batch, outcome), Style.LOWEST
+        if not self._policy.partial or batch.final or isinstance(outcome, Failure):
             return outcome
         if self._source.manner is Manner.ASYNC and not self._source.reports(batch):
             return outcome
-        return partial.read(outcome, batch, self._source.style, self._source.locate)
+        return partial.read(outcome, batch, style, self._source.locate)
 
     async def _succeed(self, batch: Batch, outcome: Outcome) -> bool:
         """The function is done with the batch. False: the lane was closed first."""
-        lane, wanted = self._lane, self._policy.on_success is not None and batch.count
-        if wanted and isinstance(outcome, Success):
+        lane, told = self._lane, batch.count or batch.final
+        if told and self._policy.on_success is not None and isinstance(outcome, Success):
             sent = await lane.aside.succeeded(batch, outcome, self)
         else:
             sent = True
+        if sent and self._panes is not None:
+            self._panes.succeeded(batch)
         lane.status.records += batch.count if sent else 0
         return sent and await self._settle(batch)
 

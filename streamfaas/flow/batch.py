@@ -117,7 +117,9 @@ class Batch:
     def part(self, runs: Iterable[Run]) -> Batch | None:
         """Some of its runs, or pieces of them, with the same past; None where there are none."""
         chosen = tuple(runs)
-        return Batch(chosen, self.attempt, self.splits, self.origin) if chosen else None
+        if not chosen:
+            return None
+        return Batch(chosen, self.attempt, self.splits, self.origin, self.pane)
 
     def cut(self, at: int) -> tuple[Batch | None, Batch | None]:
         """The batch before position `at` and the batch from it on; None for an empty side."""

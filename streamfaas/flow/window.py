@@ -125,6 +125,7 @@ class Windower:
         """What is to be run next, in this order; the first of it knows its pane. Of a batch whose
         records are in several windows that is the part that is in the open one; of one that begins
         in a later window, the last invocation in the open one."""
+        batch = replace(batch, pane=None)
         if self._early and self._counts:
             return self.final(batch.lane), batch
         records = look(batch)

@@ -43,10 +43,12 @@ class Arrived:
 
 @dataclass(frozen=True, slots=True)
 class Closing:
-    """Finish or drop what is in hand of the lane within the grace, then call `closed`."""
+    """Finish or drop what is in hand of the lane within the grace, then call `closed`. `ended`:
+    the lane is at its end, and all that was in it is settled; nobody else waits for it."""
 
     lane: Lane
     grace_seconds: float
+    ended: bool = False
 
 
 Arrival: TypeAlias = Opened | Arrived | Closing
@@ -116,6 +118,23 @@ class Rereadable(Protocol):
         self, lane: Lane, first: int, last: int, records_max: int
     ) -> tuple[tuple[Record, ...], int]:
         """Records at `first`..`last`, so many at most, and the position that follows them."""
+
+
+@runtime_checkable
+class Windowed(Protocol):
+    """A log that tumbling windows can be laid over."""
+
+    @property
+    def arn(self) -> str:
+        """What its events call it by; empty where it has no such name."""
+
+    def life(self, lane: Lane) -> str:
+        """Says what positions of the lane mean: where the same one may be of another record, this
+        is another text."""
+
+    def seen_empty(self, lane: Lane) -> Instant | None:
+        """When (by the event loop's clock) the log was last seen to hold nothing of the lane beyond
+        what was handed over; None: not since the lane was opened."""
 
 
 Place: TypeAlias = "Literal['earliest', 'latest'] | int"

@@ -257,6 +257,19 @@ class Memory:
             self._gone(settlement.lane).add(put.popleft().position)
         self._settled.set()
 
+    # -- tumbling windows
+
+    @property
+    def arn(self) -> str:
+        return ""
+
+    def life(self, lane: Lane) -> str:
+        return str(self.stream.born_ms)
+
+    def seen_empty(self, lane: Lane) -> Instant | None:
+        at = self._next.get(lane)
+        return self._clock() if at is not None and at >= self._end(lane) else None
+
     # -- reading on from elsewhere
 
     def standing(self) -> Mapping[Lane, int]:

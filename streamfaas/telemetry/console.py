@@ -85,6 +85,16 @@ class Console:
                 return self._stamped(text, YELLOW)
             case signals.LaneHealed(lane):
                 return self._stamped(f"healed {_place(lane)}: goes on", GREEN)
+            case signals.WindowEnded(lane, start, _, state_bytes, early):
+                why = ", early: its state had grown too large" if early else ""
+                text = f"window {_place(lane)} of {_moment(start)} ended: {state_bytes} bytes{why}"
+                return self._stamped(text, YELLOW) if early else ""
+            case signals.WindowLost(lane, start, _, reason):
+                text = (
+                    f"lost {_place(lane)}: the state of the window of {_moment(start)}, and a new "
+                    f"one begins: {printable(reason)}"
+                )
+                return self._stamped(text, YELLOW)
             case signals.BatchSetAside(lane, first, last, records, condition, destination):
                 text = (
                     f"set aside {_place(lane)} @{_span(first, last)}: {records} records "
@@ -212,6 +222,10 @@ def _each_line(who: str, text: str) -> str:
 
 def _place(lane: Lane) -> str:
     return f"{lane.source} {printable(lane.name)}"
+
+
+def _moment(milliseconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(milliseconds / 1000))
 
 
 def _span(first: int, last: int) -> str:

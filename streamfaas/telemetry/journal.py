@@ -45,6 +45,7 @@ _PRIORITIES = {
     signals.BatchSplit: WARNING,
     signals.LaneFarAhead: WARNING,
     signals.BatchSetAside: WARNING,
+    signals.WindowLost: WARNING,
     signals.DestinationFailed: ERROR,
     signals.DestinationUnready: WARNING,
     signals.LogsDropped: ERROR,

@@ -85,6 +85,28 @@ class LaneHealed:
 
 
 @dataclass(frozen=True, slots=True)
+class WindowEnded:
+    """A tumbling window of a lane (epoch milliseconds) has had its last invocation, which was given
+    a state of so many bytes; `early`: before its time, for the size of that."""
+
+    lane: Lane
+    start_ms: int
+    end_ms: int
+    state_bytes: int
+    early: bool
+
+
+@dataclass(frozen=True, slots=True)
+class WindowLost:
+    """The state of a tumbling window that was open cannot be gone on with; a new one begins."""
+
+    lane: Lane
+    start_ms: int
+    end_ms: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class BatchSetAside:
     """A batch was given up and its destination has it."""
 
@@ -246,6 +268,8 @@ Signal: TypeAlias = (
     | BatchSplit
     | LaneFarAhead
     | LaneHealed
+    | WindowEnded
+    | WindowLost
     | BatchSetAside
     | DestinationFailed
     | DestinationUnready

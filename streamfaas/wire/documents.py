@@ -254,6 +254,8 @@ def _id(ending: StreamEnding, kind: str, part: _Part) -> str:
     lane = ending.batch.lane
     name = [lane.source, lane.name, str(part.first), str(part.last)]
     name += [kind] if kind != "failure" else []
+    pane = ending.batch.pane
+    name += [f"window {pane.window.start_ms}"] if pane is not None and pane.final else []
     name += [f"replay {ending.replays}"] if ending.replays else []
     return _digest(*name)
 
@@ -271,7 +273,7 @@ def _parts(ending: StreamEnding, *, per_record: bool) -> Iterable[_Part]:
     """Each record alone; the batch as one, where it cannot be taken apart."""
     batch, info, payload = ending.batch, ending.batch_info, ending.payload
     events = None
-    if per_record and payload is not None:
+    if per_record and payload is not None and ending.records:
         events = _singles(orjson.loads(payload))
     if events is None:
         whole = None if payload is None else orjson.Fragment(payload)

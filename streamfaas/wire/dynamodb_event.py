@@ -63,6 +63,9 @@ def dynamodb_batch_info(
     batch: Batch, origin: Origin, records: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
     """The `DDBStreamBatchInfo` of an on-failure document."""
+    if not records:  # the last invocation in a window
+        shard = {"shardId": batch.lane.name, "batchSize": 0, "streamArn": origin.arn}
+        return {"DDBStreamBatchInfo": shard}
     first, last = records[0], records[-1]
     return {
         "DDBStreamBatchInfo": {

@@ -56,9 +56,19 @@ def kafka_locate(batch: Batch, identifier: object) -> int | None:
 
 def kafka_batch_info(batch: Batch, servers: str, records: Sequence[Record]) -> dict[str, Any]:
     """The `KafkaBatchInfo` of an on-failure document. `records` are the batch's, looked at; where
-    there are none (their bytes are damaged) the batch itself says what it knows. Offsets are
-    strings, as Lambda documents them; there is no ARN of a cluster of one's own."""
+    there are none (their bytes are damaged) the batch itself says what it knows; the last one in a
+    window has none to tell of. Offsets are strings, as Lambda documents them; there is no ARN of a
+    cluster of one's own."""
     oldest, newest = batch.oldest * 1000, batch.newest * 1000
+    if batch.final:
+        return {
+            "KafkaBatchInfo": {
+                "batchSize": 0,
+                "bootstrapServers": servers,
+                "payloadSize": 0,
+                "recordsInfo": {},
+            }
+        }
     return {
         "KafkaBatchInfo": {
             "batchSize": batch.count,

@@ -75,6 +75,9 @@ def kinesis_batch_info(
     batch: Batch, origin: Origin, records: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
     """The `KinesisBatchInfo` of an on-failure document."""
+    if not records:  # the last invocation in a window
+        shard = {"shardId": batch.lane.name, "batchSize": 0, "streamArn": origin.arn}
+        return {"KinesisBatchInfo": shard}
     first, last = records[0], records[-1]
     return {
         "KinesisBatchInfo": {

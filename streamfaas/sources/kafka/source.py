@@ -28,7 +28,7 @@ from streamfaas.flow.event import Event
 from streamfaas.flow.invocation import Manner
 from streamfaas.flow.ledger import Checkpoint, Ledger, LogLedger, Settlement
 from streamfaas.flow.partial import Style
-from streamfaas.flow.record import Lane, Record, Run, run_of
+from streamfaas.flow.record import Instant, Lane, Record, Run, run_of
 from streamfaas.flow.verdict import Judge, judge_log
 from streamfaas.sources import (
     Arrival,
@@ -305,6 +305,23 @@ class Kafka:
             for topic in sorted(member.topics)
             for partition in range(member.partitions(topic))
         ]
+
+    # -- tumbling windows
+
+    @property
+    def arn(self) -> str:
+        return ""
+
+    def life(self, lane: Lane) -> str:
+        """Always the same: a topic that is made anew has none of its group's offsets any more."""
+        return ""
+
+    def seen_empty(self, lane: Lane) -> Instant | None:
+        one, member = self._partitions.get(lane), self._member
+        if one is None or member is None or one.end is None:
+            return None
+        unread = one.expected < one.end or member.fetcher.replied(one)
+        return None if unread else Instant(one.heard_at)
 
     # -- reading on from elsewhere
 

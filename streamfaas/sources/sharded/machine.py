@@ -17,7 +17,7 @@ from streamfaas.flow.event import Encoding, Event
 from streamfaas.flow.invocation import Manner
 from streamfaas.flow.ledger import Checkpoint, Ledger, LogLedger, Settlement
 from streamfaas.flow.partial import Style
-from streamfaas.flow.record import Lane, Record
+from streamfaas.flow.record import Instant, Lane, Record
 from streamfaas.flow.verdict import Judge, judge_log
 from streamfaas.sources import (
     Arrival,
@@ -185,6 +185,9 @@ class ShardedLog:
 
     async def closed(self, lane: Lane) -> None:
         """Its shard is at its end, which must be known before what came out of it is read."""
+        reading = self._readings[lane]
+        reading.mark = reading.mark._replace(ended=True)
+        self._roster.end(reading.name)
         await self._keeper.write()
         del self._readings[lane]
         await self._look()
@@ -207,6 +210,18 @@ class ShardedLog:
                 await self._keeper.write()
         finally:
             await self._stream.close()
+
+    @property
+    def arn(self) -> str:
+        return self._origin.arn
+
+    def life(self, lane: Lane) -> str:
+        reading = self._readings.get(lane)
+        return "" if reading is None else reading.mark.stream
+
+    def seen_empty(self, lane: Lane) -> Instant | None:
+        reading = self._readings.get(lane)
+        return None if reading is None or reading.waiting else reading.tip_at
 
     def view(self) -> SourceView:
         lanes = {
@@ -267,13 +282,12 @@ class ShardedLog:
         self.wake()
 
     def _finish(self, reading: Reading) -> None:
-        """Once all of a shard is finished with, its lane closes."""
-        if reading.finished and not self._roster.has_ended(reading.name):
-            self._roster.end(reading.name)
-            reading.mark = reading.mark._replace(ended=True)
+        """Once all of a shard is finished with, its lane closes. Until it has, the mark does not
+        say that it is at its end: somebody may have the last word on what was in it."""
+        if reading.finished and not reading.leaving:
+            reading.leaving = True
             reading.wanted.set()
-            self._keeper.changed()
-            self._told.append(Closing(reading.lane, GRACE_SECONDS))
+            self._told.append(Closing(reading.lane, GRACE_SECONDS, ended=True))
             self.wake()
 
     def _in_turn(self, ready: Collection[Lane]) -> list[Reading]:

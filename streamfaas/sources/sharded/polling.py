@@ -8,6 +8,7 @@ from collections.abc import Callable
 import anyio
 
 from streamfaas.flow.errors import Busy, Gone, Unreachable
+from streamfaas.flow.record import Instant
 from streamfaas.flow.verdict import RetryPolicy
 from streamfaas.sources.sharded.marks import Keeper
 from streamfaas.sources.sharded.reading import Reading
@@ -69,6 +70,7 @@ class Poller:
         try:
             if reading.iterator is None:
                 reading.iterator = await self._stream.iterator(reading.name, reading.start())
+            asked = anyio.current_time()
             read = await self._stream.read(reading.iterator, self._records_max)
         except IteratorExpired:
             reading.iterator = None
@@ -84,6 +86,8 @@ class Poller:
             await self._keeper.put(reading.anchor(read))
             reading.durable = reading.mark
         reading.take(read)
+        if read.behind_ms == 0:
+            reading.tip_at = Instant(asked)
         if self._seems_ended(reading, read):
             reading.ended = True
 

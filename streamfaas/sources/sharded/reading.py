@@ -7,7 +7,7 @@ from collections import deque
 from dataclasses import replace
 from itertools import dropwhile
 
-from streamfaas.flow.record import Lane, Run
+from streamfaas.flow.record import Instant, Lane, Run
 from streamfaas.sources.sharded.dialect import Dialect, Told
 from streamfaas.sources.sharded.pages import Page, run_of_page
 from streamfaas.store.shards import Mark
@@ -51,7 +51,11 @@ class Reading:
         self.iterator = iterator
         self.ended = mark.ended
         """Nothing more comes; what came may not be finished with."""
+        self.leaving = False
+        """Its lane was told to close, all of the shard being finished with."""
         self.behind_ms: int | None = None
+        self.tip_at: Instant | None = None
+        """When there was last seen to be nothing beyond what has been read."""
         self.note = ""
         self.empties = 0
         self._dialect = dialect

@@ -83,9 +83,6 @@ class Roster:
         known = self._known.get(shard)
         return known is not None and known.closed
 
-    def has_ended(self, shard: str) -> bool:
-        return shard in self._ended
-
     def end(self, shard: str) -> None:
         """All of it is finished with."""
         self._ended.add(shard)

@@ -68,6 +68,8 @@ def _level(signal: Signal) -> str:
             return "WARN" if reason else "INFO"
         case signals.LaneFarAhead() | signals.BatchSetAside() | signals.DestinationUnready():
             return "WARN"
+        case signals.WindowLost():
+            return "WARN"
         case signals.WorkerEnded():  # those that ended well have no line
             return "WARN"
         case _:

@@ -1,0 +1,306 @@
+"""Tumbling windows as lanes carry them out: over crashes, moves, failures, and to their end."""
+
+from __future__ import annotations
+
+import anyio
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lane_scene import BAD, Kept
+from streamfaas.engine.mapping import Pause
+from streamfaas.flow.batch import BatchPolicy
+from streamfaas.flow.errors import StoreError
+from streamfaas.flow.outcome import Success
+from streamfaas.flow.record import Instant
+from streamfaas.flow.verdict import RetryPolicy
+from streamfaas.flow.window import GRACE_SECONDS, STATE_BYTES_MAX
+from streamfaas.sources import Closing
+from streamfaas.telemetry import signals
+from streamfaas.testing.simulation import simulate
+from window_scene import World, counted, until
+
+steps = st.lists(
+    st.tuples(st.sampled_from(["crash", "crash", "move", "pause"]), st.floats(0.01, 3.0)),
+    max_size=6,
+)
+chances = st.lists(
+    st.sampled_from(["fine", "fine", "fine", "failed", "partial", "stateless"]), max_size=40
+)
+
+
+@pytest.mark.slow
+@settings(max_examples=60)
+@given(steps, chances)
+def test_each_record_is_in_the_last_state_of_one_window_whatever_comes_between(steps, chances):
+    chances = list(chances)
+
+    def answer(event, outcome):
+        records = [r for lane in event["records"].values() for r in lane]
+        chance = chances.pop() if chances else "fine"
+        if chance == "failed":
+            return BAD
+        if event["isFinalInvokeForWindow"] or chance == "fine":
+            return outcome
+        if chance == "stateless":
+            return Success(b"null")
+        # the state covers what comes before the first record that is told of
+        return partial(event, records, len(records) // 2)
+
+    async def main():
+        world = World(records=60, rate=6.0, partitions=2, answer=answer, partial=True)
+        for step, seconds in steps:
+            async with world.daemon() as mapping:
+                await anyio.sleep(seconds)
+                if step == "pause":
+                    mapping.pause(Pause(0, "me"))
+                    await anyio.sleep(seconds)
+                    mapping.resume()
+                    await anyio.sleep(seconds)
+                if step == "move":
+                    source = world.sources[-1]
+                    source.revoke(source.lanes[0], 1.0)
+                    await anyio.sleep(0.4)
+                    source.assign(source.lanes[0])
+                    await anyio.sleep(seconds / 2)
+        async with world.daemon():
+            with anyio.fail_after(600):
+                await world.until_all_is_counted()
+        return world
+
+    world, _ = simulate(main)
+    found = counted(world)
+    for lane in ("orders-0", "orders-1"):
+        told = [seen for (name, _), seen in sorted(found.items()) if name == lane]
+        assert [position for seen in told for position in seen] == list(range(30))
+    assert len({start for _, start in found}) >= 3
+
+
+def positions(event):
+    return [record["offset"] for records in event["records"].values() for record in records]
+
+
+def partial(event, records, at):
+    failed = {"partition": event["shardId"], "offset": records[at]["offset"]}
+    seen = event["state"].get("seen", []) + [r["offset"] for r in records[:at]]
+    told = {"batchItemFailures": [{"itemIdentifier": failed}], "state": {"seen": seen}}
+    return Success(orjson.dumps(told))
+
+
+# -- single steps
+
+
+def lived(world, body=None, seconds=3600):
+    """One daemon, until all is counted, or to the end of `body(world, mapping)`."""
+
+    async def main():
+        async with world.daemon() as mapping:
+            with anyio.fail_after(seconds):
+                await (body(world, mapping) if body else world.until_all_is_counted())
+        return world
+
+    return simulate(main)[0]
+
+
+def states(world):
+    return [(e["isFinalInvokeForWindow"], len(e["state"].get("seen", []))) for e in world.events]
+
+
+def test_the_state_is_handed_on_and_the_last_invocation_has_no_records():
+    world = lived(World(records=30, rate=10.0, batch=BatchPolicy(10, window_seconds=1.0)))
+    assert world.events[0]["state"] == {}
+    assert world.events[1]["state"]["seen"] == list(
+        range(len(world.events[0]["records"]["orders-0"]))
+    )
+    (last,) = [event for event in world.events if event["isFinalInvokeForWindow"]][-1:]
+    assert last["records"] == {"orders-0": []}
+    assert last["shardId"] == "orders-0"
+    assert not any(event["isWindowTerminatedEarly"] for event in world.events)
+    ended = world.seen(signals.WindowEnded)
+    assert [(each.end_ms - each.start_ms, each.early) for each in ended] == [(4000, False)] * len(
+        ended
+    )
+    assert len(ended) == len(world.finals)
+
+
+def test_a_window_ends_a_little_after_its_time_though_nothing_follows():
+    async def body(world, mapping):
+        await world.until_all_is_counted()
+        assert 2.0 <= anyio.current_time() <= 4.0 + GRACE_SECONDS + 1.0
+
+    world = lived(World(records=3, rate=None), body)
+    assert counted(world) == {("orders-0", world.finals[0]["window"]["start"]): [0, 1, 2]}
+
+
+def test_a_window_does_not_end_while_something_may_be_unread():
+    async def body(world, mapping):
+        world.sources[-1].seen_empty = lambda lane: Instant(3.0)  # before the window is over
+        await anyio.sleep(100.0)
+        assert world.finals == []
+        world.sources[-1].seen_empty = lambda lane: Instant(anyio.current_time())
+        await anyio.sleep(1.0)
+
+    assert len(lived(World(records=3, rate=None), body).finals) == 1
+
+
+def test_an_answer_without_a_state_is_tried_again():
+    answers = [Success(b"{}"), Success(b'{"state": 1}')]
+    world = lived(
+        World(records=3, rate=None, answer=lambda event, out: answers.pop() if answers else out)
+    )
+    assert states(world) == [(False, 0)] * 3 + [(True, 3)]
+    reasons = [signal.reason for signal in world.seen(signals.LaneRetrying)]
+    assert all(reason.startswith("TumblingWindow.NoState") for reason in reasons)
+    assert len(reasons) == 2
+
+
+def test_what_is_given_up_is_in_no_state_and_what_the_function_reports_is_told_with_it():
+    def answer(event, outcome):
+        return BAD if 4 in positions(event) else outcome
+
+    retry = RetryPolicy(0, bisect=True)
+    world = lived(World(records=8, rate=None, answer=answer, retry=retry))
+    assert list(counted(world).values()) == [[0, 1, 2, 3, 5, 6, 7]]
+    (document,) = world.kept.documents
+    payload = document["payload"]
+    assert [each["offset"] for each in payload["records"]["orders-0"]] == [4]
+    assert payload["state"] == {"seen": [0, 1, 2, 3]}
+    assert payload["window"] == world.finals[0]["window"]
+
+
+def test_a_report_beside_a_state_says_where_the_state_ends():
+    def answer(event, outcome):
+        if event["isFinalInvokeForWindow"] or 5 not in positions(event)[1:]:
+            return outcome
+        records = event["records"]["orders-0"]
+        return partial(event, records, positions(event).index(5))
+
+    world = lived(World(records=9, rate=None, answer=answer, partial=True))
+    assert [positions(event) for event in world.events] == [[*range(9)], [5, 6, 7, 8], []]
+    assert list(counted(world).values()) == [list(range(9))]
+
+
+def test_a_state_that_is_too_large_ends_its_window_and_a_new_one_begins_in_its_place():
+    large = "x" * STATE_BYTES_MAX
+
+    def answer(event, outcome):
+        if event["isFinalInvokeForWindow"] or positions(event)[0]:
+            return outcome
+        return Success(orjson.dumps({"state": {"seen": positions(event), "large": large}}))
+
+    world = lived(World(records=6, rate=None, answer=answer, batch=BatchPolicy(3)))
+    early, last = world.finals
+    assert early["state"] == {"seen": [0, 1, 2], "large": large}
+    assert (early["isWindowTerminatedEarly"], last["isWindowTerminatedEarly"]) == (True, False)
+    assert last["state"] == {"seen": [3, 4, 5]}
+    assert early["window"] == last["window"]
+
+
+def test_a_last_invocation_that_fails_holds_the_lane_until_it_does_not():
+    failures = [BAD] * 7
+
+    def answer(event, outcome):
+        return failures.pop() if event["isFinalInvokeForWindow"] and failures else outcome
+
+    world = lived(World(records=60, rate=10.0, answer=answer))
+    finals = [n for n, event in enumerate(world.events) if event["isFinalInvokeForWindow"]]
+    assert finals[:8] == list(range(finals[0], finals[0] + 8))  # and nothing in between
+    assert [position for seen in counted(world).values() for position in seen] == list(range(60))
+    assert world.seen(signals.LaneHealed)
+
+
+def test_a_last_invocation_that_is_given_up_goes_to_the_destination_with_its_state():
+    def answer(event, outcome):
+        return BAD if event["isFinalInvokeForWindow"] else outcome
+
+    world = World(records=3, rate=None, answer=answer, retry=RetryPolicy(1))
+    world.kept.per_record = True
+    lived(world)
+    (document,) = world.kept.documents
+    assert document["requestContext"]["condition"] == "RetryAttemptsExhausted"
+    assert document["requestContext"]["approximateInvokeCount"] == 2
+    assert document["KafkaBatchInfo"]["batchSize"] == 0
+    assert document["payload"]["state"] == {"seen": [0, 1, 2]}
+    assert document["payload"]["isFinalInvokeForWindow"] is True
+
+
+def test_the_answer_of_a_last_invocation_is_not_read_and_goes_to_where_successes_go():
+    def answer(event, outcome):
+        return Success(b'"sum: 3"') if event["isFinalInvokeForWindow"] else outcome
+
+    told = Kept()
+    world = lived(World(records=3, rate=None, answer=answer, on_success=told, partial=True))
+    assert [document["responsePayload"] for document in told.documents][1:] == ["sum: 3"]
+    assert len({letter.id for letter in told.letters}) == 2
+    assert len(world.finals) == 1
+
+
+def test_a_lane_at_its_end_has_its_window_ended_before_it_is_let_go():
+    failures = [BAD] * 5
+
+    def answer(event, outcome):
+        return failures.pop() if event["isFinalInvokeForWindow"] and failures else outcome
+
+    async def body(world, mapping):
+        source = world.sources[-1]
+        await until(lambda: world.settled == 3)
+        source._told.append(Closing(source.lanes[0], 0.0, ended=True))
+        source.wake()
+        await until(lambda: source.lanes[0] not in source._next and not source._leaving)
+        assert len(world.finals) == 1
+
+    lived(World(records=3, rate=None, answer=answer, seconds=900.0), body, seconds=100)
+
+
+def test_a_lane_at_its_end_without_an_open_window_is_let_go_even_if_it_is_paused():
+    async def body(world, mapping):
+        source = world.sources[-1]
+        await world.until_all_is_counted()
+        mapping.pause(Pause(0, "me"))
+        source._told.append(Closing(source.lanes[0], 0.0, ended=True))
+        source.wake()
+        await anyio.sleep(1.0)
+        assert not source._leaving
+
+    lived(World(records=3, rate=None), body)
+
+
+def test_a_state_is_lost_where_others_have_read_on_and_that_is_told():
+    world = World(records=60, rate=6.0)
+
+    async def main():
+        async with world.daemon():
+            await anyio.sleep(1.0)
+        world.stream.checkpoints["orders-0"] = 20
+        async with world.daemon():
+            await world.until_all_is_counted()
+        return world
+
+    simulate(main)
+    (lost,) = world.seen(signals.WindowLost)
+    assert "@20 was finished with elsewhere" in lost.reason
+    assert [position for seen in counted(world).values() for position in seen] == list(
+        range(21, 60)
+    )
+
+
+def test_who_seeks_a_lane_elsewhere_drops_its_state_and_is_told():
+    async def body(world, mapping):
+        await anyio.sleep(2.0)
+        lane = world.sources[-1].lanes[0]
+        await mapping.seek({lane: 0}, 1.0)
+        await world.until_all_is_counted()
+
+    world = lived(World(records=30, rate=6.0), body)
+    (lost,) = world.seen(signals.WindowLost)
+    assert lost.reason == "it is read on from elsewhere"
+    assert [position for seen in counted(world).values() for position in seen] == list(range(30))
+
+
+def test_a_store_that_fails_has_the_source_made_anew_and_nothing_is_lost():
+    world = World(records=30, rate=6.0)
+    world.table.failing = [StoreError("the disk is full", "make room")] * 3
+    lived(world)
+    assert [position for seen in counted(world).values() for position in seen] == list(range(30))
+    assert any("the disk is full" in one.reason for one in world.seen(signals.SourceChanged))
