@@ -13,6 +13,7 @@ import dynamodb_tables
 import kafka_broker
 from aws_servers import Aws
 from kinesis_servers import Kinesis as Server
+from streamfaas.flow.batch import BatchPolicy
 from streamfaas.flow.record import Instant, Lane
 from streamfaas.sources import Source
 from streamfaas.sources.backlog import AsyncInvocations, BacklogOptions
@@ -26,6 +27,7 @@ from streamfaas.sources.sharded.dynamodb import DynamoDbOptions
 from streamfaas.sources.sharded.kinesis import KinesisOptions
 from streamfaas.sources.sharded.machine import ShardedLog
 from streamfaas.sources.sharded.options import LogOptions
+from streamfaas.sources.sqs import Sqs, SqsOptions
 from streamfaas.store import Store
 from streamfaas.store.backlog import Backlog
 from streamfaas.testing.conformance import Subject
@@ -145,6 +147,56 @@ async def dynamodb(server: Aws, folder: Path) -> AsyncIterator[Subject]:
 
 
 _STREAMS = itertools.count()
+
+
+@asynccontextmanager
+async def sqs(server: Aws, *, fifo: bool = False) -> AsyncIterator[Subject]:
+    """A queue, of many message groups if it is a FIFO one. What a life that crashes had in hand
+    is to be had again after two seconds."""
+    numbers = itertools.count()
+    name = f"conformance-{next(_STREAMS)}" + (".fifo" if fifo else "")
+    made: list[Sqs] = []
+    options = SqsOptions(
+        server.access, name, BatchPolicy(records_max=3), 8, visibility_seconds=2, wait_seconds=1
+    )
+
+    def maker(url: str) -> Callable[[], Sqs]:
+        chosen = replace(options, access=replace(options.access, endpoint_url=url))
+
+        def make() -> Sqs:
+            room = lambda: 100  # noqa: E731
+            made.append(Sqs("shop/orders", chosen, room=room, clock=loop_clock, emit=silent))
+            return made[-1]
+
+        return make
+
+    async with server.client("sqs") as client:
+        attributes = {"FifoQueue": "true"} if fifo else {}
+        url = (await client.create_queue(QueueName=name, Attributes=attributes))["QueueUrl"]
+
+        async def produce(count: int) -> None:
+            some = list(itertools.islice(numbers, count))
+            for start in range(0, count, 10):
+                entries = [
+                    {"Id": str(each), "MessageBody": f"value {each}"}
+                    | ({"MessageGroupId": f"key {each % 53}", "MessageDeduplicationId": str(each)}
+                       if fifo else {})
+                    for each in some[start : start + 10]
+                ]  # fmt: skip
+                await client.send_message_batch(QueueUrl=url, Entries=entries)
+
+        try:
+            yield Subject(
+                maker(server.url),
+                produce,
+                unreachable=maker("http://127.0.0.1:1"),
+                queue=True,
+                unordered=not fifo,
+                counts_itself=True,
+            )
+        finally:
+            for source in made:  # those that nobody closed, too: there is no process that ends
+                await source._queue.close()
 
 
 def loop_clock() -> Instant:

@@ -29,6 +29,15 @@ class Batch(Model):
     )
 
 
+class QueueBatch(Batch):
+    """When a batch is closed."""
+
+    size: Annotated[int, forms.whole(1, 10_000)] = Field(
+        default=10,
+        description="Most messages in one batch; 10 of a FIFO queue. More than 10 need a window.",
+    )
+
+
 class Retries(Model):
     """What happens when the function fails. `max` and `max_age` None are unlimited."""
 
@@ -176,6 +185,9 @@ RecordFilter: TypeAlias = Annotated[
 ]
 DataFilter: TypeAlias = Annotated[
     tuple[Annotated[str, filters.pattern("data")], ...], Alone(), Field(max_length=PATTERNS_MAX)
+]
+BodyFilter: TypeAlias = Annotated[
+    tuple[Annotated[str, filters.pattern("body")], ...], Alone(), Field(max_length=PATTERNS_MAX)
 ]
 EventFilter: TypeAlias = Annotated[
     tuple[Annotated[str, filters.pattern("event")], ...], Alone(), Field(max_length=PATTERNS_MAX)

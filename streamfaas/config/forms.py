@@ -18,6 +18,8 @@ from streamfaas.config import units
 
 NAME_PATTERN = "[A-Za-z0-9][A-Za-z0-9_-]{0,62}"
 TOPIC_PATTERN = r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,249}"
+_QUEUE = r"[A-Za-z0-9_-]{1,80}(\.fifo)?"
+QUEUE_PATTERN = rf"(arn:aws[a-z-]*:sqs:[a-z0-9-]+:\d{{12}}:|https?://\S{{1,400}}/)?{_QUEUE}"
 BUCKET_PATTERN = "[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"
 HANDLER_PATTERN = r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)+"
 BROKER_PATTERN = r"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9]([A-Za-z0-9._-]{0,252}))(:[0-9]{1,5})"

@@ -67,7 +67,6 @@ ELSEWHERE: Mapping[str, str] = {
 LATER_TYPES: Mapping[str, Mapping[str, str]] = {
     "triggers": {
         "dynamodb": "the dynamodb trigger",
-        "sqs": "the sqs trigger",
         "schedule": "the schedule trigger",
         "http": "the http trigger",
         "s3": "the s3 trigger",
@@ -89,6 +88,10 @@ NO_USE: Mapping[tuple[str, str], str] = {
     ("object-store", "bisect"): _ONE_RECORD + "there is nothing to halve",
     ("object-store", "partial_failures"): _ONE_RECORD + "no part of it can fail alone",
     ("object-store", "per_partition"): "a directory has no partitions",
+    ("sqs", "per_partition"): "a queue has no partitions: parallel: 10",
+    ("sqs", "per_shard"): "a queue has no shards: parallel: 10",
+    ("sqs", "start"): "a queue has what nobody has deleted yet",
+    ("sqs", "bisect"): "what failed together comes again in smaller batches by itself",
     ("kinesis", "per_partition"): "a stream has shards: parallel: {per_shard: …}",
     ("kafka", "per_shard"): "a topic has partitions: parallel: {per_partition: …}",
     ("memory", "per_shard"): "a topic has partitions: parallel: {per_partition: …}",

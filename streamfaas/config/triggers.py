@@ -11,6 +11,7 @@ from pydantic import Field
 from streamfaas.config import forms
 from streamfaas.config.delivery import (
     Batch,
+    BodyFilter,
     DataFilter,
     EventFilter,
     LogRetries,
@@ -18,6 +19,7 @@ from streamfaas.config.delivery import (
     OnFailure,
     OnSuccess,
     Parallel,
+    QueueBatch,
     RecordFilter,
     Retries,
     RetriesOrLambda,
@@ -156,6 +158,54 @@ class KinesisTrigger(Model):
     on_success: OnSuccess = Field(default=None)
 
 
+class SqsTrigger(Model):
+    """Messages of an SQS queue, as Lambda's SQS event."""
+
+    type: Literal["sqs"]
+    connection: Annotated[str, forms.name("connection")] = Field(
+        description="Name of the connection."
+    )
+    queue: Annotated[
+        str, forms.text("a queue's name, URL or ARN", forms.QUEUE_PATTERN, code="SF1110")
+    ] = Field(
+        description="The queue, by its name, URL or ARN. One whose name ends in .fifo is read in "
+        "order, by message groups.",
+        examples=["orders", "orders.fifo", "arn:aws:sqs:eu-central-1:123456789012:orders"],
+    )
+    batch: QueueBatch = Field(default=QueueBatch(), description="When a batch is closed.")
+    retries: Retries = Field(
+        default=Retries(),
+        description="What happens when the function fails. Unless max is given, or on_failure, "
+        "that is for the queue to say: what failed goes back, and its redrive policy counts.",
+    )
+    partial_failures: Annotated[bool, forms.flag()] = Field(
+        default=False,
+        description="Whether the function's answer may name the messages that failed, as Lambda's "
+        "ReportBatchItemFailures; then only those come again. Of a FIFO queue, all that follow in "
+        "their group come with them.",
+    )
+    parallel: Annotated[int, forms.whole(1, 1_000)] = Field(
+        default=10,
+        description="Batches at the same time, Lambda's maximum concurrency. No message is "
+        "received that no worker is free for.",
+    )
+    filter: BodyFilter = Field(
+        default=(),
+        description="Patterns of the messages that are wanted, as Lambda's; one that matches is "
+        "enough. Others are deleted. Without it: all.",
+        examples=[[{"body": {"status": ["paid"]}}]],
+    )
+    visibility_timeout: Annotated[float | None, forms.duration("1s", "12h")] = Field(
+        default=None,
+        description="How long a message is hidden from others at a time; it is hidden again for "
+        "as long as it is in hand. So long nobody has what was in hand at a crash. Without it: the "
+        "queue's own, and 10s at least.",
+        examples=["30s"],
+    )
+    on_failure: OnFailure = Field(default=None)
+    on_success: OnSuccess = Field(default=None)
+
+
 class DirectoryTrigger(Model):
     """Files of a directory, as S3 events."""
 
@@ -252,5 +302,7 @@ class MemoryTrigger(Model):
     on_success: OnSuccess = Field(default=None)
 
 
-AnyTrigger: TypeAlias = KafkaTrigger | KinesisTrigger | DirectoryTrigger | MemoryTrigger
+AnyTrigger: TypeAlias = (
+    KafkaTrigger | KinesisTrigger | SqsTrigger | DirectoryTrigger | MemoryTrigger
+)
 Trigger: TypeAlias = Annotated[AnyTrigger, Field(discriminator="type")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from streamfaas.config.triggers import (
     KafkaTrigger,
     KinesisTrigger,
     MemoryTrigger,
+    SqsTrigger,
 )
 from streamfaas.daemon.access import aws_access, sasl_options, tls_options
 from streamfaas.daemon.deliveries import Destinations
@@ -53,12 +55,14 @@ MEMORY_SHARE = 0.8
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """What sources and their mappings are made with. `pauses` are those that hold at the moment."""
+    """What sources and their mappings are made with. `pauses` are those that hold at the moment;
+    `room` says how many invocations of a function could begin now."""
 
     store: Store
     backlog: Backlog
     clock: Clock
     emit: Emit
+    room: Callable[[str], int]
     pauses: Mapping[str, Pause] = field(default_factory=dict)
 
 
@@ -207,7 +211,7 @@ def _mapping(
             set_aside=destinations.of(trigger.on_failure) or last_resort,
             last_resort=last_resort,
             on_success=destinations.of(trigger.on_success),
-            partial=_is_log(trigger) and trigger.partial_failures,
+            partial=not isinstance(trigger, DirectoryTrigger) and trigger.partial_failures,
             strands=trigger.parallel.strands if _is_log(trigger) else 1,
             filter=_filter(trigger),
             origin=_origin(function, trigger_name, trigger),
@@ -262,6 +266,8 @@ def _source_maker(
             made["store"] = means.store
         if kind == "backlog":
             made["backlog"] = means.backlog
+        if kind == "sqs":
+            made["room"] = lambda: means.room(name.partition("/")[0])
 
         def make() -> Source:
             source: Source = source_class(kind)(name, options(), **made)
@@ -279,7 +285,7 @@ def source_class(kind: str) -> Any:
 
 
 def _is_log(trigger: AnyTrigger) -> TypeGuard[KafkaTrigger | KinesisTrigger | MemoryTrigger]:
-    return not isinstance(trigger, DirectoryTrigger)
+    return not isinstance(trigger, DirectoryTrigger | SqsTrigger)
 
 
 def _retry_policy(trigger: AnyTrigger) -> RetryPolicy:
@@ -306,6 +312,8 @@ def _origin(function: functions.Function, name: str, trigger: AnyTrigger) -> Ori
             return origin_of(function, "kafka", "", _group(function.name, name, trigger))
         case KinesisTrigger(stream=stream):
             return origin_of(function, "kinesis", stream)
+        case SqsTrigger(queue=queue):
+            return origin_of(function, "sqs", queue.replace(":", "/").rpartition("/")[2])
         case DirectoryTrigger(bucket=bucket):
             return origin_of(function, "directory", bucket)
         case MemoryTrigger():
@@ -319,15 +327,20 @@ def _group(function: str, name: str, trigger: KafkaTrigger) -> str:
 def _filter(trigger: AnyTrigger) -> Filter | None:
     if not trigger.filter:  # as on Lambda, no pattern at all wants everything
         return None
-    of: filters.Of = "record" if _is_log(trigger) else "event"
-    return filters.compiled(trigger.filter, "data" if trigger.type == "kinesis" else of)
+    of: filters.Of = _FILTERED.get(trigger.type, "record")
+    return filters.compiled(trigger.filter, of)
+
+
+_FILTERED: Mapping[str, filters.Of] = {"kinesis": "data", "sqs": "body", "object-store": "event"}
 
 
 def _batch_policy(trigger: AnyTrigger) -> BatchPolicy:
     if isinstance(trigger, DirectoryTrigger):  # S3 notifications come one an event
         return BatchPolicy(records_max=1)
     batch = trigger.batch
-    return BatchPolicy(batch.size, batch.bytes, batch.window)
+    # messages are gathered where they are received: which of them may be together is known there
+    window = 0.0 if isinstance(trigger, SqsTrigger) else batch.window
+    return BatchPolicy(batch.size, batch.bytes, window)
 
 
 def _source_options(
@@ -343,6 +356,10 @@ def _source_options(
             service = config.connections[trigger.connection]
             assert isinstance(service, AwsConnection)
             return "kinesis", lambda: _kinesis_options(service, trigger)
+        case SqsTrigger():
+            queues = config.connections[trigger.connection]
+            assert isinstance(queues, AwsConnection)
+            return "sqs", lambda: _sqs_options(queues, trigger)
         case DirectoryTrigger():
             return "directory", lambda: _directory_options(trigger)
         case MemoryTrigger():
@@ -385,6 +402,22 @@ def _kinesis_options(connection: AwsConnection, trigger: KinesisTrigger) -> Any:
             poll_seconds=trigger.poll,
         ),
         aggregated=trigger.deaggregate,
+    )
+
+
+def _sqs_options(connection: AwsConnection, trigger: SqsTrigger) -> Any:
+    from streamfaas.sources.sqs import SqsOptions
+
+    batch, hidden = trigger.batch, trigger.visibility_timeout
+    return SqsOptions(
+        access=aws_access(connection),
+        queue=trigger.queue,
+        batch=BatchPolicy(batch.size, batch.bytes, batch.window),
+        parallel=trigger.parallel,
+        visibility_seconds=None if hidden is None else math.ceil(hidden),
+        filter=filters.compiled(trigger.filter, "body") if trigger.filter else None,
+        apart=not trigger.partial_failures,
+        counted=trigger.retries.max is not None,
     )
 
 

@@ -310,7 +310,7 @@ class Daemon:
             )
             brakes = self.brakes = Brakes(store, emit=self.emit)
             await brakes.open()
-            means = Means(store, Backlog(store), clock, self.emit, brakes.held)
+            means = Means(store, Backlog(store), clock, self.emit, pool.room, brakes.held)
             mappings = self._mappings = Mappings(plan, means, letters, surroundings)
             left = await means.backlog.queues()
             self._transaction = Reload(

@@ -12,6 +12,7 @@ from streamfaas.config.triggers import (
     KafkaTrigger,
     KinesisTrigger,
     MemoryTrigger,
+    SqsTrigger,
 )
 from streamfaas.daemon.steering import full_name
 
@@ -96,5 +97,7 @@ def _reads(function: Function | None, own: str) -> str:
             return trigger.topic
         case KinesisTrigger():
             return trigger.stream
+        case SqsTrigger():
+            return trigger.queue.replace(":", "/").rpartition("/")[2]
         case None:
             return ""

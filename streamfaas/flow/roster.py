@@ -240,6 +240,18 @@ class Roster:
 
     # -- what follows
 
+    def room(self, function: str) -> int:
+        """How many more invocations of the function could run at once, if nobody else wants to:
+        by its share, and by the workers that it has or that there is memory for. Where it has
+        none and there is no memory, one: it takes a ticket for others to make room."""
+        crew = self._crews.get(function)
+        if crew is None:
+            return 0
+        startable = max(0, self._memory_free) // crew.share.memory_bytes
+        workers = len(crew.idle) + crew.starting + startable
+        free = min(self.admission.free(function), workers if crew.alive else max(1, workers))
+        return max(0, free - len(crew.waiting))
+
     def plan(self, now: Instant) -> Plan:
         """Due at the beginning, after `ask`, `started` and `exited`, after `freed` where anybody
         waits for whatever function, and at the `wake` of the plan before; after a `claim` there

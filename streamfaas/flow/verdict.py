@@ -252,6 +252,18 @@ def judge_queue(
             return _handed_back(batch, failure, policy, moment)
 
 
+def judge_group(
+    batch: Batch, outcome: Outcome | Partial, policy: RetryPolicy, moment: Moment
+) -> Verdict:
+    """A queue whose batches are of one group, in order: what is given up is what the function
+    stopped at, and what follows has not been looked at: it runs on."""
+    verdict = judge_queue(batch, outcome, policy, moment)
+    if isinstance(verdict, GiveUp) and isinstance(outcome, Partial) and verdict.lost.count > 1:
+        head, tail = _first_of(verdict.lost)
+        return replace(verdict, lost=head, rest=(tail,))
+    return verdict
+
+
 def _handed_back(
     batch: Batch, failure: Failure, policy: RetryPolicy, moment: Moment
 ) -> Release | GiveUp:

@@ -19,6 +19,7 @@ KINDS: Mapping[str, str] = {
     "kafka": "streamfaas.sources.kafka:Kafka",
     "kinesis": "streamfaas.sources.sharded.kinesis:kinesis",
     "dynamodb": "streamfaas.sources.sharded.dynamodb:dynamodb",
+    "sqs": "streamfaas.sources.sqs:Sqs",
     "directory": "streamfaas.sources.directory:Directory",
     "object-store": "streamfaas.sources.objects:Objects",
     "memory": "streamfaas.sources.memory:Memory",
@@ -221,13 +222,15 @@ class Source(Protocol):
 
     manner: ClassVar[Manner]
     """Who waits: nobody (`STREAM`), or somebody who has handed over an event (`ASYNC`)."""
-    style: ClassVar[Style]
-    """What a partial answer means."""
     judge: Judge
 
     @property
     def kind(self) -> str:
         """As in the table above."""
+
+    @property
+    def style(self) -> Style:
+        """What a partial answer means."""
 
     def ledger(self, lane: Lane) -> Ledger: ...
 

@@ -86,13 +86,14 @@ METRIC_ATTRIBUTES: Mapping[str, str] = {
 }
 """What the labels of metrics are called where they are sent by OTLP."""
 
-SYSTEMS: Mapping[str, str] = {"kafka": "kafka", "kinesis": "aws_kinesis"}
+SYSTEMS: Mapping[str, str] = {"kafka": "kafka", "kinesis": "aws_kinesis", "sqs": "aws_sqs"}
 """Kinds of sources and destinations that have a well-known `messaging.system`; others have the
 name of their kind there."""
 
 TRIGGERS: Mapping[str, str] = {
     "kafka": "pubsub",
     "kinesis": "pubsub",
+    "sqs": "pubsub",
     "memory": "pubsub",
     "directory": "datasource",
 }

@@ -52,7 +52,8 @@ class Subject:
     `produce` adds so many records, no two of which are alike in key and value. `queue` says that
     records are settled one by one, and are in order for a key rather than for a lane.
     `unreachable` makes a source whose other side is not there. `revoke` makes an open source lose
-    a lane (or several).
+    a lane (or several). `unordered`: it promises no order at all. `counts_itself`: its other side
+    counts whatever it hands out, and after a restart nobody knows what of it was not run.
     """
 
     make: Callable[[], Source]
@@ -60,6 +61,8 @@ class Subject:
     unreachable: Callable[[], Source] | None = None
     revoke: Callable[[Source], Awaitable[None]] | None = None
     queue: bool = False
+    unordered: bool = False
+    counts_itself: bool = False
 
 
 Check: TypeAlias = Callable[[Subject], Awaitable[None]]
@@ -119,7 +122,7 @@ class Driver:
         """Steps until so many records have come that this object had not seen before."""
         before = len(self.seen)
         while len(self.seen) - before < count:
-            if not self.may_take():
+            while not self.may_take():
                 await self.finish(self.taken[0])
             await self.step()
         return self.seen[before:]
@@ -227,10 +230,10 @@ def _identities(records: Iterable[Record]) -> set[Identity]:
     return {identity(record) for record in records}
 
 
-def _in_order(records: Iterable[Record], *, queue: bool) -> None:
+def _in_order(records: Iterable[Record], subject: Subject) -> None:
     last: dict[object, int] = {}
-    for record in records:
-        place = record.key if queue else record.lane
+    for record in () if subject.unordered else records:
+        place = record.key if subject.queue else record.lane
         assert record.position > last.get(place, -1), f"{place!r}: {record.position} came too late"
         last[place] = record.position
 
@@ -247,7 +250,7 @@ async def check_everything_produced_arrives_in_order(subject: Subject) -> None:
         await subject.produce(5)  # while it is open
         await driver.take(5)
         assert len(_identities(driver.seen)) == 45
-        _in_order(driver.seen, queue=subject.queue)
+        _in_order(driver.seen, subject)
 
 
 async def check_what_is_finished_does_not_come_again_after_a_close(subject: Subject) -> None:
@@ -291,7 +294,7 @@ async def check_nothing_is_lost_in_crashes(subject: Subject) -> None:
         rest = await _everything(driver, produced, settled)
         assert len(rest | settled) == produced, "something was lost"
         assert known <= rest | settled
-        _in_order(driver.seen, queue=subject.queue)
+        _in_order(driver.seen, subject)
 
 
 async def check_records_come_only_for_lanes_that_are_ready(subject: Subject) -> None:
@@ -344,7 +347,7 @@ async def check_a_call_of_next_may_be_cancelled(subject: Subject) -> None:
                 await driver.finish(driver.taken[0])
         await _everything(driver, 15, set())
         assert len(_identities(driver.seen)) == 15
-        _in_order(driver.seen, queue=subject.queue)
+        _in_order(driver.seen, subject)
 
 
 async def check_closing_is_safe_at_any_time(subject: Subject) -> None:
@@ -530,7 +533,8 @@ async def check_what_goes_back_comes_again_when_it_is_due(subject: Subject) -> N
     assert len(_identities(driver.seen)) == 3, "others were held up"
     async with driven(subject.make()) as driver:
         run = await _until_again(driver, record)
-        assert run.deliveries == 1, "a restart forgets no failure"
+        forgets = "a restart forgets no failure"
+        assert run.deliveries == 1 or (subject.counts_itself and run.deliveries > 1), forgets
 
 
 async def check_a_record_is_in_the_hands_of_one_lane_only(subject: Subject) -> None:

@@ -18,6 +18,7 @@ from streamfaas.flow.outcome import Failure, Fault, Outcome, Success
 from streamfaas.flow.record import Record
 from streamfaas.flow.verdict import Condition
 from streamfaas.wire.kafka_event import kafka_info_of_one
+from streamfaas.wire.kinesis_event import kinesis_info_of_one
 
 SUCCESS = "Success"
 UNHANDLED = "Unhandled"
@@ -298,11 +299,12 @@ def _singles(event: Any) -> list[dict[str, Any]] | None:
 
 def _info_of_one(batch_info: Mapping[str, Any], record: Record) -> dict[str, Any]:
     return {
-        name: kafka_info_of_one(info, record)
-        if name == "KafkaBatchInfo"
-        else {**info, "batchSize": 1}
+        name: _INFO_OF_ONE[name](info, record) if name in _INFO_OF_ONE else {**info, "batchSize": 1}
         for name, info in batch_info.items()
     }
+
+
+_INFO_OF_ONE = {"KafkaBatchInfo": kafka_info_of_one, "KinesisBatchInfo": kinesis_info_of_one}
 
 
 # -- JSON

@@ -92,6 +92,20 @@ def kinesis_batch_info(
     }
 
 
+def kinesis_info_of_one(info: Mapping[str, Any], record: Record) -> dict[str, Any]:
+    """The content of the `KinesisBatchInfo` of a record alone, out of its batch's."""
+    told = told_of(record)
+    sequence, arrival = told["SequenceNumber"], _iso(told["ApproximateArrivalTimestamp"])
+    return {
+        **info,
+        "startSequenceNumber": sequence,
+        "endSequenceNumber": sequence,
+        "approximateArrivalOfFirstRecord": arrival,
+        "approximateArrivalOfLastRecord": arrival,
+        "batchSize": 1,
+    }
+
+
 def _record(origin: Origin, shard: str, told: Mapping[str, Any]) -> dict[str, Any]:
     sequence = told["SequenceNumber"]
     return {

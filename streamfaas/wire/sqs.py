@@ -84,6 +84,11 @@ class Queue:
     def fifo(self) -> bool:
         return self.name.endswith(".fifo")
 
+    @property
+    def short_name(self) -> str:
+        """What comes last in its URL, and in its ARN."""
+        return self.name.replace(":", "/").rpartition("/")[2]
+
     async def open(self) -> None:
         """Finds the queue. Must be closed, whatever becomes of it."""
         self._client = await aws.client("sqs", self._access, self._life, read_seconds=READ_SECONDS)

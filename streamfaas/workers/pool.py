@@ -214,6 +214,10 @@ class WorkerPool:
             for name, team in self._teams.items()
         }
 
+    def room(self, function: str) -> int:
+        """How many more of the function's invocations could run at once, were they here now."""
+        return 0 if self._draining or self._closing else self._roster.room(function)
+
     def motion(self) -> Motion:
         """For whoever judges whether it is stuck."""
         now = self._clock()

@@ -86,7 +86,7 @@ def test_a_state_directory_leaves_room_for_its_socket(project):  # noqa: F811
 def test_what_is_wrong_in_one_place_hides_nothing_in_another(project):  # noqa: F811
     text = (
         KAFKA
-        + ", batch: {window: 600s}}\n      u: {type: sqs}\n  g: {code: nope, handler: app.main}\nzz: 1"
+        + ", batch: {window: 600s}}\n      u: {type: schedule}\n  g: {code: nope, handler: app.main}\nzz: 1"
     )
     assert [one.split()[1] for one in found(text, project)] == [
         "SF1042",

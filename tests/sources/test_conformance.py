@@ -12,6 +12,7 @@ MEMORY = checks(queue=False, revoke=True, unreachable=False, seek=True)
 KAFKA = checks(queue=False, revoke=True, unreachable=True, seek=True)
 DIRECTORY = checks(queue=True, revoke=False, unreachable=True)
 KINESIS = checks(queue=False, revoke=False, unreachable=True)
+SQS = checks(queue=True, revoke=False, unreachable=True)
 BACKLOG = checks(queue=True, revoke=False, unreachable=True)
 OBJECTS = checks(queue=True, revoke=False, unreachable=True)
 
@@ -75,6 +76,26 @@ def test_kinesis_keeps_the_contract(check, kinesis, tmp_path):
 def test_dynamodb_streams_keep_the_contract(check, aws_server, tmp_path):
     async def main():
         async with source_subjects.dynamodb(aws_server, tmp_path) as subject:
+            await check(subject)
+
+    uvloop.run(main())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("check", SQS, ids=named)
+def test_a_standard_queue_keeps_the_contract(check, ministack):
+    async def main():
+        async with source_subjects.sqs(ministack) as subject:
+            await check(subject)
+
+    uvloop.run(main())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("check", SQS, ids=named)
+def test_a_fifo_queue_keeps_the_contract(check, moto):
+    async def main():
+        async with source_subjects.sqs(moto, fifo=True) as subject:
             await check(subject)
 
     uvloop.run(main())

@@ -25,6 +25,7 @@ from streamfaas.wire.documents import (
     success_letters,
 )
 from streamfaas.wire.kafka_event import kafka_batch_info, kafka_event
+from streamfaas.wire.kinesis_event import record_of
 from streamfaas.wire.s3_event import s3_event
 
 LANE = Lane("shop/orders", "orders-3")
@@ -307,6 +308,29 @@ def test_objects_of_a_bucket_are_told_one_by_one():
     first, second = documents(failure_letters(ending, per_record=True))
     assert first["S3BatchInfo"] == {"batchSize": 1, "bucketName": "b"}
     assert second["payload"] == {"Records": [{"s3": {"n": 2}}]}
+
+
+def test_records_of_a_stream_are_told_one_by_one_each_with_its_number():
+    told = [
+        {
+            "SequenceNumber": f"{n}",
+            "PartitionKey": "key",
+            "Data": "",
+            "ApproximateArrivalTimestamp": 1.0,
+        }
+        for n in (41, 42)
+    ]
+    records = [record_of(LANE, n, each) for n, each in enumerate(told)]
+    ending = ended(
+        *records,
+        batch_info={"KinesisBatchInfo": {"startSequenceNumber": "41", "endSequenceNumber": "42"}},
+        payload=b'{"Records":[{"kinesis":{}},{"kinesis":{}}]}',
+    )
+    infos = [
+        each["KinesisBatchInfo"] for each in documents(failure_letters(ending, per_record=True))
+    ]
+    assert [each["startSequenceNumber"] for each in infos] == ["41", "42"]
+    assert [each["endSequenceNumber"] for each in infos] == ["41", "42"]
 
 
 def test_an_event_of_a_shape_that_nobody_knows_stays_whole():

@@ -13,7 +13,12 @@ from streamfaas.flow.batch import Batch
 from streamfaas.flow.record import Lane, run_of, run_of_records
 from streamfaas.sources.sharded.kinesis import Kinesis
 from streamfaas.sources.sharded.pages import Page, looked, told
-from streamfaas.wire.kinesis_event import kinesis_batch_info, kinesis_event, kinesis_face
+from streamfaas.wire.kinesis_event import (
+    kinesis_batch_info,
+    kinesis_event,
+    kinesis_face,
+    kinesis_info_of_one,
+)
 from streamfaas.wire.shards import Origin
 
 ORIGIN = Origin(
@@ -140,6 +145,19 @@ def test_a_lost_batch_is_told_of_as_lambda_does():
             "batchSize": 2,
             "streamArn": ORIGIN.arn,
         }
+    }
+
+
+def test_a_lost_record_is_told_of_alone_by_its_own_number():
+    batch = Batch((page_of([record(0), record(1, arrival=1795640099.0)]),))
+    of_both = kinesis_batch_info(batch, ORIGIN, told(DIALECT, batch))["KinesisBatchInfo"]
+    assert kinesis_info_of_one(of_both, looked(DIALECT, batch)[1]) == {
+        **of_both,
+        "startSequenceNumber": record(1)["SequenceNumber"],
+        "endSequenceNumber": record(1)["SequenceNumber"],
+        "approximateArrivalOfFirstRecord": "2026-11-25T20:54:59.000Z",
+        "approximateArrivalOfLastRecord": "2026-11-25T20:54:59.000Z",
+        "batchSize": 1,
     }
 
 

@@ -18,13 +18,14 @@ from streamfaas.config.rules.case import (
     readable,
     unreadable,
 )
-from streamfaas.config.triggers import KafkaTrigger, KinesisTrigger
+from streamfaas.config.triggers import KafkaTrigger, KinesisTrigger, SqsTrigger
 from streamfaas.flow.errors import Problem
 
 
 def _connections(case: Case) -> Iterator[Problem]:
     used = {trigger.connection for _, trigger in of_kind(case.config, KafkaTrigger)}
     used |= {trigger.connection for _, trigger in of_kind(case.config, KinesisTrigger)}
+    used |= {trigger.connection for _, trigger in of_kind(case.config, SqsTrigger)}
     used |= {
         each.connection
         for _, each in case.config.destinations()

@@ -20,8 +20,11 @@ from streamfaas.config.rules.case import (
     resolved,
 )
 from streamfaas.config.spec import ASYNCHRONOUS
-from streamfaas.config.triggers import DirectoryTrigger, KafkaTrigger, KinesisTrigger
+from streamfaas.config.triggers import DirectoryTrigger, KafkaTrigger, KinesisTrigger, SqsTrigger
 from streamfaas.flow.errors import Problem
+
+FIFO_SIZE_MAX = 10
+"""What one receive brings; a batch of a FIFO queue comes of one."""
 
 SHARERS_MAX = 100
 """Triggers on one directory."""
@@ -87,6 +90,31 @@ def _kinesis(case: Case) -> Iterator[Problem]:
     )
     for path, trigger in of_kind(case.config, KinesisTrigger):
         yield from _starts(case, path, trigger.start)
+
+
+def _sqs(case: Case) -> Iterator[Problem]:
+    named = of_kind(case.config, SqsTrigger)
+    yield from connected(
+        case, "aws", (((*path, "connection"), each.connection) for path, each in named)
+    )
+    for path, trigger in of_kind(case.config, SqsTrigger):
+        batch = trigger.batch
+        if trigger.queue.endswith(".fifo"):
+            if batch.size > FIFO_SIZE_MAX:
+                message = f"a batch of a FIFO queue has {FIFO_SIZE_MAX} messages at the most"
+                yield case.tell("SF1111", (*path, "batch", "size"), message)
+            if batch.window:
+                message = "a FIFO queue has no batching window: others would wait for the group"
+                yield case.tell("SF1111", (*path, "batch", "window"), message, "leave window out")
+        elif batch.size > FIFO_SIZE_MAX and not batch.window:
+            yield case.tell(
+                "SF1112",
+                (*path, "batch", "size"),
+                f"one receive brings {FIFO_SIZE_MAX} messages at the most: without a window no "
+                "batch has more",
+                "add a window, as in batch: {size: 100, window: 1s}",
+                warning=True,
+            )
 
 
 def _starts(case: Case, path: document.Path, start: str | datetime) -> Iterator[Problem]:
@@ -223,4 +251,4 @@ def _loops(case: Case) -> Iterator[Problem]:
                     break
 
 
-RULES = (_names, _retries, _kafka, _kinesis, _groups, _directories, _loops)
+RULES = (_names, _retries, _kafka, _kinesis, _sqs, _groups, _directories, _loops)

@@ -12,7 +12,17 @@ import anyio.to_thread
 from streamfaas.config.spec import Config
 from streamfaas.config.triggers import KafkaTrigger
 from streamfaas.daemon.build import memory_bytes
-from streamfaas.daemon.doctor import Check, Finding, aws, isolation, kafka, machine, places, service
+from streamfaas.daemon.doctor import (
+    Check,
+    Finding,
+    aws,
+    isolation,
+    kafka,
+    machine,
+    places,
+    service,
+    sqs,
+)
 from streamfaas.daemon.doctor import functions as starts
 from streamfaas.daemon.doctor import state as kept
 
@@ -75,6 +85,7 @@ def online(config: Config) -> list[Check]:
     return [
         *kafka.checks(config),
         *aws.checks(config),
+        *sqs.checks(config),
         _blocking("directories", lambda: places.directories(config), "SF3044"),
         Check("addresses", lambda: places.addresses(config), code="SF3045"),
         Check("exports", lambda: places.exports(config), code="SF3048"),

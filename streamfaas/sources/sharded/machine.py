@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
@@ -75,6 +76,7 @@ class ShardedLog:
         sender: Callable[[str], Sender],
         emit: Emit,
         wall_clock: Callable[[], float],
+        jitter: Callable[[], float] = random.random,
     ) -> None:
         self.name = name
         self.kind = dialect.kind
@@ -102,6 +104,7 @@ class ShardedLog:
             options.records_max or dialect.limits.records_max,
             ends_untold=dialect.limits.ends_untold,
             told=self._moved,
+            jitter=jitter,
         )
         self._told: deque[Opened | Closing] = deque()
         self._turn = 0

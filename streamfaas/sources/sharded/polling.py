@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 
 import anyio
@@ -36,6 +35,7 @@ class Poller:
         *,
         ends_untold: bool,
         told: Callable[[Reading], None],
+        jitter: Callable[[], float],
     ) -> None:
         self._stream = stream
         self._keeper = keeper
@@ -43,6 +43,7 @@ class Poller:
         self._records_max = records_max
         self._ends_untold = ends_untold
         self._told = told
+        self._jitter = jitter
 
     async def read_on(self, reading: Reading) -> None:
         """Until all of the shard is finished with: at its end it may be rewound."""
@@ -61,7 +62,7 @@ class Poller:
                 if isinstance(error, Unreachable) and failures > FAILURES_MAX:
                     raise
                 reading.note = str(error)
-                pause = BACKOFF.delay(failures, random.random())
+                pause = BACKOFF.delay(failures, self._jitter())
             self._told(reading)
             await anyio.sleep(pause)
             self._told(reading)

@@ -124,6 +124,8 @@ class Reading:
         self._pace(read)
         if not read.records:
             return
+        if self._skip and not self._begins_at_the_mark(read):
+            self._skip = 0  # retention took what would have been passed over
         records = self._dialect.apart(read.records)
         skipped = min(self._skip, len(records))
         records, self._skip = records[skipped:], self._skip - skipped
@@ -133,6 +135,10 @@ class Reading:
             self._next = page.last + 1
             self._pages.append(page)
             self.waiting.append(run_of_page(self.lane, page))
+
+    def _begins_at_the_mark(self, read: Read) -> bool:
+        first = self._dialect.sequence(read.records[0])
+        return self._read is not None or self.mark.kind != AT or first == self.mark.sequence
 
     def leap(self, positions: int) -> bool:
         """Goes on with the oldest record that there is, so many positions later: what follows the

@@ -135,9 +135,11 @@ class Roster:
     # -- marks of a life
 
     def _perhaps_leapt(self, marks: Mapping[str, Mark]) -> dict[str, Mark]:
-        limit = self._wall_clock() - self.described.retention_seconds + RETENTION_MARGIN_SECONDS
+        limit = self._now() - self.described.retention_seconds + RETENTION_MARGIN_SECONDS
+        # a shard that nothing was read of says no time: it was looked at when the others were
+        newest = max((mark.at_ms for mark in marks.values() if mark.sequence), default=0)
         return {
-            shard: self._leapt(mark) if _may_be_trimmed(mark, limit) else mark
+            shard: self._leapt(mark) if _may_be_trimmed(mark, newest, limit) else mark
             for shard, mark in marks.items()
         }
 
@@ -198,8 +200,9 @@ class Roster:
         return Mark(shard, self.described.life, self._base, kind, "", 0, at_ms, ended=False)
 
 
-def _may_be_trimmed(mark: Mark, limit: float) -> bool:
-    return bool(mark.sequence) and not mark.ended and mark.at_ms / 1000 < limit
+def _may_be_trimmed(mark: Mark, newest_ms: int, limit: float) -> bool:
+    last_ms = mark.at_ms if mark.sequence else newest_ms
+    return not mark.ended and 0 < last_ms < limit * 1000
 
 
 def _epoch(marks: Iterable[Mark], later: int = 0) -> int:

@@ -7,7 +7,7 @@ import sys
 import time
 
 from proof.simulation.history import History, live
-from proof.simulation.plan import draw
+from proof.simulation.plan import KINDS, draw
 from proof.simulation.planted import SEEDS, TABLE, find
 from proof.simulation.shrink import shrink
 
@@ -17,6 +17,7 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=SEEDS, help="how many histories")
     parser.add_argument("--first", type=int, default=0, help="the first seed of them")
     parser.add_argument("--seed", type=int, help="only this one")
+    parser.add_argument("--kind", choices=KINDS, help="only worlds of this kind")
     parser.add_argument("--story", action="store_true", help="what happened, line by line")
     parser.add_argument("--shrink", action="store_true", help="the smallest plan that still fails")
     parser.add_argument("--faults", action="store_true", help="which seed finds each planted fault")
@@ -24,12 +25,12 @@ def main() -> int:
     if asked.faults:
         return faults()
     if asked.seed is not None:
-        return one(asked.seed, story=asked.story, small=asked.shrink)
-    return many(range(asked.first, asked.first + asked.seeds))
+        return one(asked.seed, asked.kind, story=asked.story, small=asked.shrink)
+    return many(range(asked.first, asked.first + asked.seeds), asked.kind)
 
 
-def one(seed: int, *, story: bool, small: bool) -> int:
-    history = live(draw(seed))
+def one(seed: int, kind: str | None, *, story: bool, small: bool) -> int:
+    history = live(draw(seed, kind))
     if small and history.broken:
         history = shrink(history.plan)
     if story:
@@ -46,10 +47,10 @@ def said(history: History, most: int = 1000) -> int:
     return bool(history.broken)
 
 
-def many(seeds: range) -> int:
+def many(seeds: range, kind: str | None) -> int:
     start, simulated, records, failed = time.perf_counter(), 0.0, 0, []
     for seed in seeds:
-        history = live(draw(seed))
+        history = live(draw(seed, kind))
         simulated += history.seconds
         records += history.report.counts["records produced"]
         if said(history, 3):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from bisect import bisect_left
 from dataclasses import dataclass, field, replace
 
@@ -70,6 +71,9 @@ class Broker:
     @property
     def finished(self) -> bool:
         return all(self.committed.get(lane, 0) >= self.end(lane) for lane in self._world.lanes)
+
+    def stored(self, connection: sqlite3.Connection) -> None:
+        """Nothing of that is ours."""
 
     def judged(self, wanted: Wanted) -> Wanted:
         return wanted

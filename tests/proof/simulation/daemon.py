@@ -50,16 +50,19 @@ class Daemon:
         self.source: Any = None
         self._stopping = False
         self._reloading = False
+        self._down_until = 0.0
 
     async def run(self) -> None:
         life = 0
+        await anyio.sleep(self._world.plan.late)
         while not self._world.over:
             life += 1
             await self._live(Process(self._world, self._slot, life))
-            await anyio.sleep(RESTART_SECONDS)
+            await anyio.sleep(max(RESTART_SECONDS, self._down_until - self._world.now))
 
     async def _live(self, process: Process) -> None:
         self.process, self._stopping, self._reloading = process, False, False
+        process.emit = lambda signal: _tell(self._world, process, signal)
         self._world.story.tell(process.name, "starts")
         self.mapping = self._made(process)
         try:
@@ -117,10 +120,6 @@ class Daemon:
     def _around(self, process: Process) -> Surroundings:
         world = self._world
 
-        def emit(signal: signals.Signal) -> None:
-            if process.alive:
-                _tell(world, process, signal)
-
         def number(purpose: str) -> int:
             return world.time_of((purpose, process.name))
 
@@ -130,8 +129,10 @@ class Daemon:
             wall=lambda: world.wall,
             jitter=lambda: world.chance("jitter", process.name, number("jitter")),
             request_id=lambda: f"{process.name}-{number('request')}",
-            emit=emit,
-            outbox=self._parts.outbox(Disk(process), emit=emit, wall_clock=lambda: world.wall),
+            emit=process.emit,
+            outbox=self._parts.outbox(
+                Disk(process), emit=process.emit, wall_clock=lambda: world.wall
+            ),
         )
 
     # -- what is done to it
@@ -192,6 +193,11 @@ class Daemon:
             process.dies_at = process.steps + steps
             self._world.later(3.0, process.die, "nothing in particular")
 
+    def fall(self, seconds: float) -> None:
+        """It is killed, and nobody starts it anew for so long."""
+        self._down_until = self._world.now + seconds
+        self.process.die("it is down for long")
+
     async def reload(self) -> None:
         """Its mapping ends, and another begins in the same process."""
         process, mapping = self.process, self.mapping
@@ -214,7 +220,12 @@ class Daemon:
 
 
 def _tell(world: World, process: Process, signal: signals.Signal) -> None:
+    if not process.alive:
+        return
     match signal:
+        case signals.DaemonStepped("warning:", text):
+            world.warned.append(text)
+            world.story.tell(process.name, "warns: {}", text)
         case signals.InvocationEnded() | signals.BatchSetAside():
             return  # told by those who did it
         case signals.LaneRetrying():

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import orjson
+import pybase64
 
 from proof import ledgers
+from proof.recorder.handler import fingerprint
+from proof.simulation.resharding import Entry
 
 
 class Row(NamedTuple):
@@ -17,6 +20,21 @@ class Row(NamedTuple):
     timestamp_ms: int
     key: str | None
     value: str
+
+    @property
+    def lane(self) -> str:
+        """Every value begins with its record's name."""
+        return self.value.split(" ", 1)[0]
+
+    @property
+    def name(self) -> str:
+        lane, number, _ = self.value.split(" ", 2)
+        return f"{lane}/{number}"
+
+    @property
+    def print(self) -> bytes:
+        key = None if self.key is None else self.key.encode()
+        return fingerprint(self.timestamp_ms, key, self.value.encode())
 
 
 class Face(Protocol):
@@ -52,3 +70,53 @@ class Plain:
 
     def document(self, at: float, document: dict[str, Any]) -> ledgers.SetAside:
         return ledgers.set_aside(at, document)
+
+
+class ShardFace:
+    """Lambda's events of a stream. Those of one aggregate share their sequence number, and so an
+    answer can tell of the first of them only."""
+
+    cuts: ClassVar[bool] = False
+
+    def __init__(self, entries: Mapping[str, Entry]) -> None:
+        self._entries = entries  # by the names of the records in them
+
+    def rows(self, event: bytes) -> list[Row]:
+        return [self._row(each) for each in orjson.loads(event)["Records"]]
+
+    def item(self, lane: str, row: Row) -> object:
+        return str(self._entries[row.name].sequence)
+
+    def undone(self, rows: Sequence[Row], first: Row) -> Sequence[Row]:
+        return [row for row in rows if row.offset >= self._entries[first.name].first]
+
+    def document(self, at: float, document: dict[str, Any]) -> ledgers.SetAside:
+        """Told of sequence numbers; which record of an aggregate is meant, its payload says."""
+        info, context = document["KinesisBatchInfo"], document["requestContext"]
+        rows = self.rows(orjson.dumps(document.get("payload") or document["requestPayload"]))
+        ends = [self.item("", row) for row in (rows[0], rows[-1])]
+        told = ends == [info["startSequenceNumber"], info["endSequenceNumber"]]
+        topic, partition = rows[0].lane.rsplit("-", 1)
+        return ledgers.SetAside(
+            at=at,
+            id=document["streamfaas"]["id"],
+            topic=topic,
+            partition=int(partition),
+            first=rows[0].offset if told else -1,
+            last=rows[-1].offset,
+            size=info["batchSize"],
+            condition=context["condition"],
+            fingerprints=tuple((row.offset, row.print.hex()) for row in rows),
+            invokes=context.get("approximateInvokeCount", 0),
+        )
+
+    def _row(self, told: Mapping[str, Any]) -> Row:
+        record = told["kinesis"]
+        at_ms = round(record["approximateArrivalTimestamp"] * 1000)
+        value = pybase64.b64decode(record["data"]).decode()
+        row = Row(-1, at_ms, record["partitionKey"], value)
+        entry = self._entries[row.name]
+        shard = f"shardId-{int(row.lane.rsplit('-', 1)[1]):012d}"
+        if told["eventID"] != f"{shard}:{entry.sequence}":
+            return row
+        return row._replace(offset=entry.first + entry.names.index(row.name))

@@ -19,6 +19,7 @@ from proof.simulation.loop import repeatably
 from proof.simulation.parts import REAL, Parts
 from proof.simulation.plan import REST_SECONDS, Fault, Plan, Trouble
 from proof.simulation.queue import Queue
+from proof.simulation.service import Service
 from proof.simulation.shelf import Shelf
 from proof.simulation.world import Backing, World
 
@@ -109,7 +110,11 @@ def _order(plan: Plan) -> str:
     return "lane" if plan.strands == 1 else "key"
 
 
-BACKINGS: dict[str, Callable[[World], Backing]] = {"stream": Broker, "tray": Queue}
+BACKINGS: dict[str, Callable[[World], Backing]] = {
+    "stream": Broker,
+    "tray": Queue,
+    "shards": Service,
+}
 
 
 async def _history(world: World, parts: Parts) -> None:
@@ -123,7 +128,8 @@ async def _history(world: World, parts: Parts) -> None:
         for fault in plan.faults:
             await anyio.sleep(max(0.0, fault.at - world.now))
             _strike(fault, world, daemons, tasks)
-        while not backing.finished and world.now < REST_SECONDS:
+        rest = REST_SECONDS + sum(one.seconds for one in plan.faults if one.kind == "down")
+        while not backing.finished and world.now < rest:
             await anyio.sleep(1.0)
             if int(world.now) % 7 == 0:
                 for daemon in daemons:
@@ -148,6 +154,14 @@ def _strike(fault: Fault, world: World, daemons: list[Daemon], tasks: TaskGroup)
             daemon.kill(fault.count)
         case "kill-on":
             daemon.kill_on(STEPS[fault.count % len(STEPS)])
+        case "down":
+            daemon.fall(fault.seconds)
+        case "split" | "merge":
+            world.story.tell("service", "it is time for a {}", fault.kind)
+        case "expire":
+            assert isinstance(daemon.backing, Service)
+            daemon.backing.void()
+            world.story.tell("service", "all iterators have expired")
         case "skip":
             daemon.skip()
         case "pause":

@@ -8,6 +8,8 @@ from typing import Any
 
 from proof.simulation.broker import Broker
 from proof.simulation.queue import Queue, Tray
+from proof.simulation.service import Service
+from proof.simulation.shards import Shards
 from proof.simulation.shelf import Sender, Shelf
 from proof.simulation.stream import Stream
 from proof.simulation.workers import Workers
@@ -24,6 +26,7 @@ class Parts:
     mapping: type[Mapping] = Mapping
     stream: Callable[[Process, Broker], Any] = Stream
     tray: Callable[[Process, Queue], Any] = Tray
+    shards: Callable[[Process, Service], Any] = Shards
     workers: Callable[[Process], Dispatch] = Workers
     sender: Callable[[Process, Shelf], Any] = Sender
     outbox: Callable[..., Any] = Outbox

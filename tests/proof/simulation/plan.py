@@ -77,6 +77,13 @@ class Plan:
     timeout: float = 8.0
     grace: float = 5.0  # that a lane is given when it is taken away, or the daemon stops
     commit: float = 0.2  # seconds between commits; 0: with each settlement (logs)
+    wire: float = 0.0  # how many requests to a service go wrong
+    poll: float = 1.0  # seconds between reads of a shard that has nothing new
+    late: float = 0.0  # seconds after the first record from when on anybody is there
+    start: str | float = "trim_horizon"  # where its shards begin to be read; or after seconds
+    aggregated: bool = False  # its records are put together
+    mute: bool = False  # it never says that a shard is at its end
+    retention: float | None = None  # seconds, after which it forgets a record
     trouble: Trouble = Trouble()
     faults: tuple[Fault, ...] = ()
 
@@ -141,9 +148,13 @@ OF_ALL = (
     "destination-deaf",
     "wall",
 )
-OF_KINDS = {"stream": ("guest", "guest", "cut-off", "cut-off"), "tray": ("queue-deaf",)}
+OF_KINDS = {
+    "stream": ("guest", "guest", "cut-off", "cut-off"),
+    "tray": ("queue-deaf",),
+    "shards": ("stop", "kill-on", "split", "merge", "expire", "throttled", "slow-service"),
+}
 
-KINDS = {"stream": 0.7, "tray": 0.3}
+KINDS = {"stream": 0.45, "tray": 0.2, "shards": 0.35}
 """How many worlds are of each kind."""
 
 
@@ -153,7 +164,7 @@ def draw(seed: int, kind: str | None = None) -> Plan:
     (drawn,) = of.choices(list(KINDS), list(KINDS.values()))
     kind = kind or drawn
     queue = kind == "tray"
-    daemons = 1 if queue or of.random() < 0.55 else 2
+    daemons = 1 if kind != "stream" or of.random() < 0.55 else 2
     plan = Plan(
         seed=seed,
         kind=kind,
@@ -175,11 +186,21 @@ def draw(seed: int, kind: str | None = None) -> Plan:
         commit=of.choice((0.0, 0.2, 2.0)),
     )
     plan = replace(plan, **_contract(of, plan))
+    if kind == "shards":
+        plan = replace(plan, **_sharded(of, plan))
+        plan = replace(plan, start=of.choice(STARTS[plan.late > 0]))
     if of.random() < 0.12:  # a quiet world, in which every step is to be explained
         quiet = replace(plan, poison=0.03, daemons=1)
+        quiet = replace(quiet, wire=0.0, retention=None)
         return quiet if queue or of.random() < 0.5 else replace(quiet, **HALVED)
     trouble = _trouble(of, plan)
-    return replace(plan, trouble=trouble, faults=_faults(of, kind, daemons))
+    faults = _faults(of, kind, daemons)
+    if kind == "shards":
+        faults += _reshaped(of, plan)
+    if plan.retention is not None:
+        down = round(plan.retention + of.uniform(-40.0, 40.0), 2)
+        faults += (Fault(at=round(of.uniform(1.0, 60.0), 2), kind="down", seconds=down),)
+    return replace(plan, trouble=trouble, faults=tuple(sorted(faults, key=lambda one: one.at)))
 
 
 def _contract(of: random.Random, plan: Plan) -> dict[str, Any]:
@@ -195,6 +216,39 @@ def _contract(of: random.Random, plan: Plan) -> dict[str, Any]:
         "answers": of.random() < 0.2,
         "singly": of.random() < 0.25,
     }
+
+
+STARTS: tuple[tuple[str | float, ...], ...] = (
+    ("trim_horizon", "trim_horizon", "latest"),
+    ("trim_horizon", "latest", 10.0),
+)
+
+
+def _sharded(of: random.Random, plan: Plan) -> dict[str, Any]:
+    return {
+        "gaps": 0.0,
+        "lowest": plan.partial,
+        "keys": of.choice((1, 5, 20)),
+        "batch_bytes": 10 * plan.batch_bytes,
+        "wire": of.choice((0.0, 0.0, 0.05, 0.3)),
+        "poll": of.choice((0.5, 1.0, 5.0)),
+        "late": of.choice((0.0, 0.0, 0.0, 20.0)),
+        "commit": of.choice((0.0, 0.2, 2.0, 8.0)),
+        "aggregated": of.random() < 0.4,
+        "mute": of.random() < 0.25,
+        "retention": of.choice((None,) * 5 + (3660.0,)),
+    }
+
+
+def _reshaped(of: random.Random, plan: Plan) -> tuple[Fault, ...]:
+    return tuple(
+        Fault(
+            at=round(of.uniform(0.5, max(plan.spread, 20.0)), 2),
+            kind=of.choice(("split", "split", "merge")),
+            count=of.randrange(40),
+        )
+        for _ in range(of.choice((0, 1, 2, 4)))
+    )
 
 
 def _trouble(of: random.Random, plan: Plan) -> Trouble:
@@ -223,7 +277,7 @@ def _faults(of: random.Random, kind: str, daemons: int) -> tuple[Fault, ...]:
         )
         for _ in range(of.choice((0, 1, 2, 4, 7)))
     ]
-    return tuple(sorted(found, key=lambda fault: fault.at))
+    return tuple(found)
 
 
 # -- smaller
@@ -273,6 +327,13 @@ _SIMPLER: dict[str, tuple[Any, ...]] = {
     "unwanted": (0.0,),
     "answers": (False,),
     "singly": (False,),
+    "wire": (0.0,),
+    "poll": (1.0,),
+    "late": (0.0,),
+    "start": ("trim_horizon",),
+    "aggregated": (False,),
+    "mute": (False,),
+    "retention": (None,),
 }
 """Values that make a history easier to read."""
 

@@ -3,7 +3,12 @@ simulation that does not find them proves nothing."""
 
 from __future__ import annotations
 
-from proof.simulation import planted_ends, planted_sources, planted_verdicts
+from proof.simulation import (
+    planted_ends,
+    planted_shards,
+    planted_sources,
+    planted_verdicts,
+)
 from proof.simulation.history import History, live
 from proof.simulation.plan import draw
 from proof.simulation.table import SEEDS, TABLE, Planted
@@ -14,6 +19,7 @@ __all__ = [
     "Planted",
     "find",
     "planted_ends",
+    "planted_shards",
     "planted_sources",
     "planted_verdicts",
 ]

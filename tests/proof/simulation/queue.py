@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections import deque
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -58,6 +59,9 @@ class Queue:
     @property
     def finished(self) -> bool:
         return not self.items
+
+    def stored(self, connection: sqlite3.Connection) -> None:
+        """Nothing of that is ours."""
 
     def judged(self, wanted: Wanted) -> Wanted:
         return wanted

@@ -39,6 +39,23 @@ KEPT = {
             Fault(at=17.67, kind="guest", seconds=25.0, count=6),
         ),
     ),
+    "what retention took is told by the clock that dates the records": Plan(
+        kind="shards", lanes=1, records=7, spread=90.0, keys=1, batch=25, batch_bytes=60000,
+        retries=1, backoff_max=2.0, retention=3660.0,
+        faults=(
+            Fault(at=22.13, kind="down", seconds=3666.0), Fault(at=85.0, kind="wall", count=5),
+        ),
+    ),
+    "what retention took of a shard that nothing was read of is told": Plan(
+        seed=17, kind="shards", lanes=3, records=10, spread=90.0, batch=3, batch_bytes=60000,
+        retries=1, backoff_max=2.0, retention=3660.0,
+        faults=(Fault(at=36.0, kind="down", seconds=3680.0),),
+    ),
+    "what was done of an aggregate that retention took is not passed over in another": Plan(
+        seed=3, kind="shards", lanes=1, records=60, spread=90.0, keys=1, batch=1,
+        batch_bytes=60000, retries=1, backoff_max=2.0, aggregated=True, retention=3660.0,
+        faults=(Fault(at=40.0, kind="down", seconds=3676.0),),
+    ),
 }  # fmt: skip
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from proof.simulation.history import live
 from proof.simulation.parts import Parts
-from proof.simulation.plan import Fault, Plan, Trouble, draw, smaller
+from proof.simulation.plan import KINDS, Fault, Plan, Trouble, draw, smaller
 from proof.simulation.planted import SEEDS, TABLE, find
 from proof.simulation.planted_sources import CommitsOneTooEarly
 from proof.simulation.shrink import shrink
@@ -42,7 +42,8 @@ def test_the_histories_go_through_all_that_can_happen():
         history = live(plan)
         met.update({name: bool(count) for name, count in history.report.counts.items()})
         met.update({"fault " + fault.kind for fault in plan.faults})
-        for name in ("queue", "bisect", "lowest", "unwanted", "singly"):
+        met[plan.kind] += 1
+        for name in ("bisect", "lowest", "unwanted", "singly", "aggregated", "mute", "retention"):
             met[name] += bool(getattr(plan, name))
         met["two daemons"] += plan.daemons > 1
         met["strands"] += plan.strands > 1
@@ -53,7 +54,10 @@ def test_the_histories_go_through_all_that_can_happen():
 
 
 MET = (
-    *("records run again", "records set aside", "documents", "queue", "two daemons"),
+    *("records run again", "records set aside", "documents", "two daemons"),
+    *KINDS,
+    *("fault split", "fault merge", "fault expire", "fault throttled", "fault slow-service"),
+    *("aggregated", "mute", "retention"),
     *("faults: daemon-kill", "faults: daemon-stop", "faults: worker-kill", "faults: seat-lost"),
     *("faults: ack-lost", "fault source-away", "fault guest", "fault cut-off", "fault wall"),
     *("fault destination-down", "fault destination-slow", "fault destination-deaf"),
@@ -79,20 +83,22 @@ def test_a_planted_fault_is_found(fault):
 
 
 def test_the_same_seed_is_the_same_history():
-    for seed in (3, 21, 65):  # a log, two daemons, and a queue among them
-        assert str(live(draw(seed)).story) == str(live(draw(seed)).story)
+    for seed, kind in enumerate(KINDS):
+        assert str(live(draw(seed, kind)).story) == str(live(draw(seed, kind)).story)
 
 
 @pytest.mark.slow
 def test_a_history_is_the_same_in_every_process():
     code = (
         "from proof.simulation.history import live; from proof.simulation.plan import draw; "
-        "import hashlib; print([hashlib.sha256(str(live(draw(s)).story).encode()).hexdigest() "
-        "for s in (3, 4, 21, 65, 321)])"
+        "from proof.simulation.plan import KINDS; import hashlib; "
+        "print([hashlib.sha256(str(live(draw(s, k)).story).encode()).hexdigest() "
+        "for s in (4, 321) for k in KINDS])"
     )
     here = [
-        hashlib.sha256(str(live(draw(seed)).story).encode()).hexdigest()
-        for seed in (3, 4, 21, 65, 321)
+        hashlib.sha256(str(live(draw(seed, kind)).story).encode()).hexdigest()
+        for seed in (4, 321)
+        for kind in KINDS
     ]
     for seed in ("1", "2"):
         done = subprocess.run(
@@ -105,7 +111,7 @@ def test_a_history_is_the_same_in_every_process():
 @pytest.mark.slow
 def test_a_failing_history_is_made_small():
     parts = Parts(stream=CommitsOneTooEarly)
-    large = draw(LARGE)
+    large = draw(LARGE, "stream")
     assert len(large.faults) > 1
     small = shrink(large, parts)
     assert small.broken & {"I-01", "I-03"}

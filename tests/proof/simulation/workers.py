@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from proof.recorder.handler import fingerprint, stretches
+from proof.recorder.handler import stretches
 from proof.simulation.books import digest_of
 from proof.simulation.faces import Row
 from proof.simulation.world import TOPIC, Process
@@ -170,7 +170,7 @@ class Workers:
         world = self._world
         if world.calm and world.plan.retries is None:
             return False  # somebody has mended the function
-        return world.poisonous(world.name_of(row.value))
+        return world.poisonous(row.name)
 
     def _seconds(self, kind: str, *purpose: object) -> float:
         plan, chance = self._world.plan, self._world.chance
@@ -182,14 +182,9 @@ class Workers:
 
     def _begin(self, invocation: Invocation, rows: Sequence[Row]) -> dict[str, Any]:
         world, process = self._world, self._process
-        prints = [
-            fingerprint(
-                row.timestamp_ms, None if row.key is None else row.key.encode(), row.value.encode()
-            )
-            for row in rows
-        ]
+        prints = [row.print for row in rows]
         ranges = stretches(row.offset for row in rows)
-        place = rows[0].value.split(" ", 1)[0].rpartition("-")[2]
+        place = rows[0].lane.rpartition("-")[2]
         execution = world.books.begin(
             invocation=invocation.id,
             worker=process.name,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
@@ -17,6 +18,7 @@ from proof.simulation.faces import Face, Plain
 from proof.simulation.plan import CALM_SECONDS, Plan
 from streamfaas.flow.errors import Unreachable
 from streamfaas.flow.record import Lane, Record
+from streamfaas.telemetry.signals import Emit
 
 EPOCH = 1_700_000_000.0
 TOPIC = "orders"
@@ -24,6 +26,7 @@ MAPPING = "checkout/orders"
 PARTITIONS: dict[str, Callable[[Plan], int]] = {
     "stream": lambda plan: plan.lanes,
     "tray": lambda _: 1,
+    "shards": lambda _: 0,
 }
 """In how many lanes the records lie, where that is known beforehand."""
 
@@ -54,6 +57,9 @@ class Backing(Protocol):
     def noticed(self, name: str) -> None:
         """Whoever read under a name that begins so is gone, or knows that its place is."""
 
+    def stored(self, connection: sqlite3.Connection) -> None:
+        """Something has been written to a machine's disk."""
+
     def judged(self, wanted: Wanted) -> Wanted:
         """What must hold, with what only this one knows."""
 
@@ -76,6 +82,7 @@ class Process:
     again: int = 0
     seat: str = ""  # under which it reads
     paused: Any = None  # by whom: then nothing may be begun
+    emit: Emit = lambda _: None  # where its signals go
 
     @property
     def name(self) -> str:
@@ -228,7 +235,7 @@ class World:
         large = chance.happens(plan.large, "large", lane.name, number)
         size = plan.event_bytes if large else int(chance.between(0, 60, "size", lane.name, number))
         value = f"{lane.name} {number} ".encode() + b"x" * size
-        record = Record(lane, position, value, key, int((EPOCH + at) * 1000))
+        record = Record(lane, position, value, key, round((EPOCH + at) * 1000))
         self.books.produced.append(
             Produced(
                 id=f"{lane.name}/{number}",
