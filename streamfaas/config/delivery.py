@@ -180,6 +180,15 @@ OnFailure: TypeAlias = Annotated[
 OnSuccess: TypeAlias = Annotated[
     Destination | None, Field(description="Where the answers to batches go.")
 ]
+TumblingWindow: TypeAlias = Annotated[
+    float,
+    forms.duration("0s", "15m"),
+    Field(
+        description="How long tumbling windows are, in which the function hands a state from one "
+        "batch to the next: 1s to 15m, or 0s for none.",
+        examples=["1m"],
+    ),
+]
 RecordFilter: TypeAlias = Annotated[
     tuple[Annotated[str, filters.pattern("record")], ...], Alone(), Field(max_length=PATTERNS_MAX)
 ]

@@ -39,7 +39,6 @@ LATER: Mapping[tuple[str, ...], str] = {
     ("functions", ANY, "mounts"): "mounts",
     ("functions", ANY, "isolation", "profile"): "isolation profiles",
     ("functions", ANY, "triggers", ANY, "schedule"): "schedules",
-    ("functions", ANY, "triggers", ANY, "tumbling_window"): "tumbling windows",
     ("functions", ANY, "triggers", ANY, "reconcile"): "reconcile",
     ("functions", ANY, "triggers", ANY, "schema_registry"): "schema registries",
     ("functions", ANY, "triggers", ANY, "parallel", "key"): "a key of the order",
@@ -60,6 +59,7 @@ ELSEWHERE: Mapping[str, str] = {
     "function_response_types": "partial_failures",
     "batch_size": "batch: {size: …}",
     "starting_position": "start",
+    "tumbling_window_in_seconds": "tumbling_window",
     "maximum_retry_attempts": "retries: {max: …}",
 }
 """Keys as Lambda has them, of triggers, and what they are called here."""
@@ -87,9 +87,11 @@ NO_USE: Mapping[tuple[str, str], str] = {
     ("object-store", "batch"): _ONE_RECORD + "there is nothing to gather",
     ("object-store", "bisect"): _ONE_RECORD + "there is nothing to halve",
     ("object-store", "partial_failures"): _ONE_RECORD + "no part of it can fail alone",
+    ("object-store", "tumbling_window"): _ONE_RECORD + "what comes in a while is counted nowhere",
     ("object-store", "per_partition"): "a directory has no partitions",
     ("sqs", "per_partition"): "a queue has no partitions: parallel: 10",
     ("sqs", "per_shard"): "a queue has no shards: parallel: 10",
+    ("sqs", "tumbling_window"): "a queue has no order that a state could follow",
     ("sqs", "start"): "a queue has what nobody has deleted yet",
     ("sqs", "bisect"): "what failed together comes again in smaller batches by itself",
     ("kinesis", "per_partition"): "a stream has shards: parallel: {per_shard: …}",

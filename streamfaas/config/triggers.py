@@ -24,6 +24,7 @@ from streamfaas.config.delivery import (
     Retries,
     RetriesOrLambda,
     ShardParallel,
+    TumblingWindow,
 )
 from streamfaas.config.model import Model
 
@@ -73,6 +74,7 @@ class KafkaTrigger(Model):
     parallel: Parallel = Field(
         default=Parallel(), description="How many batches run at the same time."
     )
+    tumbling_window: TumblingWindow = Field(default=0.0)
     filter: RecordFilter = Field(
         default=(),
         description="Patterns of the records that are wanted, as Lambda's; one that matches is "
@@ -140,6 +142,7 @@ class KinesisTrigger(Model):
     parallel: ShardParallel = Field(
         default=ShardParallel(), description="How many batches run at the same time."
     )
+    tumbling_window: TumblingWindow = Field(default=0.0)
     filter: DataFilter = Field(
         default=(),
         description="Patterns of the records that are wanted, as Lambda's; one that matches is "
@@ -292,6 +295,7 @@ class MemoryTrigger(Model):
     parallel: Parallel = Field(
         default=Parallel(), description="How many batches run at the same time."
     )
+    tumbling_window: TumblingWindow = Field(default=0.0)
     filter: RecordFilter = Field(
         default=(),
         description="Patterns of the records that are wanted, as Lambda's; one that matches is "

@@ -213,6 +213,7 @@ def _mapping(
             on_success=destinations.of(trigger.on_success),
             partial=not isinstance(trigger, DirectoryTrigger) and trigger.partial_failures,
             strands=trigger.parallel.strands if _is_log(trigger) else 1,
+            window_seconds=trigger.tumbling_window if _is_log(trigger) else 0.0,
             filter=_filter(trigger),
             origin=_origin(function, trigger_name, trigger),
         )

@@ -51,6 +51,7 @@ from streamfaas.flow.record import Instant
 from streamfaas.store import Store
 from streamfaas.store.backlog import Backlog
 from streamfaas.store.outbox import Outbox
+from streamfaas.store.windows import Windows
 from streamfaas.telemetry import signals
 from streamfaas.telemetry.kept import KeptTraces
 from streamfaas.telemetry.lately import TICK_SECONDS, Lately
@@ -305,6 +306,7 @@ class Daemon:
                 request_id=RequestIds(),
                 emit=self.emit,
                 outbox=self.outbox,
+                windows=Windows(store),
                 witness=self.witnesses,
                 recorder=self.recorder,
             )

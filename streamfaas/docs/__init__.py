@@ -16,7 +16,7 @@ class Explanation:
     mend: str
 
 
-PAGES = ("documents", "filters", "logs", "metrics", "otlp", "traces")
+PAGES = ("documents", "filters", "logs", "metrics", "otlp", "traces", "windows")
 """What has a page of its own."""
 
 

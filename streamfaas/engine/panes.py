@@ -159,9 +159,13 @@ class Panes:
         seen = self._source.seen_empty(self._lane.lane) if ago >= 0 else None
         return seen is not None and seen >= around.clock() - ago
 
-    @property
-    def standing(self) -> Standing:
-        return self._windower.standing
+    def view(self) -> dict[str, Any] | None:
+        """The open window, for people."""
+        standing = self._windower.standing
+        if (window := standing.window) is None:
+            return None
+        told = {"start_ms": window.start_ms, "end_ms": window.end_ms}
+        return told | {"state_bytes": len(standing.state)}
 
 
 def _bounds(window: Window) -> tuple[int, int]:

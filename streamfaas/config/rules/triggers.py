@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from streamfaas.config import document
 from streamfaas.config.delivery import FileDestination
@@ -46,6 +47,23 @@ def _retries(case: Case) -> Iterator[Problem]:
                     "record is never dropped",
                     f"add on_failure: {{type: file, path: …}}, or leave {key} out",
                 )
+
+
+def _windows(case: Case) -> Iterator[Problem]:
+    for function, name, trigger in case.config.mappings():
+        log: Any = trigger
+        seconds: float = getattr(log, "tumbling_window", 0.0)
+        path = ("functions", function, "triggers", name, "tumbling_window")
+        if seconds != int(seconds):
+            message = "a window is a number of whole seconds"
+            yield case.tell("SF1088", path, message, "write 1s to 15m, or 0s")
+        if seconds and log.parallel.strands > 1:
+            yield case.tell(
+                "SF1088",
+                path,
+                "batches at the same time have no state to hand from one to the next",
+                "leave parallel out, or tumbling_window",
+            )
 
 
 def _names(case: Case) -> Iterator[Problem]:
@@ -251,4 +269,4 @@ def _loops(case: Case) -> Iterator[Problem]:
                     break
 
 
-RULES = (_names, _retries, _kafka, _kinesis, _sqs, _groups, _directories, _loops)
+RULES = (_names, _retries, _windows, _kafka, _kinesis, _sqs, _groups, _directories, _loops)

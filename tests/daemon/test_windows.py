@@ -1,0 +1,91 @@
+"""Tumbling windows through the whole daemon: what is counted in them, killed in the middle."""
+
+import asyncio
+import json
+import shutil
+
+import pytest
+
+from daemon_process import DaemonProcess
+from kinesis_project import produced, project
+from parts import CHECKOUT
+
+pytestmark = pytest.mark.slow
+
+COUNTING = """
+import base64, json, os, time
+
+def main(event, context):
+    state = event["state"]
+    ids = [int(base64.b64decode(each["kinesis"]["data"])) for each in event["Records"]]
+    state["ids"] = state.get("ids", []) + ids
+    time.sleep(0.005)
+    if event["isFinalInvokeForWindow"]:
+        with open(os.environ["LEDGER"], "a") as ledger:
+            line = [event["shardId"], event["window"]["start"], event["window"]["end"], state["ids"]]
+            ledger.write(json.dumps(line) + "\\n")
+            ledger.flush()
+            os.fsync(ledger.fileno())
+    return {"state": state}
+"""
+
+
+def finals(folder):
+    """By shard and window, what its last invocations were given: the same each time."""
+    ledger = folder / "out" / "ledger.jsonl"
+    found = {}
+    for line in ledger.read_text().splitlines() if ledger.exists() else []:
+        shard, start, end, ids = json.loads(line)
+        assert found.setdefault((shard, start, end), ids) == ids
+    return found
+
+
+def test_each_of_ten_thousand_records_counts_once_over_kills(tmp_path, kinesalite):
+    asyncio.run(kinesalite.create("windows", 3))
+    config = project(tmp_path, kinesalite, "windows", tumbling_window="2s", batch={"size": 100})
+    (tmp_path / "code" / "app.py").write_text(COUNTING)
+    env = {"SECRET": "a-secret"}
+    produced(kinesalite, "windows", range(5_000))
+    with DaemonProcess(config, env=env) as daemon:  # killed within a window
+        daemon.wait_for(lambda status: status["triggers"]["clicks/clicks"]["records"] > 2_000, 60)
+        daemon.process.kill()
+        daemon.wait()
+    produced(kinesalite, "windows", range(5_000, 10_000))
+    with DaemonProcess(config, env=env) as daemon:  # and where windows end
+        daemon.wait_for(lambda _: len(finals(tmp_path)) >= 2, 60)
+        daemon.process.kill()
+        daemon.wait()
+    with DaemonProcess(config, env=env) as daemon:
+        daemon.wait_for(lambda _: sum(map(len, finals(tmp_path).values())) >= 10_000, 60)
+        assert daemon.stop() == 0
+        assert "lost" not in daemon.text
+    counted = [each for ids in finals(tmp_path).values() for each in ids]
+    assert sorted(counted) == list(range(10_000))
+
+
+def test_the_example_says_at_the_end_of_each_window_what_was_sold_in_it(tmp_path):
+    """configs/windows.yaml as it stands, but for its haste."""
+    config = tmp_path / "windows.yaml"
+    text = (CHECKOUT / "configs" / "windows.yaml").read_text()
+    hasty = text.replace("tumbling_window: 10s", "tumbling_window: 1s").replace(
+        "window: 1s}", "window: 100ms}"
+    )
+    config.write_text(hasty)
+    shutil.copytree(CHECKOUT / "configs" / "functions", tmp_path / "functions")
+    with DaemonProcess(config) as daemon:
+        daemon.wait_for(lambda _: len(told(daemon)) >= 6, 30)
+        trigger = daemon.status()["triggers"]["revenue/orders"]
+        assert daemon.stop() == 0
+    lines = told(daemon)
+    for lane in ("orders-0", "orders-1"):
+        windows = [(one["start"], one["end"]) for one in lines if one["lane"] == lane]
+        assert windows == sorted(set(windows))
+    assert all(one["orders"] <= 12 and one["total"] > 0 for one in lines)
+    assert (trigger["failures"], trigger["set_aside"]) == (0, 0)
+    assert any(lane["window"] for lane in trigger["lanes"])
+
+
+def told(daemon):
+    """What the function wrote of windows."""
+    marks = (line.partition(" | {") for line in daemon.text.splitlines())
+    return [json.loads("{" + rest) for _, mark, rest in marks if mark and '"lane"' in rest]
