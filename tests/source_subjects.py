@@ -326,6 +326,7 @@ class Carrier:
     """A feed that hands on what it was given, and forgets it once the inbox has it."""
 
     name = "the carrier"
+    trouble = ""
 
     def __init__(self) -> None:
         self.carried: list[Notification] = []

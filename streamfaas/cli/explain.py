@@ -80,7 +80,7 @@ def _told(group: Sequence[Key]) -> str:
     first = group[0]
     lines = []
     for path in dict.fromkeys(key.path for key in group):
-        kinds = [key.kind for key in group if key.path == path and key.kind]
+        kinds = [key.kind.replace("|", ", ") for key in group if key.path == path and key.kind]
         of = f"   ({', '.join(kinds)})" if kinds else ""
         lines.append(".".join("<name>" if part == "*" else part for part in path) + of)
     lines += ["", _wrapped(first.field.description or ""), "", f"takes     {first.says}"]

@@ -17,10 +17,11 @@ from streamfaas.config.document import Table
 from streamfaas.config.files import default_state
 from streamfaas.config.interpolate import interpolate
 from streamfaas.config.masking import may_hold_login
+from streamfaas.config.object_stores import ObjectTopicTrigger
 from streamfaas.config.rules.case import Case
 from streamfaas.config.rules.connections import plain_secrets, suspects
 from streamfaas.config.spec import RUNTIME, Config, Function
-from streamfaas.config.triggers import AnyTrigger
+from streamfaas.config.triggers import AnyTrigger, KafkaTrigger
 from streamfaas.flow.errors import Problem
 from streamfaas.flow.verdict import ATTEMPTS_WITH_DESTINATION
 
@@ -170,7 +171,7 @@ def _filled_function(name: str, function: Function, config: Config) -> Function:
 
 def _trigger_defaults(name: str, trigger: AnyTrigger) -> dict[str, Any]:
     update: dict[str, Any] = {"retries": _filled_retries(trigger.retries, trigger.on_failure)}
-    if trigger.type == "kafka" and not trigger.group:
+    if isinstance(trigger, KafkaTrigger | ObjectTopicTrigger) and not trigger.group:
         update["group"] = f"streamfaas.{name}"
     return update
 

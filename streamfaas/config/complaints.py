@@ -10,6 +10,7 @@ from typing import Any
 from streamfaas.config import document, keys
 from streamfaas.config.document import MASK, Items, Scalar, Table
 from streamfaas.config.masking import without_login
+from streamfaas.config.object_stores import LATER_VIA
 from streamfaas.flow.errors import Problem
 
 _SHOWN_MAX = 60
@@ -43,6 +44,8 @@ def _read(error: Mapping[str, Any]) -> tuple[document.Path, str]:
         path = (*path, part)
         if keys.section(path):
             kind = str(next(parts, kind))
+            if keys.vias(kind):
+                kind = keys.kind_of(kind, str(next(parts, "")))
     if path[-1:] == ("[key]",):
         path = path[:-1]
     return path + tuple(error.get("ctx", {}).get("inside") or ()), kind
@@ -84,7 +87,7 @@ def _complaint(root: Table, error: Mapping[str, Any]) -> Problem | None:
     at_key = of_key or error["type"] in _OF_KEYS
     code, message, hint = _words(error, path, kind, value)
     if error["type"] == "union_tag_invalid":
-        path = (*path, "type")
+        path = (*path, _discriminator(error))
     line, column = document.place(root, path, key=at_key)
     return Problem(code, document.dotted(path), line, column, message, hint)
 
@@ -113,6 +116,8 @@ def _words(
             return _missing(path)
         case "extra_forbidden":
             return _unknown(path, kind)
+        case "union_tag_invalid" | "union_tag_not_found" if _discriminator(error) == "via":
+            return _via(kind, error)
         case "union_tag_invalid":
             of = keys.section(path)
             return _type(of, error["ctx"]["tag"], keys.kinds(of))
@@ -138,7 +143,7 @@ def _told(error: Mapping[str, Any], kind: str, value: str) -> tuple[str, str, st
 
 def _useless(value: Any, kind: str) -> str:
     """Why a block is one that only other kinds have a use for, or nothing."""
-    found = (keys.NO_USE.get((kind, key), "") for key in value) if isinstance(value, dict) else ()
+    found = (keys.no_use(kind, key) for key in value) if isinstance(value, dict) else ()
     return next(filter(None, found), "")
 
 
@@ -174,7 +179,7 @@ def _unknown(path: document.Path, kind: str) -> tuple[str, str, str]:
     what = keys.later(path)
     if what:
         return "SF1041", f"{what}: not in this version", "leave the key out"
-    useless = keys.NO_USE.get((kind, key))
+    useless = keys.no_use(kind, key)
     if useless:
         return "SF1078", useless, "leave the key out"
     meant = keys.elsewhere(path)
@@ -184,6 +189,23 @@ def _unknown(path: document.Path, kind: str) -> tuple[str, str, str]:
     near = keys.below(path, kind) or keys.nearest(key, known)
     hint = f"did you mean {near}?" if near else f"known here: {', '.join(known)}"
     return "SF1040", f"there is no key {shown(key)}", hint
+
+
+def _discriminator(error: Mapping[str, Any]) -> str:
+    """The key that says which of several models is meant."""
+    return str(error["ctx"]["discriminator"]).strip("'")
+
+
+def _via(kind: str, error: Mapping[str, Any]) -> tuple[str, str, str]:
+    known = keys.vias(kind)
+    word = error["ctx"].get("tag")
+    if word is None:
+        return "SF1043", "the key via is missing", f"one of {', '.join(known)}"
+    if word in LATER_VIA:
+        return "SF1041", f"{word} is not in this version", f"this version has {', '.join(known)}"
+    near = keys.nearest(word, known)
+    hint = f"did you mean {near}?" if near else f"one of {', '.join(known)}"
+    return "SF1047", f"{shown(word)} is no way that is known here", hint
 
 
 def _type(section: str, word: Any, known: tuple[str, ...]) -> tuple[str, str, str]:

@@ -82,13 +82,13 @@ LATER_TYPES: Mapping[str, Mapping[str, str]] = {
 }
 """Words for `type` that have a meaning, but not in this version."""
 
-_ONE_RECORD = "each event of a directory is one file: "
+_ONE_RECORD = "each event is of one object: "
 NO_USE: Mapping[tuple[str, str], str] = {
     ("object-store", "batch"): _ONE_RECORD + "there is nothing to gather",
     ("object-store", "bisect"): _ONE_RECORD + "there is nothing to halve",
     ("object-store", "partial_failures"): _ONE_RECORD + "no part of it can fail alone",
     ("object-store", "tumbling_window"): _ONE_RECORD + "what comes in a while is counted nowhere",
-    ("object-store", "per_partition"): "a directory has no partitions",
+    ("object-store", "per_partition"): "objects have no partitions",
     ("sqs", "per_partition"): "a queue has no partitions: parallel: 10",
     ("sqs", "per_shard"): "a queue has no shards: parallel: 10",
     ("sqs", "tumbling_window"): "a queue has no order that a state could follow",
@@ -100,11 +100,15 @@ NO_USE: Mapping[tuple[str, str], str] = {
 }
 """Kinds of triggers and keys that others have, and why those have no use for them."""
 
+_VIA = " via "
+_TRIGGER = ("functions", ANY, "triggers", ANY)
+
 
 @dataclass(frozen=True, slots=True)
 class Key:
     """One key. In `path`, `*` stands for a name that the operator gives; `kind` is the `type` of
-    the trigger or destination that the key belongs to."""
+    the trigger or destination that the key belongs to; where it comes in several ways, with those
+    that have the key (`object-store via sqs|sns-sqs`)."""
 
     path: tuple[str, ...]
     kind: str
@@ -168,9 +172,48 @@ def kinds(of: str = "triggers") -> tuple[str, ...]:
     """The types of triggers, connections or destinations that there are."""
     return tuple(
         dict.fromkeys(
-            key.kind for key in known() if key.path[-1] == "type" and section(key.path[:-1]) == of
+            key.kind.partition(_VIA)[0]
+            for key in known()
+            if key.path[-1] == "type" and section(key.path[:-1]) == of
         )
     )
+
+
+def vias(of: str) -> tuple[str, ...]:
+    """The ways in which triggers of a type come; none for most."""
+    return tuple(via for kind in _ways(of) for via in kind.partition(_VIA)[2].split("|"))
+
+
+def kind_of(of: str, via: str) -> str:
+    """The kind of the keys of a trigger that comes in one of several ways."""
+    return next((kind for kind in _ways(of) if via in kind.partition(_VIA)[2].split("|")), of)
+
+
+@cache
+def _ways(of: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(key.kind for key in known() if key.kind.startswith(of + _VIA)))
+
+
+@cache
+def _owners() -> Mapping[str, tuple[str, ...]]:
+    """The kinds of triggers that come in one of several ways, by the keys that they have."""
+    found: dict[str, list[str]] = {}
+    for each in known():
+        if _VIA in each.kind and each.path[:-1] == _TRIGGER:
+            found.setdefault(each.path[-1], []).append(each.kind)
+    return {key: tuple(kinds) for key, kinds in found.items()}
+
+
+def no_use(kind: str, key: str) -> str:
+    """Why a kind of trigger has no use for a key that others have; or nothing."""
+    of, _, ours = kind.partition(_VIA)
+    if told := NO_USE.get((of, key)):
+        return told
+    owners = _owners().get(key, ())
+    if not ours or not owners or kind in owners:
+        return ""
+    theirs = ", ".join(owner.partition(_VIA)[2].replace("|", ", ") for owner in owners)
+    return f"{key} is for via: {theirs}, and not for {ours.replace('|', ', ')}"
 
 
 @cache
@@ -266,8 +309,18 @@ def _of_model(model: type[BaseModel], path: tuple[str, ...], kind: str) -> Itera
         for suffix, inner in _models(field.annotation):
             inner_kind = kind
             if section((*here, *suffix)):
-                inner_kind = str(typing.get_args(inner.model_fields["type"].annotation)[0])
+                inner_kind = _kind_of_model(inner)
             yield from _of_model(inner, (*here, *suffix), inner_kind)
+
+
+def _kind_of_model(model: type[BaseModel]) -> str:
+    kind, via = (_words_of(model, name) for name in ("type", "via"))
+    return str(kind[0]) + (_VIA + "|".join(via) if via else "")
+
+
+def _words_of(model: type[BaseModel], name: str) -> tuple[str, ...]:
+    field = model.model_fields.get(name)
+    return () if field is None else typing.get_args(field.annotation)
 
 
 def _models(annotation: Any) -> Iterator[tuple[tuple[str, ...], type[BaseModel]]]:

@@ -58,7 +58,7 @@ def _of_annotation(annotation: Any, metadata: Iterable[Any]) -> dict[str, Any]:
     if origin is typing.Annotated:
         return _of_annotation(arguments[0], arguments[1:])
     if origin is typing.Literal:
-        return {"const": arguments[0]}
+        return {"const": arguments[0]} if len(arguments) == 1 else {"enum": list(arguments)}
     if origin is tuple:
         return {"type": "array", "items": _of_annotation(arguments[0], ()), **_lengths(metadata)}
     if origin is Mapping:
@@ -68,7 +68,8 @@ def _of_annotation(annotation: Any, metadata: Iterable[Any]) -> dict[str, Any]:
             "additionalProperties": _of_annotation(arguments[1], ()),
         }
     if origin in (typing.Union, types.UnionType):
-        models = [_of_annotation(each, ()) for each in arguments if each is not type(None)]
+        found = [_of_annotation(each, ()) for each in arguments if each is not type(None)]
+        models = [each for some in found for each in some.get("oneOf", [some])]
         return models[0] if len(models) == 1 else {"oneOf": models}
     return _of_model(annotation)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import datetime
-from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field
@@ -13,7 +12,6 @@ from streamfaas.config.delivery import (
     Batch,
     BodyFilter,
     DataFilter,
-    EventFilter,
     LogRetries,
     LogRetriesOrLambda,
     OnFailure,
@@ -22,20 +20,11 @@ from streamfaas.config.delivery import (
     QueueBatch,
     RecordFilter,
     Retries,
-    RetriesOrLambda,
     ShardParallel,
     TumblingWindow,
 )
 from streamfaas.config.model import Model
-
-LATER_VIA = ("webhook", "listen", "poll", "kafka", "sqs")
-
-S3_EVENTS = (
-    "s3:ObjectCreated:*",
-    "s3:ObjectCreated:Put",
-    "s3:ObjectRemoved:*",
-    "s3:ObjectRemoved:Delete",
-)
+from streamfaas.config.object_stores import AnyObjectStore
 
 
 class KafkaTrigger(Model):
@@ -209,64 +198,6 @@ class SqsTrigger(Model):
     on_success: OnSuccess = Field(default=None)
 
 
-class DirectoryTrigger(Model):
-    """Files of a directory, as S3 events."""
-
-    type: Literal["object-store"]
-    via: Annotated[Literal["directory"], forms.choice("directory", later=LATER_VIA)] = Field(
-        description="How changes are noticed: directory watches a local one."
-    )
-    path: Annotated[Path, forms.location("a directory")] = Field(
-        description="The directory to watch. Names in it that begin with a dot do not exist, "
-        "and symbolic links are not followed.",
-        examples=["/srv/inbox"],
-    )
-    bucket: Annotated[
-        str,
-        forms.text(
-            "a bucket name",
-            forms.BUCKET_PATTERN,
-            code="SF1055",
-            hint="use 3 to 63 small letters, digits, dots and -",
-        ),
-    ] = Field(description="Name of the bucket that the function sees.", examples=["inbox"])
-    prefix: Annotated[str, forms.free_text("the beginning of a key", 1_024)] = Field(
-        default="", description="Only keys that begin so.", examples=["in/"]
-    )
-    suffix: Annotated[str, forms.free_text("the end of a key", 1_024)] = Field(
-        default="", description="Only keys that end so.", examples=[".jpg"]
-    )
-    events: Annotated[
-        tuple[Annotated[str, forms.choice(*S3_EVENTS)], ...], Field(min_length=1, max_length=16)
-    ] = Field(default=("s3:ObjectCreated:*",), description="Which changes.")
-    interval: Annotated[float, forms.duration("1s", "24h")] = Field(
-        default=10.0, description="How often the directory is listed to find what was missed."
-    )
-    settle: Annotated[float, forms.duration("0s", "1h")] = Field(
-        default=1.0, description="How long a file must be unchanged before it counts as written."
-    )
-    write: Annotated[bool, forms.flag()] = Field(
-        default=False, description="Whether the function may write to the directory."
-    )
-    existing: Annotated[Literal["process", "ignore"], forms.choice("process", "ignore")] = Field(
-        default="process", description="What to do with files that are there at the first start."
-    )
-    parallel: Annotated[int, forms.whole(1, 1_000)] = Field(
-        default=10, description="Invocations at the same time."
-    )
-    retries: RetriesOrLambda = Field(
-        default=Retries(), description="What happens when the function fails."
-    )
-    filter: EventFilter = Field(
-        default=(),
-        description="Patterns of the events that are wanted, as Lambda's; one that matches is "
-        "enough. Without it: all.",
-        examples=[[{"s3": {"object": {"key": [{"suffix": ".jpg"}]}}}]],
-    )
-    on_failure: OnFailure = Field(default=None)
-    on_success: OnSuccess = Field(default=None)
-
-
 class MemoryTrigger(Model):
     """A simulated stream, shaped like Kafka: for trying things and for tests."""
 
@@ -306,7 +237,12 @@ class MemoryTrigger(Model):
     on_success: OnSuccess = Field(default=None)
 
 
-AnyTrigger: TypeAlias = (
-    KafkaTrigger | KinesisTrigger | SqsTrigger | DirectoryTrigger | MemoryTrigger
-)
-Trigger: TypeAlias = Annotated[AnyTrigger, Field(discriminator="type")]
+AnyTrigger: TypeAlias = KafkaTrigger | KinesisTrigger | SqsTrigger | AnyObjectStore | MemoryTrigger
+Trigger: TypeAlias = Annotated[
+    KafkaTrigger
+    | KinesisTrigger
+    | SqsTrigger
+    | Annotated[AnyObjectStore, Field(discriminator="via")]
+    | MemoryTrigger,
+    Field(discriminator="type"),
+]

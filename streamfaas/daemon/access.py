@@ -3,6 +3,7 @@ them."""
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from pydantic import SecretStr
@@ -64,3 +65,8 @@ def aws_access(connection: AwsConnection) -> AwsAccess:
 def revealed(secret: SecretStr | None) -> str | None:
     """The text of a secret, for whoever must say it."""
     return None if secret is None else secret.get_secret_value()
+
+
+def kafka_start(start: str | datetime) -> str | int:
+    """A word, or a time in milliseconds."""
+    return start if isinstance(start, str) else int(start.timestamp() * 1000)

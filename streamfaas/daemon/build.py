@@ -14,18 +14,22 @@ from streamfaas import functions
 from streamfaas.config import filters, spec
 from streamfaas.config.connections import AnyConnection, AwsConnection, KafkaConnection
 from streamfaas.config.delivery import Asynchronous, LogRetries
+from streamfaas.config.object_stores import (
+    DirectoryTrigger,
+    ObjectStoreTrigger,
+)
 from streamfaas.config.otlp import Otlp
 from streamfaas.config.spec import ASYNCHRONOUS, Logs, Metrics
 from streamfaas.config.tracing import Traces
 from streamfaas.config.triggers import (
     AnyTrigger,
-    DirectoryTrigger,
     KafkaTrigger,
     KinesisTrigger,
     MemoryTrigger,
     SqsTrigger,
 )
-from streamfaas.daemon.access import aws_access, sasl_options, tls_options
+from streamfaas.daemon import object_stores
+from streamfaas.daemon.access import aws_access, kafka_start, sasl_options, tls_options
 from streamfaas.daemon.deliveries import Destinations
 from streamfaas.engine.lane import Filter, LanePolicy
 from streamfaas.engine.mapping import Pause
@@ -263,7 +267,7 @@ def _source_maker(
         made: dict[str, Any] = {"emit": means.emit}
         if kind != "kinesis":  # it needs none
             made["clock"] = means.clock
-        if kind in {"directory", "kinesis"}:
+        if kind in {"directory", "kinesis", "object-store"}:
             made["store"] = means.store
         if kind == "backlog":
             made["backlog"] = means.backlog
@@ -286,7 +290,7 @@ def source_class(kind: str) -> Any:
 
 
 def _is_log(trigger: AnyTrigger) -> TypeGuard[KafkaTrigger | KinesisTrigger | MemoryTrigger]:
-    return not isinstance(trigger, DirectoryTrigger | SqsTrigger)
+    return not isinstance(trigger, DirectoryTrigger | ObjectStoreTrigger | SqsTrigger)
 
 
 def _retry_policy(trigger: AnyTrigger) -> RetryPolicy:
@@ -317,6 +321,8 @@ def _origin(function: functions.Function, name: str, trigger: AnyTrigger) -> Ori
             return origin_of(function, "sqs", queue.replace(":", "/").rpartition("/")[2])
         case DirectoryTrigger(bucket=bucket):
             return origin_of(function, "directory", bucket)
+        case ObjectStoreTrigger(bucket=buckets):
+            return origin_of(function, "object-store", ", ".join(buckets))
         case MemoryTrigger():
             return origin_of(function, "memory")
 
@@ -336,7 +342,9 @@ _FILTERED: Mapping[str, filters.Of] = {"kinesis": "data", "sqs": "body", "object
 
 
 def _batch_policy(trigger: AnyTrigger) -> BatchPolicy:
-    if isinstance(trigger, DirectoryTrigger):  # S3 notifications come one an event
+    if isinstance(
+        trigger, DirectoryTrigger | ObjectStoreTrigger
+    ):  # S3 notifications come one an event
         return BatchPolicy(records_max=1)
     batch = trigger.batch
     # messages are gathered where they are received: which of them may be together is known there
@@ -363,6 +371,8 @@ def _source_options(
             return "sqs", lambda: _sqs_options(queues, trigger)
         case DirectoryTrigger():
             return "directory", lambda: _directory_options(trigger)
+        case ObjectStoreTrigger():
+            return "object-store", lambda: object_stores.options(config, trigger)
         case MemoryTrigger():
             return "memory", lambda: _memory_options(trigger)
 
@@ -370,14 +380,12 @@ def _source_options(
 def _kafka_options(connection: KafkaConnection, trigger: KafkaTrigger, group: str) -> Any:
     from streamfaas.sources import kafka
 
-    start = trigger.start
-    assert start is not None
     return kafka.KafkaOptions(
         brokers=connection.brokers,
         topics=trigger.topics,
         pattern=trigger.pattern,
         group=group,
-        start=start if isinstance(start, str) else int(start.timestamp() * 1000),
+        start=kafka_start(trigger.start),
         instance_id=trigger.instance,
         isolation_level=trigger.isolation_level,
         session_timeout_seconds=trigger.session_timeout,

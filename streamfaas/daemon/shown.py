@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from streamfaas.api.server import Request, Response
+from streamfaas.config.object_stores import DirectoryTrigger, ObjectStoreTrigger
 from streamfaas.config.spec import ASYNCHRONOUS, Function
 from streamfaas.config.triggers import (
     AnyTrigger,
-    DirectoryTrigger,
     KafkaTrigger,
     KinesisTrigger,
     MemoryTrigger,
@@ -93,6 +93,8 @@ def _reads(function: Function | None, own: str) -> str:
             return ", ".join(trigger.topics) or f"/{trigger.pattern}/"
         case DirectoryTrigger():
             return f"{trigger.bucket}/{trigger.prefix}".rstrip("/")
+        case ObjectStoreTrigger():
+            return ", ".join(f"{each}/{trigger.prefix}".rstrip("/") for each in trigger.bucket)
         case MemoryTrigger():
             return trigger.topic
         case KinesisTrigger():

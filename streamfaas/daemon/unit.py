@@ -11,8 +11,8 @@ from pathlib import Path
 
 from streamfaas.config.connections import AnyConnection, AwsConnection
 from streamfaas.config.delivery import FileDestination, HttpDestination
+from streamfaas.config.object_stores import DirectoryTrigger
 from streamfaas.config.spec import Config
-from streamfaas.config.triggers import DirectoryTrigger
 from streamfaas.daemon.systemd import END_SECONDS
 
 STATES = Path("/var/lib")

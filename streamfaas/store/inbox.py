@@ -117,15 +117,15 @@ class InboxEvents:
 
         return await self._store.read(job)
 
-    async def next_of(self, key: bytes, upto: int) -> Waiting | None:
-        """The first event of one key, by rank, of those that came up to then."""
+    async def next_of(self, key: bytes) -> Waiting | None:
+        """The first event of one key, by rank."""
 
         def job(connection: sqlite3.Connection) -> Waiting | None:
             query = (
                 f"SELECT {COLUMNS} FROM inbox_events WHERE inbox = ? AND key = ? "  # noqa: S608
-                "AND number <= ? ORDER BY rank, number LIMIT 1"
+                "ORDER BY rank, number LIMIT 1"
             )
-            row = connection.execute(query, (self._inbox, key, upto)).fetchone()
+            row = connection.execute(query, (self._inbox, key)).fetchone()
             return None if row is None else Waiting(*row)
 
         return await self._store.read(job)

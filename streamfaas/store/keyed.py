@@ -11,7 +11,7 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 from streamfaas.flow.record import Instant
 
 PAGE = 500
-"""Events that are read from the store at a time, and lie ready at most."""
+"""Events that are read from the store at a time; while so many lie ready, no more are read."""
 
 KEYS_MAX = 100_000
 """Keys whose first event lies ready, is in hand or is held. While there are as many (almost all of
@@ -44,8 +44,8 @@ class Events(Protocol[E]):
     async def pending(self, after: int, limit: int) -> list[E]:
         """Events with a number above that, in the order of their numbers."""
 
-    async def next_of(self, key: bytes, upto: int) -> E | None:
-        """The first event of one key, by rank and number, among those with numbers up to that."""
+    async def next_of(self, key: bytes) -> E | None:
+        """The first event of one key, by rank and number."""
 
     async def settle(self, finished: Sequence[int], failed: Sequence[tuple[int, int]]) -> None:
         """Forgets events that are finished with, and keeps how often others have failed."""
@@ -76,7 +76,8 @@ class KeyedQueue(Generic[E]):
         self._heads: dict[bytes, Head[E]] = {}
         self._ready: deque[bytes] = deque()
         self._held: list[tuple[Instant, int, bytes]] = []  # a heap
-        self._cursor = 0  # everything up to here has been read once
+        self._cursor = 0  # everything up to here has been read once, …
+        self._ahead: set[int] = set()  # … and these beyond it
         self._unread = False
         self.count = 0
         """Events that are not finished with."""
@@ -105,8 +106,8 @@ class KeyedQueue(Generic[E]):
         self._unread = True
 
     async def refill(self) -> None:
-        """Reads on until there is something ready, or nothing left to read."""
-        while not self._ready and self._unread and not self.full:
+        """Reads a page at least, and on until something is ready, or nothing left to read."""
+        while self._unread and len(self._ready) < PAGE and not self.full:
             self._unread = False  # unless something arrives while this waits
             try:
                 page = await self._events.pending(self._cursor, PAGE)
@@ -117,8 +118,13 @@ class KeyedQueue(Generic[E]):
             for event in page:
                 self._cursor = event.number
                 self._meet(event)
+            if self._ready:
+                return
 
     def _meet(self, event: E) -> None:
+        if event.number in self._ahead:
+            self._ahead.discard(event.number)
+            return
         head = self._heads.get(event.key)
         if head is None:
             self._heads[event.key] = Head(event)
@@ -145,11 +151,14 @@ class KeyedQueue(Generic[E]):
         await self._events.settle([event.number], [])
         self.count -= 1
         head = self._heads[event.key]
+        head.followed |= self._unread
         while head.followed:
             head.followed = False  # unless one more is met while this waits
-            after = await self._events.next_of(event.key, self._cursor)
+            after = await self._events.next_of(event.key)
             if after is not None and not head.followed:
                 self._heads[event.key] = Head(after, followed=True)
+                if after.number > self._cursor:
+                    self._ahead.add(after.number)
                 self._ready.append(event.key)
                 return
         del self._heads[event.key]

@@ -163,15 +163,15 @@ class Objects:
 
         return await self._store.read(job)
 
-    async def next_of(self, key: bytes, upto: int) -> Pending | None:
+    async def next_of(self, key: bytes) -> Pending | None:
         """The first event of one key."""
 
         def job(connection: sqlite3.Connection) -> Pending | None:
             query = (
                 f"SELECT {_EVENT} FROM object_events WHERE bucket = ? AND key = ? "  # noqa: S608
-                "AND sequencer <= ? ORDER BY sequencer LIMIT 1"
+                "ORDER BY sequencer LIMIT 1"
             )
-            row = connection.execute(query, (self._bucket, key, upto)).fetchone()
+            row = connection.execute(query, (self._bucket, key)).fetchone()
             return None if row is None else Pending(*row)
 
         return await self._store.read(job)

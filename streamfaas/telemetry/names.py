@@ -96,6 +96,7 @@ TRIGGERS: Mapping[str, str] = {
     "sqs": "pubsub",
     "memory": "pubsub",
     "directory": "datasource",
+    "object-store": "datasource",
 }
 """Kinds of sources and what OpenTelemetry calls their trigger; `other` for all else."""
 

@@ -69,4 +69,5 @@ def test_siblings_are_those_of_the_same_kind_of_trigger():
     path = ("functions", "f", "triggers", "t", "x")
     assert "topics" in keys.siblings(path, "kafka")
     assert "topics" not in keys.siblings(path, "memory")
-    assert "bucket" in keys.siblings(path, "object-store")
+    assert "queue" in keys.siblings(path, keys.kind_of("object-store", "sns-sqs"))
+    assert "queue" not in keys.siblings(path, keys.kind_of("object-store", "kafka"))

@@ -9,6 +9,7 @@ from streamfaas.config.rules import (
     connections,
     destinations,
     functions,
+    object_stores,
     state,
     telemetry,
     triggers,
@@ -19,6 +20,7 @@ from streamfaas.flow.errors import Problem
 RULES: tuple[Callable[[Case], Iterator[Problem]], ...] = (
     *functions.RULES,
     *triggers.RULES,
+    *object_stores.RULES,
     *connections.RULES,
     *destinations.RULES,
     *circles.RULES,

@@ -9,6 +9,7 @@ from streamfaas.config.connections import AwsConnection, KafkaConnection, Sasl, 
 from streamfaas.config.delivery import KafkaDestination
 from streamfaas.config.document import Scalar, Table
 from streamfaas.config.masking import looks_secret
+from streamfaas.config.object_stores import ObjectQueueTrigger, ObjectTopicTrigger
 from streamfaas.config.rules import certificates
 from streamfaas.config.rules.case import (
     Case,
@@ -26,6 +27,8 @@ def _connections(case: Case) -> Iterator[Problem]:
     used = {trigger.connection for _, trigger in of_kind(case.config, KafkaTrigger)}
     used |= {trigger.connection for _, trigger in of_kind(case.config, KinesisTrigger)}
     used |= {trigger.connection for _, trigger in of_kind(case.config, SqsTrigger)}
+    used |= {trigger.connection for _, trigger in of_kind(case.config, ObjectQueueTrigger)}
+    used |= {trigger.connection for _, trigger in of_kind(case.config, ObjectTopicTrigger)}
     used |= {
         each.connection
         for _, each in case.config.destinations()

@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
-import shlex
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from streamfaas.config import document
-from streamfaas.config.delivery import FileDestination
+from streamfaas.config.object_stores import ObjectTopicTrigger
 from streamfaas.config.rules.case import (
     Case,
     clusters,
     connected,
-    not_a_directory,
     of_kind,
-    resolved,
 )
 from streamfaas.config.spec import ASYNCHRONOUS
-from streamfaas.config.triggers import DirectoryTrigger, KafkaTrigger, KinesisTrigger, SqsTrigger
+from streamfaas.config.triggers import KafkaTrigger, KinesisTrigger, SqsTrigger
 from streamfaas.flow.errors import Problem
 
 FIFO_SIZE_MAX = 10
 """What one receive brings; a batch of a FIFO queue comes of one."""
-
-SHARERS_MAX = 100
-"""Triggers on one directory."""
 
 
 def _retries(case: Case) -> Iterator[Problem]:
@@ -145,7 +138,13 @@ def _groups(case: Case) -> Iterator[Problem]:
     """Two mappings of one group must not share a topic: each would get half of it."""
     crews: dict[tuple[str, str], _Crew] = defaultdict(_Crew)
     known = clusters(case.config)
-    for path, trigger in of_kind(case.config, KafkaTrigger):
+    members: list[tuple[document.Path, _Member]] = [
+        *of_kind(case.config, KafkaTrigger),
+        *of_kind(case.config, ObjectTopicTrigger),
+    ]
+    for path, trigger in members:
+        if isinstance(trigger, ObjectTopicTrigger):
+            yield from _starts(case, path, trigger.start)
         cluster = known.get(trigger.connection)
         if cluster is None:
             continue
@@ -157,6 +156,16 @@ def _groups(case: Case) -> Iterator[Problem]:
         crew.add(f"{path[1]}/{path[3]}", trigger)
 
 
+_Member: TypeAlias = KafkaTrigger | ObjectTopicTrigger
+
+
+def _more(member: _Member) -> tuple[str | None, str | None]:
+    """A pattern and an instance, which only one kind can have."""
+    if isinstance(member, ObjectTopicTrigger):
+        return None, None
+    return member.pattern, member.instance
+
+
 @dataclass(slots=True)
 class _Crew:
     """The mappings of one group on one cluster: who reads what."""
@@ -166,107 +175,30 @@ class _Crew:
     topics: dict[str, str] = field(default_factory=dict)
     instances: dict[str, str] = field(default_factory=dict)
 
-    def clash(self, trigger: KafkaTrigger) -> str:
+    def clash(self, trigger: _Member) -> str:
         """Why a mapping cannot join, or nothing."""
         group = trigger.group
         for topic in trigger.topics:
             if topic in self.topics:
                 return f"{self.topics[topic]} reads the topic {topic} in the same group, {group}"
-        other = self.first if trigger.pattern else self.pattern
+        pattern, instance = _more(trigger)
+        other = self.first if pattern else self.pattern
         if other:
             return f"{other} is in the same group, {group}, and a pattern may match its topics"
-        if trigger.instance in self.instances:
-            holder = self.instances[trigger.instance]
-            return f"{holder} has the same group and the same instance, {trigger.instance}"
+        if instance in self.instances:
+            holder = self.instances[instance]
+            return f"{holder} has the same group and the same instance, {instance}"
         return ""
 
-    def add(self, name: str, trigger: KafkaTrigger) -> None:
+    def add(self, name: str, trigger: _Member) -> None:
         self.first = self.first or name
-        if trigger.pattern:
+        pattern, instance = _more(trigger)
+        if pattern:
             self.pattern = self.pattern or name
-        if trigger.instance is not None:
-            self.instances.setdefault(trigger.instance, name)
+        if instance is not None:
+            self.instances.setdefault(instance, name)
         for topic in trigger.topics:
             self.topics.setdefault(topic, name)
 
 
-def _directories(case: Case) -> Iterator[Problem]:
-    sharers: dict[tuple[Path, str], list[tuple[document.Path, DirectoryTrigger]]]
-    sharers = defaultdict(list)
-    for path, trigger in of_kind(case.config, DirectoryTrigger):
-        wrong = not_a_directory(trigger.path)
-        if wrong:
-            hint = f"make it: mkdir -p {shlex.quote(str(trigger.path))}"
-            message = f"{trigger.path} {wrong}: the trigger waits until it is there"
-            yield case.tell("SF1076", (*path, "path"), message, hint, warning=True)
-        if trigger.write and not trigger.prefix:
-            yield case.tell(
-                "SF1094",
-                (*path, "write"),
-                "what the function writes there triggers it again, for ever",
-                "add a prefix, as in prefix: in/, and write elsewhere",
-                warning=True,
-            )
-        yield from _overlaps(case, path, trigger, sharers[resolved(trigger.path), trigger.bucket])
-
-
-def _overlaps(
-    case: Case,
-    path: document.Path,
-    trigger: DirectoryTrigger,
-    others: list[tuple[document.Path, DirectoryTrigger]],
-) -> Iterator[Problem]:
-    """As on S3: no two triggers of one bucket may want the same event."""
-    for there, other in others:
-        if (
-            (trigger.prefix.startswith(other.prefix) or other.prefix.startswith(trigger.prefix))
-            and (trigger.suffix.endswith(other.suffix) or other.suffix.endswith(trigger.suffix))
-            and _share_an_event(trigger.events, other.events)
-        ):
-            yield case.tell(
-                "SF1069",
-                path,
-                f"{there[1]}/{there[3]} wants the same events of the same bucket",
-                "set them apart by prefix, suffix or bucket",
-                key=True,
-            )
-            break
-    if len(others) >= SHARERS_MAX:
-        message = f"over {SHARERS_MAX} triggers watch the same directory"
-        yield case.tell("SF1069", path, message, key=True)
-    else:
-        others.append((path, trigger))
-
-
-def _share_an_event(ours: Sequence[str], theirs: Sequence[str]) -> bool:
-    return any(
-        mine == other
-        or (mine.endswith("*") and other.startswith(mine[:-1]))
-        or (other.endswith("*") and mine.startswith(other[:-1]))
-        for mine in ours
-        for other in theirs
-    )
-
-
-def _loops(case: Case) -> Iterator[Problem]:
-    """Nothing that we write ourselves may lie where a trigger would see it."""
-    watched: dict[Path, list[tuple[str, str]]] = defaultdict(list)
-    for path, trigger in of_kind(case.config, DirectoryTrigger):
-        watched[resolved(trigger.path)].append((f"{path[1]}/{path[3]}", trigger.prefix))
-    if not watched:
-        return
-    ours: list[tuple[document.Path, Path]] = [(("state", "path"), case.config.state.path)]
-    for path, destination in case.config.destinations():
-        if isinstance(destination, FileDestination):
-            ours.append(((*path, "path"), destination.path))
-    for written_at, written in ours:
-        real = resolved(written)
-        for parent in (real, *real.parents):
-            for name, prefix in watched.get(parent, ())[:SHARERS_MAX]:
-                if str(real.relative_to(parent)).startswith(prefix) or parent == real:
-                    message = f"{written} lies where {name} watches: it would trigger itself"
-                    yield case.tell("SF1072", written_at, message, "put it elsewhere")
-                    break
-
-
-RULES = (_names, _retries, _windows, _kafka, _kinesis, _sqs, _groups, _directories, _loops)
+RULES = (_names, _retries, _windows, _kafka, _kinesis, _sqs, _groups)

@@ -13,8 +13,8 @@ import anyio
 from anyio.abc import ByteStream, SocketAttribute
 
 from streamfaas.config.delivery import FileDestination, HttpDestination
+from streamfaas.config.object_stores import DirectoryTrigger
 from streamfaas.config.spec import Config
-from streamfaas.config.triggers import DirectoryTrigger
 from streamfaas.daemon.build import otlp_of
 from streamfaas.daemon.doctor import Finding, bad, ok, warn
 from streamfaas.telemetry.otlp.settings import settings

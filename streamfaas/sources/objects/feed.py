@@ -8,7 +8,7 @@ from typing import Protocol, TypeAlias
 
 import anyio
 
-from streamfaas.flow.errors import Refused, WorldError
+from streamfaas.flow.errors import Refused, Unreachable, WorldError
 from streamfaas.flow.record import Instant
 from streamfaas.sources.objects.inbox import Inbox
 from streamfaas.store import Store
@@ -33,10 +33,12 @@ class Feed(Protocol):
     closed then, and opened again after a while. Everything that waits has a deadline of its own,
     or ends when it is cancelled.
 
-    `name` says for people where it takes them from.
+    `name` says for people where it takes them from; `trouble`, why nothing comes, though it runs
+    (empty: it does).
     """
 
     name: str
+    trouble: str
 
     async def open(self) -> None:
         """Connects. Must be safe to `close()` after it failed half-way."""
@@ -51,12 +53,13 @@ class Feed(Protocol):
 @dataclass(frozen=True, slots=True)
 class Means:
     """What a feed is made with: the name of its mapping, where to remember things, time, ears, and
-    where to take what is posted."""
+    whom to call when its trouble has changed, and where to take what is posted."""
 
     name: str
     store: Store
     clock: Callable[[], Instant]
     emit: Emit
+    changed: Callable[[], None]
     desks: Desks | None = None
 
 
@@ -64,32 +67,46 @@ MakeFeed: TypeAlias = Callable[[Means], Feed]
 
 
 class Keeper:
-    """One feed, and how it stands: `trouble` is why nothing comes by it at the moment; None: that
-    is not known yet."""
+    """One feed, and how it stands."""
 
     def __init__(
         self, feed: Feed, inbox: Inbox, clock: Callable[[], Instant], changed: Callable[[], None]
     ) -> None:
         self.feed = feed
-        self.trouble: str | None = None
+        self._failed: str | None = None
         self._inbox = inbox
         self._clock = clock
         self._changed = changed
+
+    @property
+    def trouble(self) -> str | None:
+        """Why nothing comes by it at the moment; None: that is not known yet."""
+        return self._failed or (None if self._failed is None else self.feed.trouble)
 
     async def keep(self) -> None:
         """Until it is cancelled."""
         failures = 0
         while True:
             begun = self._clock()
-            try:
-                await self._once()
-            except WorldError as error:
-                failures = 1 if self._clock() - begun > STOOD_SECONDS else failures + 1
-                pause = AGAIN_SECONDS[min(failures, len(AGAIN_SECONDS)) - 1]
-                if isinstance(error, Refused) and failures > 1:
-                    pause = max(pause, REFUSED_SECONDS)
-                self._tell(f"{error}; next try in {pause:.0f} s")
-                await anyio.sleep(pause)
+            error = await self._fall()
+            failures = 1 if self._clock() - begun > STOOD_SECONDS else failures + 1
+            pause = AGAIN_SECONDS[min(failures, len(AGAIN_SECONDS)) - 1]
+            if isinstance(error, Refused) and failures > 1:
+                pause = max(pause, REFUSED_SECONDS)
+            self._tell(f"{error}; next try in {pause:.0f} s")
+            await anyio.sleep(pause)
+
+    async def _fall(self) -> WorldError:
+        """Runs it until it fails, and says why."""
+        found: BaseException = Unreachable("it has ended by itself")
+        try:
+            await self._once()
+        except* WorldError as group:
+            found = group
+        while isinstance(found, BaseExceptionGroup):
+            found = found.exceptions[0]
+        assert isinstance(found, WorldError)
+        return found
 
     async def _once(self) -> None:
         try:
@@ -101,5 +118,5 @@ class Keeper:
                 await self.feed.close()
 
     def _tell(self, trouble: str) -> None:
-        self.trouble = trouble
+        self._failed = trouble
         self._changed()

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from streamfaas.flow.errors import Busy, StoreError, Unreachable
 from streamfaas.store.inbox import InboxEvents
 from streamfaas.store.keyed import KeyedQueue
 from streamfaas.store.known import UNKNOWN, Step, Told
 from streamfaas.store.notices import Incoming, Waiting
-from streamfaas.wire.s3_notifications import Malformed, Notification, order_of
+from streamfaas.wire.s3_notifications import Malformed, Notification, notifications, order_of
 
 PENDING_MAX = 100_000
 """Events that wait at most: feeds acknowledge nothing beyond, and their carriers keep it."""
@@ -19,7 +19,7 @@ REASON_MAX = 500
 
 
 class Inbox:
-    """What all feeds of a trigger put their notifications into. Once `take` or `keep_malformed` has
+    """What all feeds of a trigger put their notifications into. Once `take` or `deliver` has
     returned, the carrier may forget what it has handed over. Errors: `Busy` where too many events
     wait, `Unreachable` where the store fails; nothing has been taken then, or it is no harm to
     give it again."""
@@ -33,8 +33,8 @@ class Inbox:
         changed: Callable[[], None],
         pending_max: int = PENDING_MAX,
     ) -> None:
-        """`changed` is called when something has come, and when what is full has no room more, or
-        has some again."""
+        """`changed` is called when something has come, and when there is no room any more, or some
+        again."""
         self._events = events
         self._queue = queue
         self._wanted = wanted
@@ -49,9 +49,26 @@ class Inbox:
     def full(self) -> bool:
         return self._queue.count >= self._pending_max
 
-    async def take(self, notifications: Sequence[Notification]) -> int:
+    @property
+    def turns_away(self) -> bool:
+        """Something that came had to stay where it was."""
+        return not self._room.is_set()
+
+    async def take(self, some: Sequence[Notification]) -> int:
         """How many of them are new. What the trigger does not want counts as taken."""
-        return await self._add([_incoming(each) for each in notifications if self._wanted(each)])
+        return await self._add([_incoming(each) for each in some if self._wanted(each)])
+
+    async def deliver(self, documents: Iterable[bytes]) -> None:
+        """Takes documents as they come, and waits for room. One that cannot be read is kept: it
+        goes where events go that are given up."""
+        incoming = [each for document in documents for each in self._read(document)]
+        while True:
+            try:
+                await self._add(incoming)
+            except Busy:
+                await self.wait_for_room()
+            else:
+                return
 
     async def note(
         self, bucket: str, steps: Sequence[tuple[Step, Notification | None]], sequencer: int
@@ -66,16 +83,18 @@ class Inbox:
         self._arrived(new)
         return new
 
-    async def keep_malformed(self, body: bytes, malformed: Malformed) -> int:
-        """A document that cannot be read goes where events go that are given up. 1, or 0 where it
-        has come before."""
-        name = str(malformed)[:REASON_MAX]
-        return await self._add([Incoming(b"", "", name, b"malformed\0" + body, body)])
+    def _read(self, document: bytes) -> list[Incoming]:
+        try:
+            found = notifications(document)
+        except Malformed as malformed:
+            reason = str(malformed)[:REASON_MAX]
+            return [Incoming(b"", "", reason, b"malformed\0" + document, document)]
+        return [_incoming(each) for each in found if self._wanted(each)]
 
     async def wait_for_room(self) -> None:
         """Until it is not full."""
         while self.full:
-            self._room.clear()
+            self._turn_away()
             await self._room.wait()
 
     def freed(self) -> None:
@@ -84,12 +103,16 @@ class Inbox:
             self._room.set()
             self._changed()
 
+    def _turn_away(self) -> None:
+        if self._room.is_set():
+            self._room.clear()
+            self._changed()
+
     async def _add(self, incoming: Sequence[Incoming]) -> int:
         if not incoming:
             return 0
         if self.full:
-            self._room.clear()
-            self._changed()
+            self._turn_away()
             raise Busy(f"{self._queue.count:,} events wait already")
         new = await self._written(self._events.add(incoming))
         self.duplicates += len(incoming) - new

@@ -36,6 +36,8 @@ class Listening:
     Permissions needed: s3:ListenBucketNotification.
     """
 
+    trouble = ""
+
     def __init__(self, options: ListeningOptions, means: Means, *, nudge: asyncio.Event) -> None:
         self.name = f"stream of {options.bucket}"
         self._options = options

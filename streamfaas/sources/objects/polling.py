@@ -61,6 +61,8 @@ class Polling:
     Permissions needed: s3:ListBucket.
     """
 
+    trouble = ""
+
     def __init__(
         self,
         options: PollingOptions,

@@ -120,7 +120,7 @@ class Objects:
             changed=self._told,
             pending_max=options.pending_max,
         )
-        means = Means(name, store, clock, emit, desks)
+        means = Means(name, store, clock, emit, self._told, desks)
         self._keepers = [
             Keeper(make(means), self.inbox, clock, self._told) for make in options.feeds
         ]
@@ -335,7 +335,7 @@ class Objects:
     def _told(self) -> None:
         """Something has come, or a feed or the inbox stands otherwise."""
         troubles = [f"{each.feed.name}: {each.trouble}" for each in self._keepers if each.trouble]
-        if self.inbox.full:
+        if self.inbox.turns_away:
             troubles.append(
                 f"{self._queue.count:,} events wait: no more are taken until some are done"
             )

@@ -46,6 +46,8 @@ class Webhook:
     an address that comes from outside is not followed; it is told, for a person to open.
     """
 
+    trouble = ""
+
     def __init__(self, options: WebhookOptions, means: Means) -> None:
         assert means.desks is not None
         self.name = f"webhook at {options.address}{options.path}"

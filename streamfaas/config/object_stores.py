@@ -1,0 +1,194 @@
+"""The models of triggers on object stores: `via` says how changes are noticed."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import Field
+
+from streamfaas.config import forms
+from streamfaas.config.delivery import (
+    EventFilter,
+    OnFailure,
+    OnSuccess,
+    Retries,
+    RetriesOrLambda,
+)
+from streamfaas.config.model import Alone, Model
+
+LATER_VIA = ("webhook", "listen", "poll")
+"""Ways that have a meaning, but not in this version."""
+
+DIRECTORY_EVENTS = (
+    "s3:ObjectCreated:*",
+    "s3:ObjectCreated:Put",
+    "s3:ObjectRemoved:*",
+    "s3:ObjectRemoved:Delete",
+)
+
+_EVENT_FAMILIES = (
+    "ObjectCreated|ObjectRemoved|ObjectRestore|ObjectTagging|ObjectAcl|ObjectAccessed|Replication|"
+    "LifecycleExpiration|LifecycleTransition|IntelligentTiering|ReducedRedundancyLostObject|"
+    "ObjectTransition|Scanner|BucketCreated|BucketRemoved"
+)
+"""Of S3, and of those who have more."""
+
+_BUCKET = forms.text(
+    "a bucket name",
+    forms.BUCKET_PATTERN,
+    code="SF1055",
+    hint="use 3 to 63 small letters, digits, dots and -",
+)
+
+
+class DirectoryTrigger(Model):
+    """Files of a directory, as S3 events."""
+
+    type: Literal["object-store"]
+    via: Literal["directory"] = Field(
+        description="How changes are noticed: directory watches a local one."
+    )
+    path: Annotated[Path, forms.location("a directory")] = Field(
+        description="The directory to watch. Names in it that begin with a dot do not exist, "
+        "and symbolic links are not followed.",
+        examples=["/srv/inbox"],
+    )
+    bucket: Annotated[str, _BUCKET] = Field(
+        description="Name of the bucket that the function sees.", examples=["inbox"]
+    )
+    prefix: Annotated[str, forms.free_text("the beginning of a key", 1_024)] = Field(
+        default="", description="Only keys that begin so.", examples=["in/"]
+    )
+    suffix: Annotated[str, forms.free_text("the end of a key", 1_024)] = Field(
+        default="", description="Only keys that end so.", examples=[".jpg"]
+    )
+    events: Annotated[
+        tuple[Annotated[str, forms.choice(*DIRECTORY_EVENTS)], ...],
+        Field(min_length=1, max_length=16),
+    ] = Field(default=("s3:ObjectCreated:*",), description="Which changes.")
+    interval: Annotated[float, forms.duration("1s", "24h")] = Field(
+        default=10.0, description="How often the directory is listed to find what was missed."
+    )
+    settle: Annotated[float, forms.duration("0s", "1h")] = Field(
+        default=1.0, description="How long a file must be unchanged before it counts as written."
+    )
+    write: Annotated[bool, forms.flag()] = Field(
+        default=False, description="Whether the function may write to the directory."
+    )
+    existing: Annotated[Literal["process", "ignore"], forms.choice("process", "ignore")] = Field(
+        default="process", description="What to do with files that are there at the first start."
+    )
+    parallel: Annotated[int, forms.whole(1, 1_000)] = Field(
+        default=10, description="Invocations at the same time."
+    )
+    retries: RetriesOrLambda = Field(
+        default=Retries(), description="What happens when the function fails."
+    )
+    filter: EventFilter = Field(
+        default=(),
+        description="Patterns of the events that are wanted, as Lambda's; one that matches is "
+        "enough. Without it: all.",
+        examples=[[{"s3": {"object": {"key": [{"suffix": ".jpg"}]}}}]],
+    )
+    on_failure: OnFailure = Field(default=None)
+    on_success: OnSuccess = Field(default=None)
+
+
+class ObjectStoreTrigger(Model):
+    """Notifications of an object store, as S3 events."""
+
+    type: Literal["object-store"]
+    bucket: Annotated[
+        tuple[Annotated[str, _BUCKET], ...], Alone(), Field(min_length=1, max_length=100)
+    ] = Field(
+        description="The bucket, or a list of them. Notifications of other buckets are told of, "
+        "and left out.",
+        examples=["uploads", ["uploads", "scans"]],
+    )
+    prefix: Annotated[str, forms.free_text("the beginning of a key", 1_024)] = Field(
+        default="", description="Only keys that begin so.", examples=["in/"]
+    )
+    suffix: Annotated[str, forms.free_text("the end of a key", 1_024)] = Field(
+        default="", description="Only keys that end so.", examples=[".jpg"]
+    )
+    events: Annotated[
+        tuple[
+            Annotated[
+                str,
+                forms.text(
+                    "an event of S3",
+                    rf"s3:(\*|({_EVENT_FAMILIES})(:(\*|[A-Za-z]{{1,64}}))?)",
+                    code="SF1047",
+                    hint="write it as in s3:ObjectCreated:* or s3:ObjectRemoved:Delete",
+                ),
+            ],
+            ...,
+        ],
+        Field(min_length=1, max_length=64),
+    ] = Field(default=("s3:ObjectCreated:*",), description="Which changes.")
+    pending: Annotated[int, forms.whole(1, 1_000_000)] = Field(
+        default=100_000,
+        description="Events that wait at most. Beyond that none are taken: they stay where they "
+        "come from.",
+    )
+    parallel: Annotated[int, forms.whole(1, 1_000)] = Field(
+        default=10, description="Invocations at the same time."
+    )
+    retries: RetriesOrLambda = Field(
+        default=Retries(), description="What happens when the function fails."
+    )
+    filter: EventFilter = Field(
+        default=(),
+        description="Patterns of the events that are wanted, as Lambda's; one that matches is "
+        "enough. Without it: all.",
+        examples=[[{"s3": {"object": {"key": [{"suffix": ".jpg"}]}}}]],
+    )
+    on_failure: OnFailure = Field(default=None)
+    on_success: OnSuccess = Field(default=None)
+
+
+class ObjectQueueTrigger(ObjectStoreTrigger):
+    """Notifications of an object store that come by an SQS queue, as S3 events."""
+
+    via: Literal["sqs", "sns-sqs", "eventbridge-sqs"] = Field(
+        description="How changes are noticed: by a queue that the store sends to (sqs), that a "
+        "topic sends to (sns-sqs), or that EventBridge sends to (eventbridge-sqs)."
+    )
+    connection: Annotated[str, forms.name("connection")] = Field(
+        description="Name of the connection."
+    )
+    queue: Annotated[
+        str,
+        forms.text(
+            "a queue's name, address or ARN",
+            r"[A-Za-z0-9_-]{1,80}(\.fifo)?|https?://[!-~]{1,1000}|arn:[!-~]{1,1000}",
+            hint="write it as in uploads, or arn:aws:sqs:eu-central-1:123456789012:uploads",
+        ),
+    ] = Field(description="The queue to read.", examples=["uploads"])
+
+
+class ObjectTopicTrigger(ObjectStoreTrigger):
+    """Notifications of an object store that come by Kafka, as S3 events."""
+
+    via: Literal["kafka"] = Field(
+        description="How changes are noticed: by Kafka topics that the store writes to."
+    )
+    connection: Annotated[str, forms.name("connection")] = Field(
+        description="Name of the connection."
+    )
+    topics: Annotated[
+        tuple[Annotated[str, forms.text("a topic name", forms.TOPIC_PATTERN, code="SF1053")], ...],
+        Field(min_length=1, max_length=100),
+    ] = Field(description="Topics to read.", examples=[["bucketevents"]])
+    group: Annotated[str, forms.text("a group id of 1 to 200 characters", ".{1,200}")] = Field(
+        default="", description="Consumer group. Without it: streamfaas.<function>.<trigger>."
+    )
+    start: Annotated[Literal["earliest", "latest"] | datetime, forms.start()] = Field(
+        description="Where a partition begins that the group has no position for.",
+        examples=["earliest", "2026-01-01T00:00:00Z"],
+    )
+
+
+AnyObjectStore: TypeAlias = DirectoryTrigger | ObjectQueueTrigger | ObjectTopicTrigger

@@ -1,0 +1,122 @@
+"""Rules of triggers on object stores: that no two want the same, and that none triggers itself."""
+
+from __future__ import annotations
+
+import shlex
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from streamfaas.config import document
+from streamfaas.config.delivery import FileDestination
+from streamfaas.config.object_stores import (
+    DirectoryTrigger,
+    ObjectQueueTrigger,
+    ObjectTopicTrigger,
+)
+from streamfaas.config.rules.case import Case, connected, not_a_directory, of_kind, resolved
+from streamfaas.flow.errors import Problem
+
+SHARERS_MAX = 100
+"""Triggers on one directory."""
+
+
+def _carriers(case: Case) -> Iterator[Problem]:
+    queues = list(of_kind(case.config, ObjectQueueTrigger))
+    topics = of_kind(case.config, ObjectTopicTrigger)
+    for kind, named in (("aws", queues), ("kafka", topics)):
+        yield from connected(
+            case, kind, (((*path, "connection"), each.connection) for path, each in named)
+        )
+    readers: dict[tuple[str, str], document.Path] = {}
+    for path, trigger in queues:
+        other = readers.setdefault((trigger.connection, trigger.queue), path)
+        if other != path:
+            yield case.tell(
+                "SF1068",
+                (*path, "queue"),
+                f"{other[1]}/{other[3]} reads the same queue: each would get a part of it",
+                "give each a queue of its own, and let the store or a topic send to both",
+            )
+
+
+def _directories(case: Case) -> Iterator[Problem]:
+    sharers: dict[tuple[Path, str], list[tuple[document.Path, DirectoryTrigger]]]
+    sharers = defaultdict(list)
+    for path, trigger in of_kind(case.config, DirectoryTrigger):
+        wrong = not_a_directory(trigger.path)
+        if wrong:
+            hint = f"make it: mkdir -p {shlex.quote(str(trigger.path))}"
+            message = f"{trigger.path} {wrong}: the trigger waits until it is there"
+            yield case.tell("SF1076", (*path, "path"), message, hint, warning=True)
+        if trigger.write and not trigger.prefix:
+            yield case.tell(
+                "SF1094",
+                (*path, "write"),
+                "what the function writes there triggers it again, for ever",
+                "add a prefix, as in prefix: in/, and write elsewhere",
+                warning=True,
+            )
+        yield from _overlaps(case, path, trigger, sharers[resolved(trigger.path), trigger.bucket])
+
+
+def _overlaps(
+    case: Case,
+    path: document.Path,
+    trigger: DirectoryTrigger,
+    others: list[tuple[document.Path, DirectoryTrigger]],
+) -> Iterator[Problem]:
+    """As on S3: no two triggers of one bucket may want the same event."""
+    for there, other in others:
+        if (
+            (trigger.prefix.startswith(other.prefix) or other.prefix.startswith(trigger.prefix))
+            and (trigger.suffix.endswith(other.suffix) or other.suffix.endswith(trigger.suffix))
+            and _share_an_event(trigger.events, other.events)
+        ):
+            yield case.tell(
+                "SF1069",
+                path,
+                f"{there[1]}/{there[3]} wants the same events of the same bucket",
+                "set them apart by prefix, suffix or bucket",
+                key=True,
+            )
+            break
+    if len(others) >= SHARERS_MAX:
+        message = f"over {SHARERS_MAX} triggers watch the same directory"
+        yield case.tell("SF1069", path, message, key=True)
+    else:
+        others.append((path, trigger))
+
+
+def _share_an_event(ours: Sequence[str], theirs: Sequence[str]) -> bool:
+    return any(
+        mine == other
+        or (mine.endswith("*") and other.startswith(mine[:-1]))
+        or (other.endswith("*") and mine.startswith(other[:-1]))
+        for mine in ours
+        for other in theirs
+    )
+
+
+def _loops(case: Case) -> Iterator[Problem]:
+    """Nothing that we write ourselves may lie where a trigger would see it."""
+    watched: dict[Path, list[tuple[str, str]]] = defaultdict(list)
+    for path, trigger in of_kind(case.config, DirectoryTrigger):
+        watched[resolved(trigger.path)].append((f"{path[1]}/{path[3]}", trigger.prefix))
+    if not watched:
+        return
+    ours: list[tuple[document.Path, Path]] = [(("state", "path"), case.config.state.path)]
+    for path, destination in case.config.destinations():
+        if isinstance(destination, FileDestination):
+            ours.append(((*path, "path"), destination.path))
+    for written_at, written in ours:
+        real = resolved(written)
+        for parent in (real, *real.parents):
+            for name, prefix in watched.get(parent, ())[:SHARERS_MAX]:
+                if str(real.relative_to(parent)).startswith(prefix) or parent == real:
+                    message = f"{written} lies where {name} watches: it would trigger itself"
+                    yield case.tell("SF1072", written_at, message, "put it elsewhere")
+                    break
+
+
+RULES = (_carriers, _directories, _loops)

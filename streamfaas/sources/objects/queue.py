@@ -1,0 +1,61 @@
+"""Notifications that a store, a topic or EventBridge sends to an SQS queue."""
+
+from __future__ import annotations
+
+import anyio
+
+from streamfaas.sources.objects.inbox import Inbox
+from streamfaas.wire.aws import AwsAccess
+from streamfaas.wire.sqs import BATCH_MAX, WAIT_SECONDS_MAX, Queue
+
+HELPERS = 3
+"""Receivers beside the one that waits for messages: they work while a queue is not empty."""
+
+
+class QueueFeed:
+    """A feed from one queue: messages are deleted once the inbox has what is in them. While it is
+    full none are received, so that a queue's own limit of deliveries is not used up.
+
+    Delivery: at least once. Errors: `WorldError`s of the queue. Permissions needed:
+    sqs:GetQueueUrl, sqs:ReceiveMessage, sqs:DeleteMessage.
+    """
+
+    trouble = ""
+
+    def __init__(self, access: AwsAccess, queue: str) -> None:
+        self.name = f"the queue {queue}"
+        self._access = access
+        self._asked = queue
+        self._queue = Queue(access, queue)
+        self._more = anyio.Event()
+
+    async def open(self) -> None:
+        self._queue = Queue(self._access, self._asked)
+        await self._queue.open()
+
+    async def run(self, inbox: Inbox) -> None:
+        async with anyio.create_task_group() as tasks:
+            for _ in range(HELPERS):
+                tasks.start_soon(self._help, inbox)
+            while True:
+                if await self._receive(inbox, WAIT_SECONDS_MAX) == BATCH_MAX:
+                    self._more.set()
+
+    async def close(self) -> None:
+        await self._queue.close()
+
+    async def _help(self, inbox: Inbox) -> None:
+        while True:
+            await self._more.wait()
+            if not await self._receive(inbox, 0) and self._more.is_set():
+                self._more = anyio.Event()
+
+    async def _receive(self, inbox: Inbox, wait_seconds: int) -> int:
+        """How many messages there were."""
+        await inbox.wait_for_room()
+        messages = await self._queue.receive(BATCH_MAX, wait_seconds)
+        if messages:
+            await inbox.deliver(message["Body"].encode() for message in messages)
+            # what could not be deleted comes again, and is known then
+            await self._queue.delete_batch([message["ReceiptHandle"] for message in messages])
+        return len(messages)
