@@ -218,7 +218,8 @@ def test_what_is_full_acknowledges_nothing_until_something_is_done():
         await asyncio.sleep(0.05)
         assert not waiting.done()
         await all_of(driver, 1)
-        await asyncio.wait_for(waiting, 5)
+        async with asyncio.timeout(30):
+            await waiting
         assert {r.key for r in await all_of(driver, 2)} == {b"b", b"c"}
         assert driver.source.view().state == "running"
 
