@@ -1,0 +1,142 @@
+"""Notifications of a bucket through the whole daemon, killed in the middle."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import textwrap
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import quote_plus
+
+import pytest
+
+from aws_servers import Aws
+from daemon_process import DaemonProcess
+from object_scene import bucket
+from parts import CHECKOUT
+
+T = TypeVar("T")
+
+LEDGER = """
+    import json, os
+    import app
+
+    def handler(event, context):
+        told = app.handler(event, context)
+        with open(os.environ["LEDGER"], "a") as ledger:
+            ledger.write(json.dumps(told) + "\\n")
+            ledger.flush()
+            os.fsync(ledger.fileno())
+        return told
+"""
+
+
+def project(folder: Path, bucket: str) -> Path:
+    """configs/uploads.yaml as it stands, on a bucket of another name, with a function around its
+    own that writes down what that answers."""
+    shutil.copytree(CHECKOUT / "configs" / "functions", folder / "functions")
+    (folder / "functions" / "uploads" / "ledger.py").write_text(textwrap.dedent(LEDGER))
+    (folder / "out").mkdir()
+    text = (CHECKOUT / "configs" / "uploads.yaml").read_text()
+    text = text.replace("queue: uploads", f"queue: {bucket}")
+    text = text.replace("bucket: uploads", f"bucket: {bucket}")
+    text = text.replace(
+        "handler: app.handler", "handler: ledger.handler\n    env: {LEDGER: /mnt/out/ledger.jsonl}"
+    )
+    out = "{type: object-store, via: directory, path: out, bucket: out, prefix: no/, write: true}"
+    text = text.replace("    triggers:\n", f"    triggers:\n      out: {out}\n")
+    config = folder / "uploads.yaml"
+    config.write_text(text)
+    return config
+
+
+def keys(folder: Path) -> list[str]:
+    """Of each event that the function has had."""
+    ledger = folder / "out" / "ledger.jsonl"
+    lines = ledger.read_text().splitlines() if ledger.exists() else []
+    return [json.loads(line)["key"] for line in lines]
+
+
+def record(bucket: str, number: int) -> dict[str, object]:
+    described = {
+        "key": quote_plus(key(number), safe="/"),
+        "size": number,
+        "eTag": f"{number:032x}",
+        "sequencer": f"{number + 1:018X}",
+    }
+    return {
+        "eventVersion": "2.1",
+        "eventSource": "aws:s3",
+        "awsRegion": "us-east-1",
+        "eventTime": "2026-01-02T03:04:05.678Z",
+        "eventName": "ObjectCreated:Put",
+        "s3": {"bucket": {"name": bucket}, "object": described},
+    }
+
+
+def key(number: int) -> str:
+    return f"in/ä photo {number}.jpg"
+
+
+def batched(some: Iterable[T], count: int) -> Iterator[tuple[T, ...]]:
+    left = iter(some)
+    while batch := tuple(islice(left, count)):
+        yield batch
+
+
+def messages(bucket: str, numbers: Iterable[int]) -> Iterator[str]:
+    """Five events each."""
+    for some in batched(numbers, 5):
+        yield json.dumps({"Records": [record(bucket, number) for number in some]})
+
+
+async def send(aws: Aws, queue: str, bodies: Iterable[str]) -> None:
+    async with aws.client("sqs") as sqs:
+        for some in batched(bodies, 10):
+            entries = [{"Id": str(n), "MessageBody": body} for n, body in enumerate(some)]
+            answer = await sqs.send_message_batch(QueueUrl=queue, Entries=entries)
+            assert not answer.get("Failed")
+
+
+@pytest.mark.slow
+def test_ten_thousand_events_reach_the_function_over_a_kill(tmp_path, ministack):
+    """Some come twice, as S3 may have it, and two objects are really put."""
+    aws: Aws = ministack
+
+    async def begin() -> tuple[str, str]:
+        async with bucket(aws, "sqs") as (name, queue, s3):
+            await s3.put_object(Bucket=name, Key="in/really put.jpg", Body=b"a")
+            await s3.put_object(Bucket=name, Key="out/really put.jpg", Body=b"a")
+            await send(aws, queue, messages(name, range(5_000)))
+            await send(aws, queue, [*messages(name, range(500)), "no notification at all"])
+            return name, queue
+
+    name, queue = asyncio.run(begin())
+    config = project(tmp_path, name)
+    env = {
+        "AWS_ENDPOINT_URL": aws.url,
+        "AWS_REGION": aws.region,
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "a-secret",
+    }
+    with DaemonProcess(config, env=env) as daemon:
+        daemon.wait_for(lambda _: len(keys(tmp_path)) > 1_000, 90)
+        daemon.process.kill()
+        daemon.wait()
+    assert len(keys(tmp_path)) < 10_000
+    asyncio.run(send(aws, queue, messages(name, range(5_000, 10_000))))
+    with DaemonProcess(config, env=env) as daemon:
+        daemon.wait_for(lambda _: len(set(keys(tmp_path))) == 10_001, 180)
+        daemon.wait_for(lambda status: status["triggers"]["uploads/uploads"]["set_aside"] == 1)
+        daemon.signal()
+        assert daemon.wait() == 0
+    found = keys(tmp_path)
+    assert set(found) == {key(number) for number in range(10_000)} | {"in/really put.jpg"}
+    assert len(found) - 10_001 <= 20  # what was in hand when it was killed
+    (letter,) = map(json.loads, (tmp_path / "dead-uploads.jsonl").read_text().splitlines())
+    assert letter["requestContext"]["condition"] == "MalformedNotification"
+    assert letter["payload"] == "no notification at all"
