@@ -53,6 +53,8 @@ Clock = Callable[[], Instant]
 PARALLEL = 10
 """Asynchronous invocations of one function that are in hand at the same time, at most."""
 
+_OF_OBJECTS = (DirectoryTrigger, ObjectStoreTrigger)
+
 MEMORY_SHARE = 0.8
 """Of the machine's memory, where the configuration names no limit."""
 
@@ -215,7 +217,7 @@ def _mapping(
             set_aside=destinations.of(trigger.on_failure) or last_resort,
             last_resort=last_resort,
             on_success=destinations.of(trigger.on_success),
-            partial=not isinstance(trigger, DirectoryTrigger) and trigger.partial_failures,
+            partial=not isinstance(trigger, _OF_OBJECTS) and trigger.partial_failures,
             strands=trigger.parallel.strands if _is_log(trigger) else 1,
             window_seconds=trigger.tumbling_window if _is_log(trigger) else 0.0,
             filter=_filter(trigger),
@@ -290,7 +292,7 @@ def source_class(kind: str) -> Any:
 
 
 def _is_log(trigger: AnyTrigger) -> TypeGuard[KafkaTrigger | KinesisTrigger | MemoryTrigger]:
-    return not isinstance(trigger, DirectoryTrigger | ObjectStoreTrigger | SqsTrigger)
+    return not isinstance(trigger, (*_OF_OBJECTS, SqsTrigger))
 
 
 def _retry_policy(trigger: AnyTrigger) -> RetryPolicy:
@@ -342,9 +344,7 @@ _FILTERED: Mapping[str, filters.Of] = {"kinesis": "data", "sqs": "body", "object
 
 
 def _batch_policy(trigger: AnyTrigger) -> BatchPolicy:
-    if isinstance(
-        trigger, DirectoryTrigger | ObjectStoreTrigger
-    ):  # S3 notifications come one an event
+    if isinstance(trigger, _OF_OBJECTS):  # S3 notifications come one an event
         return BatchPolicy(records_max=1)
     batch = trigger.batch
     # messages are gathered where they are received: which of them may be together is known there
