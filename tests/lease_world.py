@@ -12,6 +12,10 @@ PATIENCE = 2.0
 """How long a worker waits for an answer."""
 
 
+class Dead(Exception):
+    """Who is dead does nothing more."""
+
+
 class World:
     """A table with compare-and-set, and what happens when."""
 
@@ -34,7 +38,7 @@ class World:
     def go_on(self, life, value):
         try:
             kind, asked = life.send(value)
-        except StopIteration:
+        except (StopIteration, Dead):
             return
         if kind == "sleep":
             self.at(self.now + asked, lambda: self.go_on(life, None))
@@ -101,20 +105,22 @@ class Worker:
     def sleep(self, seconds):
         """By our own clock; who is frozen sleeps on."""
         yield "sleep", seconds / self.rate
-        while self.world.now < self.frozen_until:
-            yield "sleep", self.frozen_until - self.world.now
+        yield from self.wait_awake()
 
     def ask(self, operation):
         answer = yield "request", operation
-        while self.world.now < self.frozen_until:
-            yield "sleep", self.frozen_until - self.world.now
+        yield from self.wait_awake()
         return answer
 
+    def wait_awake(self):
+        while self.world.now < self.frozen_until:
+            yield "sleep", self.frozen_until - self.world.now
+        if self.dead:
+            raise Dead
+
     def look(self):
-        while not self.dead:
+        while True:
             rows = yield from self.ask(lambda table: list(table.values()))
-            if self.dead:
-                return
             look_at = self.clock() + TERMS.scan_seconds
             if rows != "no answer":
                 self.watch.saw(rows, self.clock())
@@ -145,7 +151,7 @@ class Worker:
     def take(self, lease):
         asked_at = self.clock()
         taken = yield from self.write(lease, owner=self.name, wanted_by="")
-        if isinstance(taken, Lease) and not self.dead:
+        if isinstance(taken, Lease):
             self.ours.add(lease.key)
             self.tenures[lease.key] = Tenure(taken, asked_at)
             self.world.takes.append((self.world.now, lease.key, self.name))
@@ -158,19 +164,18 @@ class Worker:
 
     def keep(self, key):
         """Renews until the lease is lost, or wanted by somebody."""
-        while not self.dead:
+        while True:
             tenure = self.tenures[key]
             if tenure.lease.wanted_by:
                 yield from self.hand_over(key)
                 break
             pause = min(TERMS.renew_seconds, tenure.sure_until(TERMS) - self.clock())
             yield from self.sleep(max(0.01, pause))
-            if self.dead or not (yield from self.renew(key)):
+            if not (yield from self.renew(key)):
                 break
-        if not self.dead:
-            self.tenures.pop(key, None)
-            yield from self.sleep(self.grace)  # its lane is cut off
-            self.ours.discard(key)
+        self.tenures.pop(key, None)
+        yield from self.sleep(self.grace)  # its lane is cut off
+        self.ours.discard(key)
 
     def renew(self, key):
         tenure = self.tenures[key]
@@ -190,7 +195,7 @@ class Worker:
 
     def hand_over(self, key):
         yield from self.sleep(self.grace)  # what is in hand ends
-        if self.dead or not (yield from self.renew(key)):
+        if not (yield from self.renew(key)):
             return
         lease = self.tenures.pop(key).lease  # from here on it is not ours
         yield from self.write(lease, owner="", wanted_by="")

@@ -133,9 +133,9 @@ class Watch:
             key: self._still[key] if key in old and old[key].counter == lease.counter else now
             for key, lease in self.leases.items()
         }
-        for remembered in (self._given, self._asked):
-            for key in remembered.keys() - self.leases.keys():
-                del remembered[key]
+        owners = {key: lease.owner for key, lease in self.leases.items()}
+        self._given = {key: at for key, at in self._given.items() if owners.get(key) == ""}
+        self._asked = {key: at for key, at in self._asked.items() if key in owners}
 
     def gave(self, key: str, now: Instant) -> None:
         """We have let go of a lease for somebody who wanted it: not to take it back at once."""
@@ -168,17 +168,17 @@ class Watch:
         """`readable` as `may_be_read` has it; `ours` are those that we have, or still close.
         `chance` (0 ≤ x < 1) keeps workers from wanting the same."""
         leases = [self.leases[key] for key in readable]
-        free = [each for each in leases if each.key not in ours and self._free(each, now)]
+        free = [each for each in leases if each.key not in ours and self.free(each, now)]
         load = Counter({self.worker: sum(each.key in ours for each in leases)})
         load.update(
-            each.owner for each in leases if each.key not in ours and not self._free(each, now)
+            each.owner for each in leases if each.key not in ours and not self.free(each, now)
         )
         room = math.ceil(len(leases) / len(load)) - load[self.worker]
         take = _turned([each for each in free if self._ripe(each, now)], chance)[: max(0, room)]
         ask = None if free else self._wish(leases, load, room, now, chance)
         return Plan(tuple(take), ask, self._look_at(leases, ours, now))
 
-    def _free(self, lease: Lease, now: Instant) -> bool:
+    def free(self, lease: Lease, now: Instant) -> bool:
         """Nobody has it: its owner let go of it or does not renew it, or it is ours by a write
         that we have not heard of."""
         return lease.owner in {"", self.worker} or now >= self._expires(lease.key)
@@ -216,7 +216,7 @@ class Watch:
         soon = terms.scan_seconds / 4
         waits = any(now < at + self._patience for at in self._asked.values())
         later = now + (soon if waits else terms.scan_seconds)
-        return Instant(max(now + soon, min([later, *expiries])))
+        return Instant(max(now + soon, min([later, *(at for at in expiries if at > now)])))
 
 
 def to_be_made(leases: Mapping[str, Lease], known: Parents) -> list[tuple[str, bool]]:

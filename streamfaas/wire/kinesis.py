@@ -109,7 +109,10 @@ class Stream:
 def _shard(told: Mapping[str, Any]) -> Shard:
     parents = (told.get("ParentShardId"), told.get("AdjacentParentShardId"))
     ending = told.get("SequenceNumberRange", {}).get("EndingSequenceNumber")
-    return Shard(str(told["ShardId"]), tuple(filter(None, parents)), closed=bool(ending))
+    keys = told.get("HashKeyRange", {})
+    hashes = (str(keys["StartingHashKey"]), str(keys["EndingHashKey"])) if keys else None
+    known = tuple(filter(None, parents))
+    return Shard(str(told["ShardId"]), known, closed=bool(ending), hashes=hashes)
 
 
 def _seconds(moment: Any) -> float:

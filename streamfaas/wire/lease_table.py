@@ -131,16 +131,18 @@ class LeaseTable:
             )
 
     async def take(self, lease: Lease, worker: str) -> Lease:
-        """The lease is the worker's."""
+        """The lease is the worker's, who says which life of the stream it is of, and where LATEST
+        was."""
         switched = bool(lease.owner) and lease.owner != worker
-        return await self._update(
-            lease,
-            {
-                "leaseOwner": {"S": worker},
-                "ownerSwitchesSinceCheckpoint": _number(lease.switches + switched),
-            },
-            "wantedBy, checkpointOwner",  # the latter of the library's version 3: who hands over
-        )
+        values = {
+            "leaseOwner": {"S": worker},
+            "ownerSwitchesSinceCheckpoint": _number(lease.switches + switched),
+            "streamLife": {"S": lease.stream},
+        }
+        if lease.since_ms is not None:
+            values["sinceMillis"] = _number(lease.since_ms)
+        # the latter is of the library's version 3: who hands over
+        return await self._update(lease, values, "wantedBy, checkpointOwner")
 
     async def renew(self, lease: Lease) -> Lease:
         return await self._update(lease, {})
@@ -158,16 +160,6 @@ class LeaseTable:
         if children:
             values["childShardIds"] = {"SS": sorted(children)}
         return await self._update(lease, values, f"sinceMillis, {_PENDING}")
-
-    async def begin_anew(self, lease: Lease, stream: str, checkpoint: str) -> Lease:
-        """The row is about this life of the stream from here on: of another it said nothing of
-        use."""
-        values = {
-            "checkpoint": {"S": checkpoint},
-            "checkpointSubSequenceNumber": _number(0),
-            "streamLife": {"S": stream},
-        }
-        return await self._update(lease, values, f"sinceMillis, childShardIds, {_PENDING}")
 
     async def release(self, lease: Lease) -> Lease:
         """Nobody has the lease any more."""

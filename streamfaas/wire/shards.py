@@ -42,11 +42,13 @@ class Described:
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """A shard and whom it came from. `closed`: nothing is added to it any more."""
+    """A shard and whom it came from. `closed`: nothing is added to it any more. `hashes` are the
+    ends of the range of its keys, where the service has such."""
 
     id: str
     parents: tuple[str, ...] = ()
     closed: bool = False
+    hashes: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -228,3 +228,7 @@ def test_what_was_given_to_somebody_is_not_taken_back_at_once():
     watch.saw([Lease("s")], 0.0)
     assert watch.plan(watch.may_be_read({}), (), 1.0, 0.0).take == ()
     assert watch.plan(watch.may_be_read({}), (), 10.0, 0.0).take == (Lease("s"),)
+    watch.gave("s", 20.0)
+    watch.saw([Lease("s", owner="other")], 20.1)  # who has let go of it, in turn
+    watch.saw([Lease("s")], 20.2)
+    assert watch.plan(watch.may_be_read({}), (), 20.2, 0.0).take == (Lease("s"),)

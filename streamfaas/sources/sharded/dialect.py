@@ -47,6 +47,9 @@ class Dialect(Protocol):
     def sub(self, told: Told) -> int:
         """Which of those with the same sequence number it is."""
 
+    def last(self, told: Told) -> int:
+        """Which of those with the same sequence number is the last that is in it."""
+
     def seconds(self, told: Told) -> float:
         """When it came, by the service's clock (epoch seconds)."""
 

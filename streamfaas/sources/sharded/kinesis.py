@@ -105,6 +105,12 @@ class Kinesis:
     def sub(self, told: Told) -> int:
         return int(told.get("SubSequenceNumber", 0))
 
+    def last(self, told: Told) -> int:
+        if "SubSequenceNumber" in told:
+            return int(told["SubSequenceNumber"])
+        inner = deaggregated(pybase64.b64decode(told["Data"]))
+        return len(inner) - 1 if inner else 0
+
     def seconds(self, told: Told) -> float:
         return float(told["ApproximateArrivalTimestamp"])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
@@ -31,6 +32,7 @@ from streamfaas.sources import (
     Spawn,
 )
 from streamfaas.sources.sharded.dialect import Dialect
+from streamfaas.sources.sharded.leases import LeasedRoster
 from streamfaas.sources.sharded.marks import Keeper, Marks
 from streamfaas.sources.sharded.options import LogOptions
 from streamfaas.sources.sharded.pages import looked, positions, told
@@ -89,14 +91,27 @@ class ShardedLog:
         self._emit = emit
         self._readings: dict[Lane, Reading] = {}
         self._keeper = Keeper(marks, self._readings)
-        self._roster = Roster(
-            stream,
-            self._keeper,
-            "trim_horizon" if memory_lost else options.start,
-            timestamps=dialect.limits.timestamps,
-            wall_clock=wall_clock,
-            warn=self._warn,
-        )
+        self._leases: LeasedRoster | None = None
+        self._roster: Roster | LeasedRoster
+        if options.leases is not None:
+            self._roster = self._leases = LeasedRoster(
+                stream,
+                self._keeper,
+                options,
+                timestamps=dialect.limits.timestamps,
+                wall_clock=wall_clock,
+                warn=self._warn,
+                give_up=self._give_up,
+            )
+        else:
+            self._roster = Roster(
+                stream,
+                self._keeper,
+                "trim_horizon" if memory_lost else options.start,
+                timestamps=dialect.limits.timestamps,
+                wall_clock=wall_clock,
+                warn=self._warn,
+            )
         self._poller = Poller(
             stream,
             self._keeper,
@@ -112,6 +127,10 @@ class ShardedLog:
         self._looking = anyio.Lock()
         self._spawn: Spawn | None = None
         self._state, self._reason = "connecting", ""
+
+    @property
+    def lease_seconds(self) -> float:
+        return math.inf if self._leases is None else self._leases.lease_seconds
 
     # -- pure
 
@@ -163,6 +182,8 @@ class ShardedLog:
     async def open(self, spawn: Spawn) -> None:
         self._spawn = spawn
         await self._stream.open()
+        if self._leases is not None:
+            await self._leases.open(spawn)
         self._begin(await self._roster.remembered())
         await self._stand()
         spawn(self._keep_looking, "shards")
@@ -187,18 +208,24 @@ class ShardedLog:
         self.wake()
 
     async def closed(self, lane: Lane) -> None:
-        """Its shard is at its end, which must be known before what came out of it is read."""
+        """Its shard is at its end, which must be known before what came out of it is read; or its
+        lease is another's, or will be."""
         reading = self._readings[lane]
-        reading.mark = reading.mark._replace(ended=True)
-        self._roster.end(reading.name)
+        if reading.leaving:
+            reading.mark = reading.mark._replace(ended=True)
+            self._roster.end(reading.name)
         await self._keeper.write()
+        reading.over = True
+        reading.wanted.set()
+        if self._leases is not None:
+            await self._leases.closed(lane.name, reading.durable)
         del self._readings[lane]
         await self._look()
 
     async def settle(self, settlement: Settlement) -> None:
         assert isinstance(settlement, Checkpoint)
         reading = self._readings.get(settlement.lane)
-        if reading is not None:
+        if reading is not None and not reading.over:
             reading.settle(settlement.position)
             self._keeper.changed()
             self._finish(reading)
@@ -211,8 +238,12 @@ class ShardedLog:
         try:
             with anyio.move_on_after(CLOSE_SECONDS):
                 await self._keeper.write()
+                if self._leases is not None:
+                    await self._leases.let_go()
         finally:
             await self._stream.close()
+            if self._leases is not None:
+                await self._leases.close()
 
     @property
     def arn(self) -> str:
@@ -235,7 +266,9 @@ class ShardedLog:
             )
             for lane, reading in self._readings.items()
         }
-        details = {"stream": self._stream.name, "arn": self._origin.arn}
+        details: dict[str, object] = {"stream": self._stream.name, "arn": self._origin.arn}
+        if self._leases is not None:
+            details |= self._leases.details()
         return SourceView(self._state, self._reason, lanes=lanes, details=details)
 
     # -- shards that come and end
@@ -259,7 +292,8 @@ class ShardedLog:
 
     async def _keep_looking(self) -> None:
         while True:
-            await anyio.sleep(self._options.look_seconds)
+            leases, pause = self._leases, self._options.look_seconds
+            await anyio.sleep(pause if leases is None else leases.pause_seconds)
             await self._look()
 
     async def _look(self) -> None:
@@ -287,18 +321,35 @@ class ShardedLog:
     def _finish(self, reading: Reading) -> None:
         """Once all of a shard is finished with, its lane closes. Until it has, the mark does not
         say that it is at its end: somebody may have the last word on what was in it."""
-        if reading.finished and not reading.leaving:
+        if reading.finished and not (reading.closing or reading.over):
             reading.leaving = True
-            reading.wanted.set()
-            self._told.append(Closing(reading.lane, GRACE_SECONDS, ended=True))
+            self._let_close(reading, Closing(reading.lane, GRACE_SECONDS, ended=True))
+
+    def _give_up(self, shard: str, grace_seconds: float, *, lost: bool) -> None:
+        """Another daemon reads the shard from here on, or would like to."""
+        reading = self._readings.get(Lane(self.name, shard))
+        if reading is not None:
+            reading.over = reading.over or lost
+            self._let_close(reading, Closing(reading.lane, grace_seconds))
+
+    def _let_close(self, reading: Reading, closing: Closing) -> None:
+        reading.wanted.set()
+        if not reading.closing:
+            reading.closing = True
+            self._told.append(closing)
             self.wake()
 
     def _in_turn(self, ready: Collection[Lane]) -> list[Reading]:
         """Shards that may be read, each time beginning with another."""
-        readings = [each for lane, each in self._readings.items() if lane in ready]
+        readings = [e for lane, e in self._readings.items() if lane in ready and self._is_ours(e)]
         self._turn += 1
         start = self._turn % len(readings) if readings else 0
         return readings[start:] + readings[:start]
+
+    def _is_ours(self, reading: Reading) -> bool:
+        if self._leases is None:
+            return True
+        return not reading.over and self._leases.is_ours(reading.name)
 
     def _warn(self, text: str) -> None:
         self._emit(DaemonStepped("warning:", f"{self.name}: {text}"))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Protocol
+from typing import NamedTuple, Protocol, TypeAlias
 
 import anyio
 
@@ -27,10 +27,24 @@ class Marks(Protocol):
     async def forget(self, shards: Collection[str]) -> None: ...
 
 
+class Standing(NamedTuple):
+    """How far a shard is finished with, as of one moment: by its mark, and in the words of others
+    (None where there is nothing new to say in those)."""
+
+    reading: Reading
+    mark: Mark
+    checkpoint: tuple[str, int] | None
+
+
+Share: TypeAlias = Callable[[Sequence[Standing]], Awaitable[Sequence[Standing]]]
+"""Makes it durable for others before it is here; which of them it could."""
+
+
 class Keeper:
     """Keeps the marks of readings where they live. Errors are `WorldError`s."""
 
     def __init__(self, marks: Marks, readings: Mapping[Lane, Reading]) -> None:
+        self.share: Share | None = None
         self._marks = marks
         self._readings = readings
         self._dirty = asyncio.Event()
@@ -63,15 +77,19 @@ class Keeper:
     async def write(self) -> None:
         """Writes what has changed."""
         self._dirty.clear()
-        dirty = [each for each in self._readings.values() if each.mark != each.durable]
-        marks = [each.mark for each in dirty]
+        dirty = [each for each in self._readings.values() if each.dirty]
+        standing: Sequence[Standing] = [Standing(e, e.mark, e.checkpoint) for e in dirty]
         try:
-            await self.put(*marks)
+            if self.share is not None:
+                standing = await self.share(standing)
+            await self.put(*[each.mark for each in standing])
         except BaseException:
             self._dirty.set()
             raise
-        for reading, mark in zip(dirty, marks, strict=True):
-            reading.durable = mark
+        for each in standing:
+            each.reading.durable = each.mark
+        if any(each.dirty for each in dirty):
+            self._dirty.set()
 
 
 @contextmanager

@@ -9,9 +9,11 @@ import anyio
 from streamfaas.flow.errors import Busy, Gone, Unreachable
 from streamfaas.flow.record import Instant
 from streamfaas.flow.verdict import RetryPolicy
+from streamfaas.sources.sharded.handed import EPOCH
+from streamfaas.sources.sharded.leases import LeasedRoster
 from streamfaas.sources.sharded.marks import Keeper
 from streamfaas.sources.sharded.reading import Reading
-from streamfaas.sources.sharded.roster import EPOCH, Roster
+from streamfaas.sources.sharded.roster import Roster
 from streamfaas.wire.shards import IteratorExpired, Page, Stream, Trimmed
 
 BACKOFF = RetryPolicy(backoff_seconds=0.5, backoff_seconds_max=20.0)
@@ -30,7 +32,7 @@ class Poller:
         self,
         stream: Stream,
         keeper: Keeper,
-        roster: Roster,
+        roster: Roster | LeasedRoster,
         records_max: int,
         *,
         ends_untold: bool,
@@ -46,12 +48,12 @@ class Poller:
         self._jitter = jitter
 
     async def read_on(self, reading: Reading) -> None:
-        """Until all of the shard is finished with: at its end it may be rewound."""
+        """Until all of the shard is finished with (at its end it may be rewound), or it is over."""
         failures = 0
-        while not reading.finished:
+        while not (reading.finished or reading.over):
             await reading.wanted.wait()
             reading.wanted.clear()
-            if reading.waiting or reading.ended:
+            if reading.waiting or reading.ended or reading.over:
                 continue
             try:
                 await self._read_once(reading)

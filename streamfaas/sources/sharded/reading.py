@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import dropwhile
 
+from streamfaas.flow.leases import SHARD_END
 from streamfaas.flow.record import Instant, Lane, Run
 from streamfaas.sources.sharded.dialect import Dialect, Told
 from streamfaas.sources.sharded.pages import Page, run_of_page
@@ -58,12 +60,18 @@ class Reading:
         """When there was last seen to be nothing beyond what has been read."""
         self.note = ""
         self.empties = 0
+        self.closing = False
+        """Its lane has been told to close."""
+        self.over = False
+        """It is not ours any more: nothing of it is handed out, settled or written down."""
         self._dialect = dialect
         self._overhead_bytes = overhead_bytes
         self._poll_seconds = poll_seconds
         self._pause = dialect.limits.reads_seconds
         self._next = mark.position  # of the next record
-        self._skip = 0  # records to pass over: they are finished with, or still in hand
+        self._skip = 0  # records to pass over: they are still in hand
+        self._done: tuple[str, int] | None = None  # so many of that one are finished with
+        self._settled: Told | None = None  # the last record that is
         self._read: str | None = None  # the last sequence number
         self._since_ms = 0  # what is older than that is passed over
         self._pages: deque[Page] = deque()  # handed over, and not finished with
@@ -89,7 +97,8 @@ class Reading:
         if self._read is not None:
             return Start(AFTER, self._read)
         mark = self.mark
-        self._skip = mark.sub + self._next - mark.position
+        self._skip = self._next - mark.position
+        self._done = (mark.sequence, mark.sub) if mark.sub else None
         if mark.kind == FIRST and mark.at_ms:
             self._since_ms = mark.at_ms - PASS_MARGIN_MS
         return start_of(mark)
@@ -126,7 +135,7 @@ class Reading:
             return
         if self._skip and not self._begins_at_the_mark(read):
             self._skip = 0  # retention took what would have been passed over
-        records = self._dialect.apart(read.records)
+        records = self._unfinished(self._dialect.apart(read.records))
         skipped = min(self._skip, len(records))
         records, self._skip = records[skipped:], self._skip - skipped
         self._read = self._dialect.sequence(read.records[-1])
@@ -140,6 +149,16 @@ class Reading:
         first = self._dialect.sequence(read.records[0])
         return self._read is not None or self.mark.kind != AT or first == self.mark.sequence
 
+    def _unfinished(self, records: Sequence[Told]) -> Sequence[Told]:
+        """Without those of the first sequence number that are finished with: of an aggregate that
+        is not taken apart, all or none."""
+        if self._done is None:
+            return records
+        (sequence, count), self._done = self._done, None
+        done = [e for e in records if self._dialect.sequence(e) == sequence]
+        done = [e for e in done if self._dialect.last(e) < count]
+        return records[len(done) :]
+
     def leap(self, positions: int) -> bool:
         """Goes on with the oldest record that there is, so many positions later: what follows the
         last one is not there any more. Not while something is in hand."""
@@ -148,7 +167,26 @@ class Reading:
         self._next += positions
         self.mark = self.mark._replace(position=self._next, kind=FIRST, sequence="", sub=0, at_ms=0)
         self._read, self.iterator, self._skip, self._since_ms = None, None, 0, 0
+        self._done = None
         return True
+
+    @property
+    def dirty(self) -> bool:
+        """Its mark has moved, and is ours to write down."""
+        return self.mark != self.durable and not self.over
+
+    @property
+    def checkpoint(self) -> tuple[str, int] | None:
+        """The last record that is finished with, and which of those with its sequence number; None
+        where none is since its mark was made. `SHARD_END`: all of the shard is."""
+        mark = self.mark
+        if mark.ended:
+            return SHARD_END, 0
+        if mark.kind == AT and mark.sub:
+            return mark.sequence, mark.sub - 1
+        if mark.kind == AFTER:
+            return mark.sequence, self._dialect.last(self._settled) if self._settled else 0
+        return None
 
     @property
     def pause_seconds(self) -> float:
@@ -166,7 +204,7 @@ class Reading:
             kind, sub = AT, self._dialect.sub(told) + 1
         else:
             kind, sub = AFTER, 0
-        at_ms = self._at_ms(told)
+        self._settled, at_ms = told, self._at_ms(told)
         self.mark = self.mark._replace(
             position=position + 1, kind=kind, sequence=sequence, sub=sub, at_ms=at_ms
         )

@@ -7,17 +7,13 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 
 from streamfaas.flow.errors import Gone
 from streamfaas.flow.shards import readable
+from streamfaas.sources.sharded.handed import EPOCH, EPOCH_BITS
 from streamfaas.sources.sharded.marks import Keeper
 from streamfaas.sources.sharded.reading import start_of
 from streamfaas.store.shards import Mark
 from streamfaas.wire.shards import Described, Shard, Start, Stream, Trimmed
 
 RETENTION_MARGIN_SECONDS = 3600.0
-EPOCH_BITS = 32
-EPOCH = 1 << EPOCH_BITS
-"""What positions leap by where records may have been lost, or the stream is another: what was
-written down about records of an earlier life must not be taken to be about others."""
-
 MISSING_MAX = 20
 """Looks in a row that did not show a shard which is finished with, before it is forgotten: a list
 may leave one out for a while, and it must not be read again then."""

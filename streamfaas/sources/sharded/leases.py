@@ -1,0 +1,426 @@
+"""Which shards of a stream are read here, where several daemons share it by a table of leases."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Protocol
+
+import anyio
+
+from streamfaas.flow.errors import Busy, Refused, Unreachable, WorldError
+from streamfaas.flow.leases import (
+    AT_TIMESTAMP,
+    LATEST,
+    SHARD_END,
+    Lease,
+    Tenure,
+    Terms,
+    Watch,
+    done_with,
+    to_be_made,
+)
+from streamfaas.flow.record import Instant
+from streamfaas.sources import Spawn
+from streamfaas.sources.sharded import handed
+from streamfaas.sources.sharded.marks import Keeper, Standing
+from streamfaas.sources.sharded.options import LogOptions
+from streamfaas.store.shards import Mark
+from streamfaas.wire.lease_table import LeaseTable, Lost
+from streamfaas.wire.shards import Described, Shard, Stream
+
+HAND_OVER_SECONDS = 30.0
+"""How long what is in hand of a shard may take to end, where another daemon wants its lease."""
+
+MISSING_MAX = 20
+"""Looks in a row at the list of shards that did not show one, before it counts as forgotten."""
+
+TRIES = 2
+"""Of one write: the first may be refused because one of ours before it was carried out unheard."""
+
+
+class GiveUp(Protocol):
+    """Tells the source to let a shard go."""
+
+    def __call__(self, shard: str, grace_seconds: float, *, lost: bool) -> None:
+        """The lane of a shard is to close within the grace. `lost`: it is not ours any more."""
+
+
+@dataclass(slots=True)
+class _Hold:
+    """A lease that is ours. Its writes are one after the other."""
+
+    tenure: Tenure
+    lock: anyio.Lock = field(default_factory=anyio.Lock)
+    giving: bool = False
+    over: bool = False
+
+    @property
+    def lease(self) -> Lease:
+        return self.tenure.lease
+
+
+class LeasedRoster:
+    """Takes leases, keeps them, and lets go of them. See `Roster`, whose place it takes.
+
+    Delivery: whoever has lost a lease writes no checkpoint any more; what it had in hand, another
+    has as well. A daemon that stops, or gives a lease to another that has fewer, finishes what is
+    in hand before. One that dies is followed within `failover_seconds` and two looks at the table.
+
+    A table that does not answer costs the leases, and thereby the lanes, before others may take
+    them. Errors are `WorldError`s.
+    """
+
+    def __init__(
+        self,
+        stream: Stream,
+        keeper: Keeper,
+        options: LogOptions,
+        *,
+        timestamps: bool,
+        wall_clock: Callable[[], float],
+        warn: Callable[[str], None],
+        give_up: GiveUp,
+    ) -> None:
+        assert options.leases is not None
+        self.described = Described("", "", 0.0, None)
+        self.fresh: dict[str, str] = {}
+        self.worker = options.leases.worker
+        self._terms = Terms(options.leases.failover_seconds)
+        self._table = LeaseTable(
+            options.leases.access, options.leases.table, call_seconds=self._terms.renew_seconds
+        )
+        self._stream = stream
+        self._keeper = keeper
+        self._options = options
+        self._timestamps = timestamps
+        self._wall_clock = wall_clock
+        self._warn = warn
+        self._give_up = give_up
+        self._spawn: Spawn | None = None
+        self._watch = Watch(self.worker, self._terms)
+        self._strangers = Watch(self.worker, self._terms)  # rows of other lives of the stream
+        self._holds: dict[str, _Hold] = {}
+        self._marks: dict[str, Mark] = {}
+        self._base = 0
+        self._known: dict[str, Shard] = {}
+        self._missing: Counter[str] = Counter()
+        self._orphans: dict[str, Instant] = {}
+        self._listed_at = self._answered_at = self._look_at = self._clock()
+
+    # -- life
+
+    async def open(self, spawn: Spawn) -> None:
+        self._spawn = spawn
+        self._keeper.share = self._share
+        await self._table.open()
+        await self._table.ensure()
+
+    async def let_go(self) -> None:
+        """Of all leases: others take them at once."""
+        for shard in list(self._holds):
+            await self._release(shard)
+
+    async def close(self) -> None:
+        await self._table.close()
+
+    async def remembered(self) -> list[Mark]:
+        """For the first time: marks of the shards that are read now."""
+        self._marks = await self._keeper.load()
+        newest = max((mark.position for mark in self._marks.values()), default=0)
+        self._base = newest >> handed.EPOCH_BITS << handed.EPOCH_BITS
+        rows = await self._table.scan()
+        self._answered_at = self._clock()
+        lives = {row.stream for row in rows if row.stream and not row.ended}
+        self.described = await self._stream.describe(lives)
+        await self._list()
+        if all(self._is_strange(row) for row in rows) and rows:
+            name, remade = self._stream.name, self._stream.remade
+            self._warn(f"{name} {remade}; it is read from its beginning")
+        return await self._turn(rows, ())
+
+    async def look(self, reading: Collection[str]) -> list[Mark]:
+        """Looks at the table: marks of the shards whose leases were taken. Where it does not
+        answer for long, all is made anew."""
+        try:
+            if self._clock() >= self._listed_at + self._options.look_seconds:
+                await self._list()
+            rows = await self._table.scan()
+            self._answered_at = self._clock()
+            return await self._turn(rows, reading)
+        except (Busy, Unreachable):
+            if self._clock() >= self._answered_at + self._terms.failover_seconds:
+                raise
+            self._look_at = Instant(self._clock() + self._terms.scan_seconds / 2)
+            return []
+
+    async def followed(self) -> list[Mark] | None:
+        """Where nothing of this life of the stream can be read any more, by anybody: marks of the
+        one that follows, or None."""
+        if not all(lease.ended for lease in self._watch.leases.values()):
+            return None
+        described = await self._stream.describe()
+        changed = described.life != self.described.life
+        self.described = described
+        if not changed:
+            return None
+        await self._list()
+        return await self.look(())
+
+    # -- what is known
+
+    @property
+    def pause_seconds(self) -> float:
+        """Until the next look."""
+        return max(0.05, self._look_at - self._clock())
+
+    @property
+    def lease_seconds(self) -> float:
+        """For so long all that we have is surely ours."""
+        ends = [hold.tenure.sure_until(self._terms) for hold in self._holds.values()]
+        return max(0.0, min(ends, default=Instant(float("inf"))) - self._clock())
+
+    def is_ours(self, shard: str) -> bool:
+        """Whether that is sure, now."""
+        hold = self._holds.get(shard)
+        return hold is not None and self._clock() < hold.tenure.sure_until(self._terms)
+
+    def elsewhere(self) -> dict[str, str]:
+        """Shards that others read, and who."""
+        leases = sorted(self._watch.leases.items())
+        mine = self._holds
+        return {k: v.owner for k, v in leases if v.owner and not v.ended and k not in mine}
+
+    def details(self) -> Mapping[str, object]:
+        return {"leases": self._table.name, "worker": self.worker, "elsewhere": self.elsewhere()}
+
+    def is_closed(self, shard: str) -> bool:
+        known = self._known.get(shard)
+        return known is not None and known.closed
+
+    def end(self, shard: str) -> None:
+        """The table says so, once the mark is written down."""
+
+    def tell_gone(self, shard: str) -> None:
+        self._warn(f"{shard} is past the stream's retention; what was not read is lost")
+
+    def tell_trimmed(self, shard: str) -> None:
+        self._warn(f"records of {shard} were lost to the stream's retention before they were read")
+
+    async def closed(self, shard: str, mark: Mark) -> None:
+        """Nothing of a shard is in hand any more: its lease is for others. `mark`: how far it was
+        read, as was written down."""
+        self._marks[shard] = mark
+        await self._release(shard)
+
+    # -- the table, by looking
+
+    async def _list(self) -> None:
+        listed = {shard.id: shard for shard in await self._stream.shards()}
+        missing = self._known.keys() - listed.keys()
+        self._missing = Counter({name: self._missing[name] + 1 for name in missing})
+        kept = {n: self._known[n] for n, looks in self._missing.items() if looks < MISSING_MAX}
+        self._known = kept | listed
+        self._listed_at = self._clock()
+
+    async def _turn(self, rows: Iterable[Lease], reading: Collection[str]) -> list[Mark]:
+        self._saw(rows)
+        await self._forget_strangers()
+        if await self._make_rows():
+            self._saw(await self._table.scan())
+        for lease in done_with(self._watch.leases, self._parents()):
+            await self._attempt(self._table.remove(lease))
+        readable, now = self._watch.may_be_read(self._parents()), self._clock()
+        plan = self._watch.plan(readable, {*self._holds, *reading}, now, random.random())
+        self._look_at = plan.look_at
+        await self._take(plan.take)
+        if plan.ask is not None and await self._attempt(self._table.want(plan.ask, self.worker)):
+            self._watch.asked(plan.ask.key, self._clock())
+        new = [hold for shard, hold in self._holds.items() if shard not in reading]
+        return [self._marks[hold.lease.key] for hold in new]
+
+    def _saw(self, rows: Iterable[Lease]) -> None:
+        rows, now = list(rows), self._clock()
+        if several := next((row.key for row in rows if ":" in row.key), None):
+            raise Refused(
+                f"{self._table.name} has leases of several streams ({several}): "
+                "such a table of the Kinesis Client Library cannot be gone on with"
+            )
+        self._watch.saw([row for row in rows if not self._is_strange(row)], now)
+        self._strangers.saw([row for row in rows if self._is_strange(row)], now)
+
+    def _is_strange(self, row: Lease) -> bool:
+        return bool(row.stream) and row.stream != self.described.life
+
+    async def _forget_strangers(self) -> None:
+        """Rows of another life of the stream, once nobody has them any more."""
+        for row in self._strangers.leases.values():
+            if row.ended or self._strangers.free(row, self._clock()):
+                await self._attempt(self._table.remove(row))
+
+    async def _make_rows(self) -> bool:
+        """For shards that have none. One that came out of no shard with a row waits a while:
+        perhaps another daemon is just making rows."""
+        due = to_be_made(self._watch.leases, self._parents())
+        born, now = not self._watch.leases, self._clock()
+        first = {name: self._orphans.get(name, now) for name, of_kin in due if not of_kin}
+        self._orphans = first
+        made = False
+        for name, of_kin in due:
+            if born or of_kin or now >= first[name] + self._terms.failover_seconds:
+                made |= await self._attempt(self._table.make(self._row(name, born=born)))
+        return made
+
+    def _row(self, name: str, *, born: bool) -> Lease:
+        shard = self._known[name]
+        lease = Lease(
+            name,
+            parents=frozenset(shard.parents),
+            hashes=shard.hashes,
+            stream=self.described.life,
+        )
+        if not born or self._strangers.leases:
+            return lease
+        if any(mark.stream == lease.stream for mark in self._marks.values()):
+            mark = self._marks.get(name)
+            return lease if mark is None else handed.remembered(lease, mark)
+        if self._options.start == "latest" and shard.closed and not self._timestamps:
+            return replace(lease, checkpoint=SHARD_END)
+        return handed.begun_at(lease, self._options.start, self._now())
+
+    async def _take(self, leases: Sequence[Lease]) -> None:
+        for lease in leases:
+            asked_at = self._clock()
+            try:
+                taken = await self._table.take(self._dated(lease), self.worker)
+            except Lost:
+                continue
+            mark = handed.resumed(
+                taken, self._marks.get(taken.key), base=self._base, timestamps=self._timestamps
+            )
+            self._marks[taken.key] = mark
+            hold = self._holds[taken.key] = _Hold(Tenure(taken, asked_at))
+            await self._keeper.put(mark)
+            assert self._spawn is not None
+            self._spawn(partial(self._keep, hold), f"lease of {taken.key}")
+
+    def _dated(self, lease: Lease) -> Lease:
+        """Of this life of the stream, and with the time that it begins at: the library writes down
+        none."""
+        lease = replace(lease, stream=self.described.life)
+        if lease.checkpoint not in {LATEST, AT_TIMESTAMP} or lease.since_ms is not None:
+            return lease
+        start = self._options.start
+        if lease.checkpoint == LATEST:
+            return replace(lease, since_ms=int(self._now() * 1000))
+        return replace(lease, since_ms=int(start * 1000) if isinstance(start, float) else None)
+
+    async def _attempt(self, write: Awaitable[object]) -> bool:
+        """Whether nobody was quicker."""
+        try:
+            await write
+        except Lost:
+            return False
+        return True
+
+    def _parents(self) -> dict[str, tuple[str, ...]]:
+        return {name: shard.parents for name, shard in self._known.items()}
+
+    def _clock(self) -> Instant:
+        return Instant(anyio.current_time())
+
+    def _now(self) -> float:
+        now = self.described.now
+        return self._wall_clock() if now is None else now
+
+    # -- leases that are ours
+
+    async def _keep(self, hold: _Hold) -> None:
+        """Renews a lease until it is lost, let go of, or wanted by somebody else."""
+        pause = self._terms.renew_seconds
+        while not hold.over:
+            left = hold.tenure.sure_until(self._terms) - self._clock()
+            await anyio.sleep(max(0.0, min(left, pause)))
+            pause = self._terms.renew_seconds
+            if not await self._renew(hold):
+                pause /= 4
+            elif hold.lease.wanted_by and not hold.giving:
+                hold.giving = True
+                self._give_up(hold.lease.key, HAND_OVER_SECONDS, lost=False)
+
+    async def _renew(self, hold: _Hold) -> bool:
+        async with hold.lock:
+            return await self._written(hold, self._table.renew)
+
+    async def _share(self, standings: Sequence[Standing]) -> list[Standing]:
+        """Writes checkpoints of those leases that are ours."""
+        return [each for each in standings if await self._checkpoint(each)]
+
+    async def _checkpoint(self, standing: Standing) -> bool:
+        shard = standing.mark.shard
+        hold = self._holds.get(shard)
+        if hold is None or standing.checkpoint is None:
+            return hold is not None
+        sequence, sub = standing.checkpoint
+        found = {n for n, each in self._known.items() if shard in each.parents}
+        children = frozenset(found if standing.mark.ended else ())
+
+        async def write(lease: Lease) -> Lease:
+            return await self._table.checkpoint(lease, sequence, sub, children=children)
+
+        async with hold.lock:
+            return await self._written(hold, write)
+
+    async def _release(self, shard: str) -> None:
+        hold = self._holds.pop(shard, None)
+        if hold is None:
+            return
+        async with hold.lock:
+            if hold.giving:
+                self._watch.gave(shard, self._clock())
+            try:
+                await self._written(hold, self._table.release)
+            except WorldError as error:
+                self._warn(f"{shard}: its lease was not let go of, and has to expire: {error}")
+            hold.over = True
+
+    async def _written(self, hold: _Hold, write: Callable[[Lease], Awaitable[Lease]]) -> bool:
+        """Writes as the owner, while we surely are; what is found to be lost is told. False where
+        it is not known to be written."""
+        for _ in range(TRIES):
+            asked_at = self._clock()
+            if hold.over:
+                return False
+            if asked_at >= hold.tenure.sure_until(self._terms):
+                self._lose(hold, f"was not renewed for {self._terms.sure_seconds:g} s")
+                return False
+            try:
+                hold.tenure = hold.tenure.renewed(await write(hold.lease), asked_at)
+            except Lost:
+                await self._read_back(hold)
+            except (Busy, Unreachable):
+                return False
+            else:
+                return True
+        return False
+
+    async def _read_back(self, hold: _Hold) -> None:
+        try:
+            found = await self._table.get(hold.lease.key)
+        except (Busy, Unreachable):
+            return
+        kept = hold.tenure.read_back(found)
+        if kept is None:
+            owner = found.owner if found is not None else ""
+            self._lose(hold, f"was taken by {owner}" if owner else "is gone")
+        else:
+            hold.tenure = kept
+
+    def _lose(self, hold: _Hold, why: str) -> None:
+        shard, hold.over = hold.lease.key, True
+        self._holds.pop(shard, None)
+        self._warn(f"the lease of {shard} {why}: it is not read here any more")
+        self._give_up(shard, 0.0, lost=True)

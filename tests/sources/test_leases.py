@@ -1,0 +1,219 @@
+"""Sources that share a Kinesis stream by a table of leases, on real servers."""
+
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+import uvloop
+
+from lease_nodes import fleet
+from streamfaas.flow.leases import LATEST, SHARD_END, Lease
+from streamfaas.sources.sharded.handed import EPOCH
+from streamfaas.wire.lease_table import Lost
+
+pytestmark = pytest.mark.slow
+
+
+def times(made):
+    return Counter(number for *_, number in made.seen)
+
+
+def in_order_for_each_key(made):
+    """However often something comes again: for the first time, in order."""
+    firsts = {}
+    for *_, key, number in made.seen:
+        if number not in firsts.setdefault(key, []):
+            firsts[key].append(number)
+    for key, numbers in firsts.items():
+        assert numbers == sorted(numbers), key
+
+
+def test_who_joins_gets_its_share_and_nothing_is_run_twice(kinesalite, moto, tmp_path):
+    async def main():
+        async with fleet(kinesalite, moto, tmp_path, 4) as made:
+            await made.put(200)
+            one = await made.node("one")
+            await made.wait_owners({"one": 4})
+            await made.wait_seen(range(200))
+            two = await made.node("two")
+            await made.wait_owners({"one": 2, "two": 2})
+            await made.put(200)
+            await made.wait_seen(range(400))
+            assert {each[0] for each in made.seen[200:]} == {"one", "two"}
+            elsewhere = one.source.view().details["elsewhere"]
+            assert len(elsewhere) == 2
+            assert set(elsewhere.values()) == {"two"}
+            await two.stop()  # which lets go of its leases: nobody waits for them to expire
+            await made.wait_owners({"one": 4})
+            await made.put(100)
+            await made.wait_seen(range(500))
+            await one.stop()
+            assert set(times(made).values()) == {1}
+            assert await made.owners() == {"": 4}
+            assert not one.warned()
+            assert not two.warned()
+
+    uvloop.run(main())
+
+
+def test_what_a_dead_one_had_is_read_on_by_another(kinesalite, moto, tmp_path):
+    async def main():
+        async with fleet(kinesalite, moto, tmp_path, 4) as made:
+            one, two = await made.node("one"), await made.node("two")
+            await made.wait_owners({"one": 2, "two": 2})
+            await made.put(500)
+            await made.wait_seen(range(100))
+            await one.kill()
+            before = len(made.seen)
+            await made.put(500)
+            await made.wait_seen(range(1_000))
+            await made.wait_owners({"two": 4})
+            assert {each[0] for each in made.seen[before:]} == {"two"}
+            in_order_for_each_key(made)
+            again = await made.node("one")
+            await made.wait_owners({"one": 2, "two": 2})
+            await made.put(100)
+            await made.wait_seen(range(1_100))
+            await again.stop()
+            await two.stop()
+
+    uvloop.run(main())
+
+
+def test_shards_are_split_and_merged_among_several(kinesalite, moto, tmp_path):
+    async def main():
+        async with fleet(kinesalite, moto, tmp_path, 2) as made:
+            one, two = await made.node("one"), await made.node("two")
+            await made.wait_owners({"one": 1, "two": 1})
+            await made.put(100)
+            await made.split("shardId-000000000000")
+            await made.put(100)
+            await made.split("shardId-000000000001")
+            await made.put(100)
+            await made.merge("shardId-000000000003", "shardId-000000000004")
+            await made.put(100)
+            await made.wait_seen(range(400))
+            in_order_for_each_key(made)
+            assert {each[0] for each in made.seen} == {"one", "two"}
+
+            async def cleaned():
+                rows = await made.rows()
+                return not {"shardId-000000000000", "shardId-000000000001"} & rows.keys()
+
+            await made.put(300)  # children that have nothing have not begun
+            await made.wait_seen(range(700))
+            await made.wait_for(cleaned)
+            in_order_for_each_key(made)
+            await one.stop()
+            await two.stop()
+            assert len([row for row in (await made.rows()).values() if not row.ended]) == 3
+
+    uvloop.run(main())
+
+
+def test_who_has_lost_a_lease_moves_no_checkpoint_and_reads_no_more(kinesalite, moto, tmp_path):
+    async def main():
+        async with fleet(kinesalite, moto, tmp_path, 1) as made:
+            one = await made.node("one")
+            await made.put(50)
+            await made.wait_seen(range(50))
+            while True:  # it renews, and writes, meanwhile
+                (row,) = (await made.rows()).values()
+                try:
+                    taken = await made.table.take(row, "thief")
+                    break
+                except Lost:
+                    continue
+
+            async def warned():
+                return any("was taken by thief" in text for text in one.warned())
+
+            await made.put(50)
+            await made.wait_for(warned)
+            assert await made.table.get(taken.key) == taken
+            assert one.source.view().details["elsewhere"] == {taken.key: "thief"}
+            assert not one.lanes
+            await made.wait_owners({"one": 1})  # the thief does not renew
+            await made.wait_seen(range(100))
+            await one.stop()
+
+    uvloop.run(main())
+
+
+def test_positions_leap_where_somebody_else_has_read_meanwhile(kinesalite, moto, tmp_path):
+    async def main():
+        async with fleet(kinesalite, moto, tmp_path, 1) as made:
+            lives = []
+            for name, count in (("one", 30), ("one", 20), ("two", 10), ("one", 5), ("one", 5)):
+                node = await made.node(name)
+                await made.put(count)
+                await made.wait_seen(range(count))
+
+                async def all_seen(node=node, count=count):
+                    return len(node.positions) == count
+
+                await made.wait_for(all_seen)
+                await node.stop()
+                lives.append(node.positions)
+            assert lives[0] + lives[1] == list(range(50))
+            assert lives[2] == list(range(10))  # its own store
+            assert lives[3] + lives[4] == list(range(EPOCH, EPOCH + 10))
+            assert set(times(made).values()) == {1}
+
+    uvloop.run(main())
+
+
+def test_a_table_of_the_library_is_gone_on_with(kinesalite, moto, tmp_path):
+    """One shard at a record, one at its end with a child that has begun nowhere, one from LATEST;
+    its owner is gone."""
+
+    async def main():
+        async with fleet(kinesalite, moto, tmp_path, 3) as made:
+            await made.put(90)
+            await made.split("shardId-000000000002")
+            async with kinesalite.client() as client:
+                asked = {"StreamName": made.name, "ShardId": "shardId-000000000000"}
+                iterator = await client.get_shard_iterator(
+                    **asked, ShardIteratorType="TRIM_HORIZON"
+                )
+                page = await client.get_records(ShardIterator=iterator["ShardIterator"])
+            first = page["Records"]
+            assert len(first) > 5
+            sequence = first[4]["SequenceNumber"]
+            gone = Lease("", counter=4711, owner="10.0.0.7:0c8f7a3e")
+            for lease in (
+                replace(gone, key="shardId-000000000000", checkpoint=sequence),
+                replace(gone, key="shardId-000000000001", checkpoint=LATEST),
+                replace(gone, key="shardId-000000000002", checkpoint=SHARD_END),
+            ):
+                await made.table.make(lease)
+            one = await made.node("one")
+            await made.wait_owners({"one": 4})
+            await made.put(60)
+            await made.wait_seen(range(90, 150))
+            old = [each for each in made.seen if each[3] < 90]
+            assert {each[1] for each in old} == {"shardId-000000000000"}
+            assert len(old) == len(first) - 5
+            assert set(times(made).values()) == {1}
+            await one.stop()
+            rows = await made.rows()
+            assert rows["shardId-000000000000"].switches == 0
+            assert rows["shardId-000000000001"].begun
+
+    uvloop.run(main())
+
+
+def test_who_was_alone_goes_on_where_it_stood(kinesalite, moto, tmp_path):
+    async def main():
+        async with fleet(kinesalite, moto, tmp_path, 2) as made:
+            await made.put(100)
+            alone = await made.node("alone", shares=False)
+            await made.wait_seen(range(100))
+            await alone.stop()
+            await made.put(50)
+            other = await made.node("alone")
+            await made.wait_seen(range(150))
+            await other.stop()
+            assert set(times(made).values()) == {1}
+
+    uvloop.run(main())
