@@ -81,7 +81,9 @@ class Data:
 
 @pytest.mark.parametrize("dumps", ASKED)
 @pytest.mark.parametrize(
-    "answer", [b"bytes", {1, 2}, dt.datetime(2026, 1, 1), Data(1), object()], ids=repr
+    "answer",
+    [b"bytes", {1, 2}, dt.datetime(2026, 1, 1), Data(1), object()],
+    ids=lambda answer: type(answer).__name__,
 )
 def test_what_python_s_json_refuses_is_refused(dumps, answer):
     with pytest.raises(TypeError, match="is not JSON serializable"):
