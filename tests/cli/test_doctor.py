@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+import parts
 from daemon_process import DaemonProcess, write_project
 from parts import CHECKOUT
 from sandbox_users import AS_BOTH, need
@@ -174,8 +175,7 @@ def test_a_daemon_that_runs_is_asked_and_its_database_left_alone(tmp_path):
 @pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="writes units, which only root can")
 def test_a_unit_that_does_not_fit_any_more_is_told(tmp_path):
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
+    parts.open_to_others(tmp_path)
     path = write_project(tmp_path, CONFIG.replace("./state", "/var/lib/st") % "", orders=APP)
     written = CliRunner().invoke(main, ["install-service", "-c", str(path)])
     assert written.exit_code == 0, written.output

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+import parts
 from ordinary_user import as_ordinary_user
 from streamfaas.cli import install_service
 from streamfaas.cli.main import main
@@ -39,8 +40,7 @@ root = pytest.mark.skipif(os.geteuid() != 0, reason="changes users, which only r
 def home(tmp_path, monkeypatch):
     """A project that everybody may read, and a folder for units in the place of the system's."""
     monkeypatch.chdir(tmp_path)
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
+    parts.open_to_others(tmp_path)
     monkeypatch.setattr(install_service, "SYSTEM_UNITS", tmp_path / "units")
     for name in ("code", "credentials", "units"):
         (tmp_path / name).mkdir(mode=0o755)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+import parts
 from cli.test_status import VIEW
 from ordinary_user import as_ordinary_user
 from status_server import answering
@@ -71,8 +72,7 @@ def test_examples_in_a_help_stand_on_lines_of_their_own(name):
 def test_a_configuration_that_may_not_be_read_is_78_with_its_code(tmp_path, name):
     config = tmp_path / "streamfaas.yaml"
     config.touch(mode=0)
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
+    parts.open_to_others(tmp_path)
     for module in (
         COMMANDS[name[0]][0].partition(":")[0],
         "streamfaas.config.load",

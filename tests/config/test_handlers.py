@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import parts
 from config_project import HEAD, found, project  # noqa: F401
 from ordinary_user import as_ordinary_user
 from streamfaas.config.rules.handlers import _DYNAMIC as DYNAMIC
@@ -74,8 +75,7 @@ def test_a_module_that_workers_may_not_read_is_told(project):  # noqa: F811
 
 
 def test_code_that_may_not_be_read_is_told_as_that(project):  # noqa: F811
-    for folder in (project, *project.parents[:2]):
-        folder.chmod(0o755)
+    parts.open_to_others(project)
     assert found(HEAD, project) == []  # what it imports, it imports as who we are
     (project / "code").chmod(0)
     if os.getuid() == 0:

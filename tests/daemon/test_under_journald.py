@@ -3,6 +3,7 @@
 import pytest
 from click.testing import CliRunner
 
+import parts
 from daemon_process import write_project
 from service_manager import ServiceManager
 from streamfaas.cli import install_service
@@ -34,8 +35,7 @@ def main(event, context):
 @pytest.mark.slow
 @pytest.mark.root
 def test_each_line_and_each_word_is_an_entry_with_fields_of_its_own(tmp_path, monkeypatch):
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
+    parts.open_to_others(tmp_path)
     config = write_project(tmp_path, CONFIG, orders=HANDLER)
     config.chmod(0o644)
     manager = ServiceManager(tmp_path)

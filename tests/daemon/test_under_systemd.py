@@ -5,6 +5,7 @@ import signal
 import pytest
 from click.testing import CliRunner
 
+import parts
 from daemon_process import write_project
 from service_manager import ServiceManager
 from streamfaas.cli import install_service
@@ -41,8 +42,7 @@ StandardError=append:{0}/daemon.log
 @pytest.mark.slow
 @pytest.mark.root
 def test_the_service_that_is_installed_runs_isolated_is_watched_and_ends(tmp_path, monkeypatch):
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
+    parts.open_to_others(tmp_path)
     config = write_project(tmp_path, CONFIG, orders=HANDLER)
     config.chmod(0o644)
     for name in ("inbox", "credentials"):
