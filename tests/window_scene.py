@@ -9,7 +9,7 @@ import sqlite3
 import anyio
 import orjson
 
-from lane_scene import WALL, Kept
+from lane_scene import WALL, Kept, MemoryOutbox
 from streamfaas.engine.lane import LanePolicy, Surroundings
 from streamfaas.engine.mapping import Mapping
 from streamfaas.engine.requests import RequestIds
@@ -22,16 +22,16 @@ from streamfaas.store import windows
 
 class Table:
     """A database with the table of windows; each job takes a moment, and is done whole if it is
-    cut off halfway."""
+    cut off halfway. It is `deaf` for a while, or the next jobs are `failing`."""
 
     def __init__(self):
         self.connection = sqlite3.connect(":memory:", isolation_level=None)
         for statement in windows.SCHEMA:
             self.connection.execute(statement)
-        self.failing = []
+        self.failing, self.deaf = [], False
 
     async def write(self, job):
-        await anyio.sleep(0.001)
+        await anyio.sleep(100.0 if self.deaf else 0.001)
         if self.failing:
             raise self.failing.pop()
         found = job(self.connection)
@@ -91,7 +91,7 @@ class World:
     something else."""
 
     def __init__(self, *, records, rate, partitions=1, seconds=4.0, answer=None, **policy):
-        self.stream, self.kept = Stream(), Kept()
+        self.stream, self.kept, self.outbox = Stream(), Kept(), MemoryOutbox()
         self.table = Table()
         self.store = windows.Windows(self.table)
         self.options = MemoryOptions("orders", partitions, records, rate)
@@ -122,6 +122,7 @@ class World:
             jitter=lambda: 0.0,
             request_id=RequestIds(),
             emit=self.signals.append,
+            outbox=self.outbox,
             windows=self.store,
         )
         asked = {"batch": BatchPolicy(10), "retry": RetryPolicy()} | self.policy

@@ -6,8 +6,9 @@ import shutil
 
 import pytest
 
-from daemon_process import DaemonProcess
+from daemon_process import DaemonProcess, write_project
 from kinesis_project import produced, project
+from kinesis_servers import active
 from parts import CHECKOUT
 
 pytestmark = pytest.mark.slow
@@ -61,6 +62,110 @@ def test_each_of_ten_thousand_records_counts_once_over_kills(tmp_path, kinesalit
         assert "lost" not in daemon.text
     counted = [each for ids in finals(tmp_path).values() for each in ids]
     assert sorted(counted) == list(range(10_000))
+
+
+TELLING = """
+def main(event, context):
+    state, shard = event["state"], event["shardId"]
+    state["records"] = state.get("records", 0) + len(event["Records"])
+    print("told", shard[-1], event["isFinalInvokeForWindow"], state["records"])
+    return {"state": state}
+"""
+
+
+def test_a_shard_that_is_split_ends_its_window_before_its_children_begin(tmp_path, kinesalite):
+    asyncio.run(kinesalite.create("split", 1))
+    config = project(tmp_path, kinesalite, "split", tumbling_window="15m")
+    (tmp_path / "code" / "app.py").write_text(TELLING)
+    produced(kinesalite, "split", range(200))
+    with DaemonProcess(config, env={"SECRET": "a-secret"}) as daemon:
+        daemon.wait_told("told 0 False 200")
+        asyncio.run(split(kinesalite, "split"))
+        produced(kinesalite, "split", range(200, 400))
+        daemon.wait_for(lambda status: status["triggers"]["clicks/clicks"]["records"] == 400, 60)
+        assert daemon.stop() == 0
+    lines = [
+        line.partition("told ")[2].split() for line in daemon.text.splitlines() if "told " in line
+    ]
+    ended = lines.index(["0", "True", "200"])
+    assert {shard for shard, *_ in lines[:ended]} == {"0"}
+    assert {shard for shard, *_ in lines[ended + 1 :]} == {"1", "2"}
+    last = {shard: int(count) for shard, _, count in lines[ended + 1 :]}
+    assert sum(last.values()) == 200
+
+
+async def split(kinesis, stream):
+    async with kinesis.client() as client:
+        (shard,) = (await client.list_shards(StreamName=stream))["Shards"]
+        await client.split_shard(
+            StreamName=stream, ShardToSplit=shard["ShardId"], NewStartingHashKey=str(1 << 127)
+        )
+        await active(client, stream)
+
+
+KAFKA = """
+version: 1
+state: {path: ./state}
+connections:
+  main: {type: kafka, brokers: ["%s"]}
+functions:
+  counts:
+    code: counts
+    handler: app.main
+    isolation: best-effort
+    triggers:
+      counts:
+        type: kafka
+        connection: main
+        topics: [%s]
+        start: earliest
+        instance: one
+        batch: {size: 50}
+        tumbling_window: 3s
+"""
+COUNTING_KAFKA = """
+import json
+def main(event, context):
+    state = event["state"]
+    for lane, records in event["records"].items():
+        state["seen"] = state.get("seen", []) + [record["offset"] for record in records]
+    if event["isFinalInvokeForWindow"]:
+        print("final", json.dumps([event["shardId"], event["window"]["start"], state["seen"]]))
+    return {"state": state}
+"""
+
+
+@pytest.mark.kafka
+def test_each_record_of_a_topic_counts_once_over_a_kill(tmp_path, kafka):
+    async def produce(topic):
+        for partition in range(2):
+            await kafka.produce(topic, [b"%d" % n for n in range(1_000)], partition=partition)
+
+    def found(*daemons):
+        windows = {}
+        for daemon in daemons:
+            for line in daemon.text.splitlines():
+                if (mark := line.partition("| final "))[1]:
+                    lane, start, seen = json.loads(mark[2])
+                    assert windows.setdefault((lane, start), seen) == seen
+        return windows
+
+    topic = asyncio.run(kafka.create_topic("windows", 2))
+    config = write_project(tmp_path, KAFKA % (kafka.bootstrap, topic), counts=COUNTING_KAFKA)
+    asyncio.run(produce(topic))
+    with DaemonProcess(config) as killed:
+        killed.wait_for(lambda status: status["triggers"]["counts/counts"]["records"] > 300, 60)
+        killed.process.kill()
+        killed.wait()
+    asyncio.run(produce(topic))
+    with DaemonProcess(config) as daemon:
+        daemon.wait_for(lambda _: sum(map(len, found(killed, daemon).values())) >= 4_000, 60)
+        assert daemon.stop() == 0
+    for lane in (f"{topic}-0", f"{topic}-1"):
+        windows = sorted(
+            (start, seen) for (name, start), seen in found(killed, daemon).items() if name == lane
+        )
+        assert [offset for _, seen in windows for offset in seen] == list(range(2_000))
 
 
 def test_the_example_says_at_the_end_of_each_window_what_was_sold_in_it(tmp_path):

@@ -28,16 +28,19 @@ steps = st.lists(
 chances = st.lists(
     st.sampled_from(["fine", "fine", "fine", "failed", "partial", "stateless"]), max_size=40
 )
+poison = st.sets(st.tuples(st.integers(0, 1), st.integers(0, 29)), max_size=3)
 
 
 @pytest.mark.slow
-@settings(max_examples=60)
-@given(steps, chances)
-def test_each_record_is_in_the_last_state_of_one_window_whatever_comes_between(steps, chances):
+@settings(max_examples=50)
+@given(steps, chances, poison)
+def test_each_record_is_in_the_last_state_of_one_window_or_put_aside(steps, chances, poison):
     chances = list(chances)
 
     def answer(event, outcome):
         records = [r for lane in event["records"].values() for r in lane]
+        if poison & {(r["partition"], r["offset"]) for r in records}:
+            return BAD
         chance = chances.pop() if chances else "fine"
         if chance == "failed":
             return BAD
@@ -49,7 +52,12 @@ def test_each_record_is_in_the_last_state_of_one_window_whatever_comes_between(s
         return partial(event, records, len(records) // 2)
 
     async def main():
-        world = World(records=60, rate=6.0, partitions=2, answer=answer, partial=True)
+        retry = RetryPolicy(40, backoff_seconds=0.05, backoff_seconds_max=0.05, bisect=True)
+        told = Kept()
+        world = World(
+            records=60, rate=6.0, partitions=2, answer=answer, partial=True, retry=retry,
+            on_success=told,
+        )  # fmt: skip
         for step, seconds in steps:
             async with world.daemon() as mapping:
                 await anyio.sleep(seconds)
@@ -70,10 +78,13 @@ def test_each_record_is_in_the_last_state_of_one_window_whatever_comes_between(s
         return world
 
     world, _ = simulate(main)
-    found = counted(world)
-    for lane in ("orders-0", "orders-1"):
+    found, documents = counted(world), world.kept.documents
+    for number, lane in enumerate(("orders-0", "orders-1")):
         told = [seen for (name, _), seen in sorted(found.items()) if name == lane]
-        assert [position for seen in told for position in seen] == list(range(30))
+        good = [position for position in range(30) if (number, position) not in poison]
+        assert [position for seen in told for position in seen] == good
+    aside = {(int(one["streamfaas"]["lane"][-1]), one["streamfaas"]["first"]) for one in documents}
+    assert aside == poison
     assert len({start for _, start in found}) >= 3
 
 
@@ -304,3 +315,21 @@ def test_a_store_that_fails_has_the_source_made_anew_and_nothing_is_lost():
     lived(world)
     assert [position for seen in counted(world).values() for position in seen] == list(range(30))
     assert any("the disk is full" in one.reason for one in world.seen(signals.SourceChanged))
+
+
+def test_a_letter_about_success_stands_for_no_state_that_was_not_kept():
+    told = Kept()
+    world = World(records=5, rate=None, on_success=told)
+
+    async def main():
+        world.table.deaf = True
+        async with world.daemon():
+            await until(lambda: told.letters)
+            await anyio.sleep(1.0)
+        world.table.deaf = False
+        async with world.daemon():
+            await world.until_all_is_counted()
+
+    simulate(main)
+    assert list(counted(world).values()) == [[0, 1, 2, 3, 4]]
+    assert len({letter.id for letter in told.letters}) == 2  # of the batch, and of the window
