@@ -11,7 +11,9 @@ from streamfaas.flow.errors import StoreError
 from streamfaas.flow.letters import Letter
 from streamfaas.store import Store
 from streamfaas.store.backlog import Backlog
+from streamfaas.store.inbox import InboxEvents
 from streamfaas.store.intents import Intent
+from streamfaas.store.notices import Incoming
 from streamfaas.store.objects import Change, Objects
 from streamfaas.store.outbox import Outbox
 from streamfaas.store.rows import Pending, Remembered
@@ -66,6 +68,11 @@ async def numbers(store: Store) -> list[int]:
             for number in sizes[: len(accepted)]
         ]
         assert not accepted or len(intents) - len(accepted) <= 1
+        taken = connection.execute("SELECT key, rank, record FROM inbox_events ORDER BY number")
+        assert all(
+            (key, record) == (b"bucket/key-%s" % rank.encode(), b'{"number":"%s"}' % rank.encode())
+            for key, rank, record in taken
+        )
         return sizes
 
     return await store.read(job)
@@ -79,6 +86,8 @@ async def fill(path: Path, first: int, last: int) -> None:
 
 async def write(store: Store, first: int, last: int) -> None:
     """Rows of every kind, one number after the other."""
+    inbox = InboxEvents(store, "function/objects", wall_clock=lambda: 1.0)
+    await inbox.open()
     objects, outbox = Objects(store, "function/trigger"), Outbox(store, emit=lambda signal: None)
     backlog = Backlog(store, wall_clock=lambda: 1.0)
     await objects.open(0)
@@ -86,6 +95,9 @@ async def write(store: Store, first: int, last: int) -> None:
         await objects.record([change(number)])
         await outbox.intend(intent(number))
         await backlog.accept("function", b'{"number":"%06d"}' % number, f"request-{number:06d}")
+        record = b'{"number":"%06d"}' % number
+        key = b"bucket/key-%06d" % number
+        await inbox.add([Incoming(key, f"{number:06d}", "ObjectCreated:Put", key, record)])
 
 
 async def write_for_ever(path: Path, writers: int) -> None:

@@ -9,7 +9,7 @@ from streamfaas.sources.memory import orders
 
 def sample(kind: str, number: int, seed: int) -> tuple[bytes, bytes | None]:
     """Value and key of the n-th."""
-    if kind == "directory":
+    if kind in {"directory", "object-store"}:
         return b"hello from streamfaas, %d\n" % number, None
     order = orders(seed)(number)
     key = None if kind == "backlog" else orjson.loads(order)["customer"].encode()

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from object_scene import NAME, all_of, opened, put, sequencer_of, source, told, until
 from source_subjects import Carrier
 from streamfaas.flow.batch import Batch
-from streamfaas.flow.errors import Busy, CorruptBatch, Unreachable
+from streamfaas.flow.errors import Busy, CannotSend, CorruptBatch, Unreachable
 from streamfaas.flow.outcome import Failure, Fault, Success
 from streamfaas.flow.record import Instant, Lane, run_of_records
 from streamfaas.flow.verdict import Done, GiveUp, Moment, Release, RetryPolicy
-from streamfaas.sources import Arrived, Opened
+from streamfaas.sources import Arrived, Message, Opened
 from streamfaas.sources.objects.source import MALFORMED, judge
 from streamfaas.store import inbox as rows
 from streamfaas.store import keyed
@@ -333,3 +333,30 @@ def test_many_malformed_documents_block_no_key():
         assert heads == {b"", b"uploads/a"}
 
     in_a_scene(work)
+
+
+def test_a_test_event_is_a_notification_that_no_store_has_sent():
+    async def work(driver, inbox, store):
+        async with driver.source.sender("") as way:
+            assert "nothing is put there" in way.target
+            sent = await way.send(Message(b"content"))
+            assert sent.key.startswith(b"in/test-")
+            assert sent.key.endswith(b".jpg")
+            (found,) = await all_of(driver, 1)
+            assert driver.source.known_by(found) == sent.key
+            assert told(found)["s3"]["object"]["size"] == 7
+            named = await way.send(Message(b"content", b"in/a b.jpg"))
+            assert named.place == "uploads/in/a b.jpg"
+            again = json.dumps({"Records": [told(found)]}).encode()
+            with pytest.raises(CannotSend, match="come before"):
+                await way.send(Message(again))
+            with pytest.raises(CannotSend, match=r"ObjectCreated:Put of uploads/out/a"):
+                await way.send(Message(b"", b"out/a"))
+            with pytest.raises(CannotSend, match="no headers"):
+                await way.send(Message(None))
+            with pytest.raises(CannotSend, match="1,024 bytes"):
+                await way.send(Message(b"", b"in/" + b"x" * 1030 + b".jpg"))
+        with pytest.raises(CannotSend, match="buckets uploads"):
+            driver.source.sender("others")
+
+    in_a_scene(work, prefix="in/", suffix=".jpg")

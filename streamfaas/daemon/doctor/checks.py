@@ -9,6 +9,7 @@ from typing import Any
 
 import anyio.to_thread
 
+from streamfaas.config.object_stores import ObjectTopicTrigger
 from streamfaas.config.spec import Config
 from streamfaas.config.triggers import KafkaTrigger
 from streamfaas.daemon.build import memory_bytes
@@ -99,7 +100,9 @@ def need(config: Config | None) -> int:
     most = config.limits.concurrency
     workers = sum(min(each.concurrency.max or most, most) + 1 for each in config.functions.values())
     workers = min(workers, most + len(config.functions), _workers_in_memory(config))
-    readers = sum(isinstance(each, KafkaTrigger) for _, _, each in config.mappings())
+    readers = sum(
+        isinstance(each, KafkaTrigger | ObjectTopicTrigger) for _, _, each in config.mappings()
+    )
     connections = DESCRIPTORS_A_CONNECTION * (readers + len(config.connections))
     return DESCRIPTORS_OF_THE_DAEMON + connections + DESCRIPTORS_A_WORKER * workers
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from streamfaas.config.connections import KafkaConnection
 from streamfaas.config.delivery import KafkaDestination
+from streamfaas.config.object_stores import ObjectTopicTrigger
 from streamfaas.config.spec import Config
 from streamfaas.config.triggers import KafkaTrigger
 from streamfaas.daemon.access import sasl_options, tls_options
@@ -32,7 +33,7 @@ class _Reader:
 
     name: str
     group: str
-    trigger: KafkaTrigger
+    trigger: KafkaTrigger | ObjectTopicTrigger
 
 
 def checks(config: Config) -> list[Check]:
@@ -48,7 +49,7 @@ def _performing(config: Config, name: str, connection: KafkaConnection) -> _Conn
     readers = [
         _Reader(f"{function}/{key}", trigger.group or f"streamfaas.{function}.{key}", trigger)
         for function, key, trigger in config.mappings()
-        if isinstance(trigger, KafkaTrigger) and trigger.connection == name
+        if isinstance(trigger, KafkaTrigger | ObjectTopicTrigger) and trigger.connection == name
     ]
     written = {
         each.topic
@@ -108,7 +109,7 @@ class _Connection:
     async def _reader(self, survey: Survey, reader: _Reader) -> Sequence[Finding]:
         trigger = reader.trigger
         names = trigger.topics
-        if trigger.pattern is not None:
+        if isinstance(trigger, KafkaTrigger) and trigger.pattern is not None:
             names = tuple(await survey.matching(trigger.pattern))
             if not names:
                 told = f"{reader.name}: no topic matches {trigger.pattern}"
@@ -162,7 +163,9 @@ def _lagging(reader: _Reader, topics: Sequence[Topic], group: Group) -> Finding:
     return ok(reader.name, f"{told}, ACL read ✓")
 
 
-def _lags(trigger: KafkaTrigger, topics: Sequence[Topic], group: Group) -> Iterator[int]:
+def _lags(
+    trigger: KafkaTrigger | ObjectTopicTrigger, topics: Sequence[Topic], group: Group
+) -> Iterator[int]:
     """Of each partition; one that the group has no position for begins as the trigger says."""
     for topic in topics:
         for number, (first, end) in topic.ends.items():

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from streamfaas.config.connections import AwsConnection
+from streamfaas.config.object_stores import ObjectQueueTrigger
 from streamfaas.config.spec import Config
 from streamfaas.config.triggers import SqsTrigger
 from streamfaas.daemon.access import aws_access
@@ -33,7 +34,7 @@ def checks(config: Config) -> list[Check]:
             code="SF3050",
         )
         for function, name, trigger in config.mappings()
-        if isinstance(trigger, SqsTrigger)
+        if isinstance(trigger, SqsTrigger | ObjectQueueTrigger)
         and isinstance(connection := config.connections[trigger.connection], AwsConnection)
     ]
 
@@ -42,7 +43,7 @@ def checks(config: Config) -> list[Check]:
 class _Queue:
     name: str
     connection: AwsConnection
-    trigger: SqsTrigger
+    trigger: SqsTrigger | ObjectQueueTrigger
 
     async def __call__(self) -> Sequence[Finding]:
         from streamfaas.wire.sqs import Queue
@@ -56,7 +57,9 @@ class _Queue:
             return [bad(self.name, f"{self.name}: {error}", remedy, "SF3050")]
         finally:
             await queue.close()
-        return [self._found(about), *self._misfits(about)]
+        if isinstance(self.trigger, ObjectQueueTrigger):  # what is in it is not in hand for long
+            return [self._found(about)]
+        return [self._found(about), *self._misfits(about, self.trigger)]
 
     def _found(self, about: Attributes) -> Finding:
         told = f"{self.name} queue {about.arn.rpartition(':')[2]}: {about.waiting} messages wait"
@@ -64,8 +67,8 @@ class _Queue:
             told += f"; after {about.receives_max} receives to its dead-letter queue"
         return ok(self.name, told)
 
-    def _misfits(self, about: Attributes) -> Iterator[Finding]:
-        most, own = about.receives_max, self.trigger.retries.max
+    def _misfits(self, about: Attributes, trigger: SqsTrigger) -> Iterator[Finding]:
+        most, own = about.receives_max, trigger.retries.max
         if most is not None and most < RECEIVES_MIN:
             told = (
                 "the queue's redrive policy moves what has failed once, or was in hand at a crash"
@@ -75,13 +78,10 @@ class _Queue:
             told = f"the queue's redrive policy comes first: {most} receives, and retries.max {own}"
             yield self._warn(told, f"retries: {{max: {max(0, most - 2)}}}, or a greater "
                              "maxReceiveCount")  # fmt: skip
-        if most is None and self.trigger.on_failure is None:
+        if most is None and trigger.on_failure is None:
             told = "what always fails comes again and again: there is no redrive policy"
             yield self._warn(told, "a redrive policy for the queue, or on_failure for the trigger")
-        if (
-            self.trigger.visibility_timeout is None
-            and about.visibility_seconds > HIDDEN_SECONDS_MAX
-        ):
+        if trigger.visibility_timeout is None and about.visibility_seconds > HIDDEN_SECONDS_MAX:
             hours = about.visibility_seconds / 3600
             told = f"what is in hand at a crash stays hidden for up to {hours:.1f} h"
             yield self._warn(told, "visibility_timeout: 30s for the trigger")

@@ -54,6 +54,10 @@ class Inbox:
         """Something that came had to stay where it was."""
         return not self._room.is_set()
 
+    def wants(self, told: Notification) -> bool:
+        """Whether the trigger does."""
+        return self._wanted(told)
+
     async def take(self, some: Sequence[Notification]) -> int:
         """How many of them are new. What the trigger does not want counts as taken."""
         return await self._add([_incoming(each) for each in some if self._wanted(each)])

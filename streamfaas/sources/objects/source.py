@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 import orjson
 
 from streamfaas.flow.batch import Batch, looked_at
-from streamfaas.flow.errors import CorruptBatch, StoreError, Unreachable
+from streamfaas.flow.errors import CannotSend, CorruptBatch, StoreError, Unreachable
 from streamfaas.flow.event import Encoding, Event
 from streamfaas.flow.invocation import Manner
 from streamfaas.flow.ledger import Ledger, QueueLedger, Receipts, Settlement
@@ -27,7 +28,8 @@ from streamfaas.flow.verdict import (
     Verdict,
     judge_queue,
 )
-from streamfaas.sources import Arrival, Arrived, Held, LaneView, Opened, SourceView, Spawn
+from streamfaas.sources import Arrival, Arrived, Held, LaneView, Opened, Sender, SourceView, Spawn
+from streamfaas.sources.objects import send
 from streamfaas.sources.objects.feed import Keeper, MakeFeed, Means
 from streamfaas.sources.objects.inbox import PENDING_MAX, Inbox
 from streamfaas.store import Store
@@ -291,6 +293,17 @@ class Objects:
                 note=_text(held.event) if held else "",
             )
         return views
+
+    @property
+    def known_by(self) -> Callable[[Record], bytes | None]:
+        return lambda record: record.key
+
+    def sender(self, topic: str) -> AbstractAsyncContextManager[Sender]:
+        options = self._options
+        if topic and topic not in options.buckets:
+            raise CannotSend(f"the trigger is on the buckets {', '.join(options.buckets)}")
+        bucket = topic or options.buckets[0]
+        return send.sender(self.inbox, bucket, options.prefix, options.suffix)
 
     # -- events
 
