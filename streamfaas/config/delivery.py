@@ -97,8 +97,8 @@ class ShardParallel(Model):
 
     per_shard: Annotated[int, forms.whole(1, 100)] = Field(
         default=1,
-        description="Batches of one shard at the same time. Records of the same partition key "
-        "stay in order. Lambda has 1 to 10.",
+        description="Batches of one shard at the same time. Records of the same partition key, or "
+        "changes of the same item, stay in order. Lambda has 1 to 10.",
     )
 
     @property
@@ -197,6 +197,9 @@ DataFilter: TypeAlias = Annotated[
 ]
 BodyFilter: TypeAlias = Annotated[
     tuple[Annotated[str, filters.pattern("body")], ...], Alone(), Field(max_length=PATTERNS_MAX)
+]
+ChangeFilter: TypeAlias = Annotated[
+    tuple[Annotated[str, filters.pattern("change")], ...], Alone(), Field(max_length=PATTERNS_MAX)
 ]
 EventFilter: TypeAlias = Annotated[
     tuple[Annotated[str, filters.pattern("event")], ...], Alone(), Field(max_length=PATTERNS_MAX)

@@ -13,7 +13,7 @@ from streamfaas.flow import json_text
 from streamfaas.flow.errors import BadPattern
 from streamfaas.flow.pattern import CHARACTERS_MAX, OR, Filter, NonJson, compile_filter
 
-Of: TypeAlias = Literal["record", "data", "body", "event"]
+Of: TypeAlias = Literal["record", "data", "change", "body", "event"]
 
 FIELDS: Mapping[Of, tuple[str, ...]] = {
     "record": (
@@ -28,29 +28,35 @@ FIELDS: Mapping[Of, tuple[str, ...]] = {
         *("body", "messageId", "receiptHandle", "attributes", "messageAttributes", "md5OfBody"),
         *("eventSource", "eventSourceARN", "awsRegion"),
     ),
+    "change": (
+        *("dynamodb", "eventName", "eventID", "eventSource", "eventVersion", "awsRegion"),
+        "userIdentity",
+    ),
     "event": (
         *("s3", "eventName", "eventTime", "eventSource", "eventVersion", "awsRegion"),
         *("userIdentity", "requestParameters", "responseElements"),
     ),
 }
 """What a pattern may ask for: the fields of a Kafka record, of a Kinesis record, of an SQS message,
-and of a directory's event."""
+of a change of a DynamoDB item, and of a directory's event."""
 
 _EXAMPLES: Mapping[Of, str] = {
     "record": "{value: {status: [paid]}}",
     "data": "{data: {status: [paid]}}",
     "body": "{body: {status: [paid]}}",
+    "change": "{eventName: [INSERT]}",
     "event": "{s3: {object: {key: [{suffix: .jpg}]}}}",
 }
 
 _THING: Mapping[Of, str] = {
-    "record": "record", "data": "record", "body": "message", "event": "event",
+    "record": "record", "data": "record", "change": "change", "body": "message", "event": "event",
 }  # fmt: skip
 
 _HINTS: Mapping[Of, str] = {
     "record": "what is in a record's JSON stands below value: {{value: {{{}: …}}}}",
     "data": "what is in a record's JSON stands below data: {{data: {{{}: …}}}}",
     "body": "what is in a message's JSON stands below body: {{body: {{{}: …}}}}",
+    "change": "what is in a change stands below dynamodb: {{dynamodb: {{{}: …}}}}",
     "event": f"known here: {', '.join(FIELDS['event'])}",
 }
 
@@ -81,6 +87,8 @@ def compiled(patterns: Sequence[str], of: Of) -> Filter:
         return compile_filter([str(each) for each in patterns], "data", NonJson.DROPPED)
     if of == "body":
         return compile_filter([str(each) for each in patterns], "body", NonJson.COMPARED)
+    if of == "change":
+        return compile_filter([str(each) for each in patterns], "dynamodb", NonJson.DROPPED)
     events = [{_WHOLE: json_text.read(each)} for each in patterns]
     return compile_filter(events, _WHOLE, NonJson.DROPPED)
 

@@ -340,13 +340,16 @@ def regex() -> Form:
     return Form(says, check, {"type": "string", "minLength": 1, "maxLength": 255})
 
 
-def start() -> Form:
-    """Where to begin: a word, or a time with its zone."""
+def start(*, times: bool = True) -> Form:
+    """Where to begin: a word, or a time with its zone where there is such a thing."""
 
     def check(value: Any, _base: Path) -> str | datetime:
         found = line(value, says)
         if found in ("earliest", "latest"):
             return str(found)
+        if not times:
+            hint = "changes cannot be read from a time on" if _TIME.fullmatch(found) else ""
+            fail("SF1050", f"is not {says}", hint or nearest(value, ("earliest", "latest")))
         if not _TIME.fullmatch(found):
             fail("SF1050", f"is not {says}", nearest(value, ("earliest", "latest")))
         try:
@@ -354,12 +357,13 @@ def start() -> Form:
         except (ValueError, OverflowError) as cause:
             fail("SF1050", f"is not a time: {cause}")
 
-    says = "earliest, latest or a time like 2026-01-01T00:00:00Z"
+    says = "earliest, latest or a time like 2026-01-01T00:00:00Z" if times else "earliest or latest"
     words = {"type": "string", "enum": ["earliest", "latest"]}
+    dated = [{"type": "string", "format": "date-time"}] if times else []
     return Form(
         says,
         check,
-        {"anyOf": [words, {"type": "string", "format": "date-time"}, INTERPOLATED]},
+        {"anyOf": [words, *dated, INTERPOLATED]},
         lambda value: f"{value:%Y-%m-%dT%H:%M:%SZ}" if isinstance(value, datetime) else str(value),
     )
 

@@ -66,7 +66,6 @@ ELSEWHERE: Mapping[str, str] = {
 
 LATER_TYPES: Mapping[str, Mapping[str, str]] = {
     "triggers": {
-        "dynamodb": "the dynamodb trigger",
         "schedule": "the schedule trigger",
         "http": "the http trigger",
         "s3": "the s3 trigger",
@@ -95,6 +94,7 @@ NO_USE: Mapping[tuple[str, str], str] = {
     ("sqs", "start"): "a queue has what nobody has deleted yet",
     ("sqs", "bisect"): "what failed together comes again in smaller batches by itself",
     ("kinesis", "per_partition"): "a stream has shards: parallel: {per_shard: …}",
+    ("dynamodb", "per_partition"): "a stream has shards: parallel: {per_shard: …}",
     ("kafka", "per_shard"): "a topic has partitions: parallel: {per_partition: …}",
     ("memory", "per_shard"): "a topic has partitions: parallel: {per_partition: …}",
 }

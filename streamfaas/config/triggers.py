@@ -25,6 +25,7 @@ from streamfaas.config.delivery import (
 )
 from streamfaas.config.model import Model
 from streamfaas.config.object_stores import AnyObjectStore
+from streamfaas.config.streams import DynamoDbTrigger
 
 
 class KafkaTrigger(Model):
@@ -237,10 +238,13 @@ class MemoryTrigger(Model):
     on_success: OnSuccess = Field(default=None)
 
 
-AnyTrigger: TypeAlias = KafkaTrigger | KinesisTrigger | SqsTrigger | AnyObjectStore | MemoryTrigger
+AnyTrigger: TypeAlias = (
+    KafkaTrigger | KinesisTrigger | DynamoDbTrigger | SqsTrigger | AnyObjectStore | MemoryTrigger
+)
 Trigger: TypeAlias = Annotated[
     KafkaTrigger
     | KinesisTrigger
+    | DynamoDbTrigger
     | SqsTrigger
     | Annotated[AnyObjectStore, Field(discriminator="via")]
     | MemoryTrigger,

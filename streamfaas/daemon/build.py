@@ -20,6 +20,7 @@ from streamfaas.config.object_stores import (
 )
 from streamfaas.config.otlp import Otlp
 from streamfaas.config.spec import ASYNCHRONOUS, Logs, Metrics
+from streamfaas.config.streams import DynamoDbTrigger
 from streamfaas.config.tracing import Traces
 from streamfaas.config.triggers import (
     AnyTrigger,
@@ -262,14 +263,17 @@ def _asynchronous(
     return MappingPlan(name, "backlog", policy_maker, _source_maker("backlog", name, options))
 
 
+_SHARDED = frozenset({"kinesis", "dynamodb"})
+
+
 def _source_maker(
     kind: str, name: str, options: Callable[[], Any]
 ) -> Callable[[Means], MakeSource]:
     def source_maker(means: Means) -> MakeSource:
         made: dict[str, Any] = {"emit": means.emit}
-        if kind != "kinesis":  # it needs none
+        if kind not in _SHARDED:  # they need none
             made["clock"] = means.clock
-        if kind in {"directory", "kinesis", "object-store"}:
+        if kind in {"directory", "object-store", *_SHARDED}:
             made["store"] = means.store
         if kind == "backlog":
             made["backlog"] = means.backlog
@@ -291,7 +295,9 @@ def source_class(kind: str) -> Any:
     return getattr(importlib.import_module(module), class_name)
 
 
-def _is_log(trigger: AnyTrigger) -> TypeGuard[KafkaTrigger | KinesisTrigger | MemoryTrigger]:
+def _is_log(
+    trigger: AnyTrigger,
+) -> TypeGuard[KafkaTrigger | KinesisTrigger | DynamoDbTrigger | MemoryTrigger]:
     return not isinstance(trigger, (*_OF_OBJECTS, SqsTrigger))
 
 
@@ -321,6 +327,8 @@ def _origin(function: functions.Function, name: str, trigger: AnyTrigger) -> Ori
             return origin_of(function, "kinesis", stream)
         case SqsTrigger(queue=queue):
             return origin_of(function, "sqs", queue.replace(":", "/").rpartition("/")[2])
+        case DynamoDbTrigger():
+            return origin_of(function, "dynamodb", trigger.place)
         case DirectoryTrigger(bucket=bucket):
             return origin_of(function, "directory", bucket)
         case ObjectStoreTrigger(bucket=buckets):
@@ -340,7 +348,12 @@ def _filter(trigger: AnyTrigger) -> Filter | None:
     return filters.compiled(trigger.filter, of)
 
 
-_FILTERED: Mapping[str, filters.Of] = {"kinesis": "data", "sqs": "body", "object-store": "event"}
+_FILTERED: Mapping[str, filters.Of] = {
+    "kinesis": "data",
+    "dynamodb": "change",
+    "sqs": "body",
+    "object-store": "event",
+}
 
 
 def _batch_policy(trigger: AnyTrigger) -> BatchPolicy:
@@ -369,6 +382,10 @@ def _source_options(
             queues = config.connections[trigger.connection]
             assert isinstance(queues, AwsConnection)
             return "sqs", lambda: _sqs_options(queues, trigger)
+        case DynamoDbTrigger():
+            service = config.connections[trigger.connection]
+            assert isinstance(service, AwsConnection)
+            return "dynamodb", lambda: _dynamodb_options(service, trigger)
         case DirectoryTrigger():
             return "directory", lambda: _directory_options(trigger)
         case ObjectStoreTrigger():
@@ -427,6 +444,19 @@ def _sqs_options(connection: AwsConnection, trigger: SqsTrigger) -> Any:
         filter=filters.compiled(trigger.filter, "body") if trigger.filter else None,
         apart=not trigger.partial_failures,
         counted=trigger.retries.max is not None,
+    )
+
+
+def _dynamodb_options(connection: AwsConnection, trigger: DynamoDbTrigger) -> Any:
+    from streamfaas.sources.sharded.dynamodb import DynamoDbOptions
+    from streamfaas.sources.sharded.options import LogOptions
+
+    start = {"earliest": "trim_horizon", "latest": "latest"}[trigger.start]
+    return DynamoDbOptions(
+        access=aws_access(connection),
+        log=LogOptions(start, poll_seconds=trigger.poll, look_seconds=10.0),
+        table=trigger.table,
+        stream=trigger.stream,
     )
 
 

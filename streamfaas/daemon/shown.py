@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from streamfaas.api.server import Request, Response
 from streamfaas.config.object_stores import DirectoryTrigger, ObjectStoreTrigger
 from streamfaas.config.spec import ASYNCHRONOUS, Function
+from streamfaas.config.streams import DynamoDbTrigger
 from streamfaas.config.triggers import (
     AnyTrigger,
     KafkaTrigger,
@@ -101,5 +102,7 @@ def _reads(function: Function | None, own: str) -> str:
             return trigger.stream
         case SqsTrigger():
             return trigger.queue.replace(":", "/").rpartition("/")[2]
+        case DynamoDbTrigger():
+            return trigger.place
         case None:
             return ""

@@ -95,6 +95,7 @@ TRIGGERS: Mapping[str, str] = {
     "kinesis": "pubsub",
     "sqs": "pubsub",
     "memory": "pubsub",
+    "dynamodb": "datasource",
     "directory": "datasource",
     "object-store": "datasource",
 }

@@ -24,8 +24,6 @@ class Stream:
     def __init__(self, access: AwsAccess, *, table: str = "", arn: str = "") -> None:
         assert bool(table) != bool(arn)
         self.name = table or arn
-        self.view_type = ""
-        """What a change shows of its item, once the stream has been described."""
         self._access = access
         self._table = table
         self._arn = arn
@@ -45,7 +43,9 @@ class Stream:
     async def describe(self, lives: Collection[str] = ()) -> Described:
         """That is the one that is read from here on. `lives` are earlier ones that were not read to
         their end: they come first, while they can be read."""
-        for arn in sorted(lives) if self._table else ():
+        for arn in sorted(lives):
+            if not self._table or f":table/{self._table}/" not in arn:
+                continue
             try:
                 return await self._described(arn)
             except Gone:
@@ -64,14 +64,15 @@ class Stream:
             answer = await self._client.describe_stream(StreamArn=arn, Limit=1)
             told = answer["StreamDescription"]
         self._arn = arn
-        self.view_type = str(told.get("StreamViewType", ""))
         off = told.get("StreamStatus") in {"DISABLED", "DISABLING"}
         return Described(
             arn=arn,
             life=arn,
+            of=f"{arn.partition('/stream/')[0]}/stream/" if self._table else arn,
             retention_seconds=RETENTION_SECONDS,
             now=aws.server_seconds(answer),
             over=f"the stream of {self.name} was turned off" if off else "",
+            shows=str(told.get("StreamViewType", "")),
         )
 
     async def shards(self) -> tuple[Shard, ...]:

@@ -44,6 +44,7 @@ class Stream:
         return Described(
             arn=arn,
             life=f"{arn} {created:.0f}",
+            of=f"{arn} ",
             retention_seconds=float(told.get("RetentionPeriodHours", 24)) * 3600,
             now=aws.server_seconds(answer),
         )

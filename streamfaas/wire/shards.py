@@ -30,14 +30,18 @@ class Origin(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Described:
     """What is known of a stream. `life` differs where it was deleted and made again: no checkpoint
-    of one is of another; `now` is the service's own clock, where it shows it (epoch seconds).
-    `over` says why nothing is added to it any more."""
+    of one is of another; those of one stream begin with `of`. `now` is the service's own
+    clock, where it shows it (epoch seconds). `over` says why nothing is added to it any more,
+    `shows` what a record has of what it is about.
+    """
 
     arn: str
     life: str
     retention_seconds: float
     now: float | None
+    of: str = ""
     over: str = ""
+    shows: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,7 @@ def test_a_code_is_explained_with_cause_and_mend():
 
 def test_a_key_is_explained_by_its_whole_path_or_its_end():
     told = (
-        "functions.<name>.triggers.<name>.batch.window   (kafka, kinesis, sqs, memory)\n"
+        "functions.<name>.triggers.<name>.batch.window   (kafka, kinesis, dynamodb, sqs, memory)\n"
         "\n"
         "How long to wait for more records. 0s takes what is there and never waits.\n"
         "\n"

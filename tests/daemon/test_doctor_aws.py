@@ -4,6 +4,7 @@ import asyncio
 
 import uvloop
 
+import dynamodb_tables
 from kinesis_project import project
 from streamfaas.config.check import check
 from streamfaas.daemon.doctor import aws
@@ -34,3 +35,16 @@ def test_a_stream_that_is_there_is_told_of_and_one_that_is_not_has_a_remedy(tmp_
     path.write_text(path.read_text().replace(kinesalite.url, "http://127.0.0.1:1"))
     (found,) = findings(path)
     assert "`endpoint_url`" in found.remedy
+
+
+def test_a_tables_stream_is_told_of_with_what_its_changes_show(tmp_path, aws_server):
+    asyncio.run(dynamodb_tables.create(aws_server, "told-of", "NEW_IMAGE"))
+    path = project(tmp_path, aws_server, "told-of")
+    text = path.read_text().replace('"type": "kinesis"', '"type": "dynamodb"')
+    path.write_text(text.replace('"stream": "told-of"', '"table": "told-of"'))
+    (found,) = findings(path)
+    assert "changes of told-of: 1 shards open, 0 closed; keeps 24 h; NEW_IMAGE" in found.told
+    path.write_text(path.read_text().replace("told-of", "forgotten"))
+    (found,) = findings(path)
+    assert "DescribeTable of forgotten" in found.told
+    assert "turn its stream on" in found.remedy

@@ -8,7 +8,7 @@ import anyio
 import pytest
 import uvloop
 
-from kinesis_faults import RESET, TORN, door
+from aws_door import RESET, TORN, door
 from source_subjects import silent
 from streamfaas.flow.errors import Gone, Refused, Unreachable
 from streamfaas.sources.sharded import polling

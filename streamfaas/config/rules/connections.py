@@ -19,6 +19,7 @@ from streamfaas.config.rules.case import (
     readable,
     unreadable,
 )
+from streamfaas.config.streams import DynamoDbTrigger
 from streamfaas.config.triggers import KafkaTrigger, KinesisTrigger, SqsTrigger
 from streamfaas.flow.errors import Problem
 
@@ -29,6 +30,7 @@ def _connections(case: Case) -> Iterator[Problem]:
     used |= {trigger.connection for _, trigger in of_kind(case.config, SqsTrigger)}
     used |= {trigger.connection for _, trigger in of_kind(case.config, ObjectQueueTrigger)}
     used |= {trigger.connection for _, trigger in of_kind(case.config, ObjectTopicTrigger)}
+    used |= {trigger.connection for _, trigger in of_kind(case.config, DynamoDbTrigger)}
     used |= {
         each.connection
         for _, each in case.config.destinations()

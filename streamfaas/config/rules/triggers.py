@@ -17,6 +17,7 @@ from streamfaas.config.rules.case import (
     of_kind,
 )
 from streamfaas.config.spec import ASYNCHRONOUS
+from streamfaas.config.streams import DynamoDbTrigger
 from streamfaas.config.triggers import KafkaTrigger, KinesisTrigger, SqsTrigger
 from streamfaas.flow.errors import Problem
 
@@ -128,6 +129,20 @@ def _sqs(case: Case) -> Iterator[Problem]:
             )
 
 
+def _dynamodb(case: Case) -> Iterator[Problem]:
+    named = of_kind(case.config, DynamoDbTrigger)
+    yield from connected(
+        case, "aws", (((*path, "connection"), each.connection) for path, each in named)
+    )
+    for path, trigger in of_kind(case.config, DynamoDbTrigger):
+        if bool(trigger.table) == bool(trigger.stream):
+            both = "table and stream are both given" if trigger.table else "no table is given"
+            where = (*path, "stream") if trigger.table else path
+            yield case.tell(
+                "SF1073", where, both, "give table: a name, or stream: an ARN", key=True
+            )
+
+
 def _starts(case: Case, path: document.Path, start: str | datetime) -> Iterator[Problem]:
     now = datetime.now(UTC)  # noqa: TID251 - against a time that the operator wrote
     if isinstance(start, datetime) and start > now:
@@ -201,4 +216,4 @@ class _Crew:
             self.topics.setdefault(topic, name)
 
 
-RULES = (_names, _retries, _windows, _kafka, _kinesis, _sqs, _groups)
+RULES = (_names, _retries, _windows, _kafka, _kinesis, _dynamodb, _sqs, _groups)

@@ -1,58 +1,101 @@
-"""What doctor tries of AWS services: each stream that a trigger reads is asked for."""
+"""What doctor tries of AWS services: each stream that a trigger reads is asked for, and read."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from streamfaas.config.connections import AwsConnection
 from streamfaas.config.spec import Config
+from streamfaas.config.streams import DynamoDbTrigger
 from streamfaas.config.triggers import KinesisTrigger
 from streamfaas.daemon.access import aws_access
 from streamfaas.daemon.doctor import Check, Finding, bad, ok
 from streamfaas.flow.errors import Gone, Refused, WorldError
 
+if TYPE_CHECKING:
+    from streamfaas.wire.shards import Described, Shard, Stream
+
 _AWAY = "look at `endpoint_url`, the network and the firewall"
-_DENIED = "look at the credentials, and what they permit: kinesis:DescribeStreamSummary, ListShards"
-_NONE = "make it, or correct `stream` and `region`"
+_DENIED = "look at the credentials, and what they permit: "
+_KINESIS = "kinesis:DescribeStreamSummary, ListShards, GetShardIterator, GetRecords"
+_DYNAMODB = "dynamodb:DescribeTable, DescribeStream, GetShardIterator, GetRecords"
+_NO_STREAM = "make it, or correct `stream` and `region`"
+_NO_TABLE = "make the table and turn its stream on, or correct `table`, `stream` and `region`"
 
 
 def checks(config: Config) -> list[Check]:
     """One for each trigger that reads a stream."""
-    return [
-        Check(
-            f"{function}/{name}",
-            _Stream(f"{function}/{name}", connection, trigger),
-            seconds=30.0,
-            code="SF3046",
-        )
-        for function, name, trigger in config.mappings()
-        if isinstance(trigger, KinesisTrigger)
-        and isinstance(connection := config.connections[trigger.connection], AwsConnection)
-    ]
+    return [Check(each.name, each, seconds=30.0, code="SF3046") for each in _streams(config)]
+
+
+def _streams(config: Config) -> Iterator[_Stream]:
+    for function, name, trigger in config.mappings():
+        if isinstance(trigger, KinesisTrigger | DynamoDbTrigger):
+            connection = config.connections[trigger.connection]
+            assert isinstance(connection, AwsConnection)  # as has been checked
+            yield _Stream(f"{function}/{name}", connection, trigger)
 
 
 @dataclass(frozen=True, slots=True)
 class _Stream:
     name: str
     connection: AwsConnection
-    trigger: KinesisTrigger
+    trigger: KinesisTrigger | DynamoDbTrigger
 
     async def __call__(self) -> Sequence[Finding]:
-        from streamfaas.wire.kinesis import Stream
-
-        asked = self.trigger.stream
-        stream = Stream(aws_access(self.connection), asked)
+        stream = self._made()
         try:
             await stream.open()
             described = await stream.describe()
             shards = await stream.shards()
+            await _read(stream, shards)
         except WorldError as error:
-            remedy = {Gone: _NONE, Refused: _DENIED}.get(type(error), _AWAY)
-            return [bad(self.name, f"{self.name}: {error}", remedy, "SF3046")]
+            return [bad(self.name, f"{self.name}: {error}", self._remedy(error), "SF3046")]
         finally:
             await stream.close()
+        if described.over:
+            return [bad(self.name, f"{self.name}: {described.over}", _NO_TABLE, "SF3046")]
+        return [ok(self.name, self._told(described, shards))]
+
+    def _made(self) -> Stream:
+        access = aws_access(self.connection)
+        if isinstance(self.trigger, KinesisTrigger):
+            from streamfaas.wire import kinesis
+
+            return kinesis.Stream(access, self.trigger.stream)
+        from streamfaas.wire import dynamodb_streams
+
+        return dynamodb_streams.Stream(access, table=self.trigger.table, arn=self.trigger.stream)
+
+    def _told(self, described: Described, shards: Sequence[Shard]) -> str:
+        match self.trigger:
+            case KinesisTrigger(stream=stream):
+                what = f"stream {stream}"
+            case DynamoDbTrigger(place=table):
+                what = f"changes of {table}"
         closed = sum(each.closed for each in shards)
-        told = f"{self.name} stream {asked}: {len(shards) - closed} shards open, {closed} closed"
         hours = described.retention_seconds / 3600
-        return [ok(self.name, f"{told}; keeps {hours:.0f} h")]
+        shows = f"; {described.shows}" if described.shows else ""
+        count = f"{len(shards) - closed} shards open, {closed} closed"
+        return f"{self.name} {what}: {count}; keeps {hours:.0f} h{shows}"
+
+    def _remedy(self, error: WorldError) -> str:
+        kinesis = isinstance(self.trigger, KinesisTrigger)
+        match error:
+            case Gone():
+                return _NO_STREAM if kinesis else _NO_TABLE
+            case Refused():
+                return _DENIED + (_KINESIS if kinesis else _DYNAMODB)
+        return _AWAY
+
+
+async def _read(stream: Stream, shards: Sequence[Shard]) -> None:
+    """One that is open is read from its end, which tells whether that is permitted."""
+    from streamfaas.wire.shards import Start
+
+    for shard in shards:
+        if not shard.closed:
+            await stream.read(await stream.iterator(shard.id, Start("LATEST")), 1)
+            return

@@ -267,6 +267,8 @@ class ShardedLog:
             for lane, reading in self._readings.items()
         }
         details: dict[str, object] = {"stream": self._stream.name, "arn": self._origin.arn}
+        if shows := self._roster.described.shows:
+            details["shows"] = shows
         if self._leases is not None:
             details |= self._leases.details()
         return SourceView(self._state, self._reason, lanes=lanes, details=details)

@@ -96,21 +96,25 @@ class Roster:
         mine = {name: mark for name, mark in marks.items() if mark.stream == described.life}
         others = {name: mark for name, mark in marks.items() if name not in mine}
         self._base = _epoch(mine.values()) if mine or not others else _epoch(others.values(), 1)
+        before = [mark for mark in others.values() if mark.stream.startswith(described.of)]
         if mine:
             kept = await self._still_there(self._perhaps_leapt(mine))
         else:
-            kept = await self._born("trim_horizon" if others else self._start)
+            kept = await self._born("trim_horizon" if before else self._start)
             await self._keeper.put(*kept.values())
         if others:
-            self._tell_remade(others.values())
+            self._tell_others(before)
             await self._keeper.forget(others.keys() - kept.keys())
         self._ended = {name for name, mark in kept.items() if mark.ended}
         self._marks = {name: mark for name, mark in kept.items() if not mark.ended}
         return await self._due(())
 
-    def _tell_remade(self, others: Collection[Mark]) -> None:
-        lost = "" if all(mark.ended for mark in others) else "; what was not read before is lost"
+    def _tell_others(self, before: Collection[Mark]) -> None:
         name, remade = self._stream.name, self._stream.remade
+        if not before:
+            self._warn(f"it reads {name} now; how far another stream was read is forgotten")
+            return
+        lost = "" if all(mark.ended for mark in before) else "; what was not read before is lost"
         self._warn(f"{name} {remade}; it is read from its beginning{lost}")
 
     async def _due(self, reading: Collection[str]) -> list[Mark]:

@@ -1,4 +1,4 @@
-"""A door before a Kinesis server that fails on command: what it lets through is the server's own."""
+"""A door before a server that fails on command: what it lets through is the server's own."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from collections import Counter, deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import aiohttp
 from aiohttp import web
-
-from kinesis_servers import Kinesis
 
 RESET = "reset"
 """In place of an error's name: the connection is cut before there is an answer."""
@@ -25,15 +24,15 @@ class Door:
     """`next` has, by operation, what becomes of the next requests: an error's name, RESET or TORN;
     whatever is beyond that is let through. `asked` counts requests."""
 
-    kinesis: Kinesis
+    behind: Any  # with an `url`
     url: str = ""
     asked: Counter[str] = field(default_factory=Counter)
     next: dict[str, deque[str]] = field(default_factory=dict)
 
     @property
-    def server(self) -> Kinesis:
+    def server(self) -> Any:
         """The server as it is seen through the door."""
-        return replace(self.kinesis, url=self.url)
+        return replace(self.behind, url=self.url)
 
     def fail(self, operation: str, *faults: str) -> None:
         self.next.setdefault(operation, deque()).extend(faults)
@@ -59,7 +58,7 @@ class Door:
         }
         async with (
             aiohttp.ClientSession() as session,
-            session.post(self.kinesis.url + "/", data=body, headers=headers) as answer,
+            session.post(self.behind.url + "/", data=body, headers=headers) as answer,
         ):
             whole = await answer.read()
             kind = answer.headers.get("Content-Type", "application/json")
@@ -79,9 +78,9 @@ class Door:
 
 
 @asynccontextmanager
-async def door(kinesis: Kinesis) -> AsyncIterator[Door]:
+async def door(server: Any) -> AsyncIterator[Door]:
     """One that is open, on loopback."""
-    made = Door(kinesis)
+    made = Door(server)
     app = web.Application(client_max_size=64 << 20)
     app.router.add_post("/", made.handle)
     runner = web.AppRunner(app, access_log=None)
