@@ -256,9 +256,6 @@ def test_what_retention_took_is_told_and_reading_goes_on_behind_it(
             await made.put(40)
             async with driven(made.source()) as driver:
                 await driver.take(20)
-                made.door.fail("GetRecords", "TrimmedDataAccessException")
-                await lost(driver.source)
-                assert not made.warned()  # while something is in hand, nothing leaps
                 await driver.finish_all()
                 made.door.fail("GetRecords", "TrimmedDataAccessException")
                 await driver.take(40)  # all that there is, since nothing really went
@@ -272,15 +269,6 @@ def test_what_retention_took_is_told_and_reading_goes_on_behind_it(
                 assert driver.seen[0].position >= 1 << 32
 
     uvloop.run(main())
-
-
-async def lost(source):
-    """Until its lane says that something was lost."""
-    (lane,) = source.view().lanes
-    with anyio.fail_after(20):
-        while "lost" not in source.view().lanes[lane].note:
-            with anyio.move_on_after(0.05):
-                await source.next({lane})
 
 
 @pytest.mark.slow
