@@ -15,7 +15,7 @@ from streamfaas.flow.invocation import Manner
 from streamfaas.flow.letters import hops_of
 from streamfaas.flow.outcome import Failure, Fault, Outcome, Success
 from streamfaas.flow.record import Instant, Record, Run
-from streamfaas.flow.sift import spared
+from streamfaas.flow.sift import spared, without
 from streamfaas.flow.verdict import Condition, RetryPolicy, deliveries
 from streamfaas.store import intents
 from streamfaas.store.intents import Intent
@@ -97,10 +97,11 @@ class Aside:
                 if not await self._send(_Parcel(guard, guard.letters, to, sending), strand):
                     return False
                 known = replace(guard, state=intents.DELIVERED)
-                self.guards[self.guards.index(guard)] = known
-            if known.ranges[-1][1] <= batch.last:
-                self.guards.remove(known)
+            left = _not_yet(known, batch, ordered=self._ordered)
+            if not left or left[-1] != known.ranges[-1]:
                 self._delivered.append(known)
+            at = self.guards.index(guard)
+            self.guards[at : at + 1] = [replace(known, ranges=left)] if left else []
         return True
 
     async def settled(self, batch: Batch) -> None:
@@ -398,6 +399,13 @@ def _about(intent: Intent, batch: Batch) -> bool:
         for run in batch.runs
         for first, last in intent.ranges
     )
+
+
+def _not_yet(intent: Intent, batch: Batch, *, ordered: bool) -> tuple[tuple[int, int], ...]:
+    """Of which stretches records may still come. A queue hands them out in any order."""
+    if ordered:
+        return () if intent.ranges[-1][1] <= batch.last else intent.ranges
+    return without(intent.ranges, [(run.first, run.last) for run in batch.runs])
 
 
 def _ranges(batch: Batch) -> tuple[tuple[int, int], ...]:

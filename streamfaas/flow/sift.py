@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 from typing import TypeAlias
@@ -54,3 +55,22 @@ def spared(run: Run, ranges: Iterable[tuple[int, int]]) -> list[Run]:
     if at <= run.last:
         pieces.append(run.part(at, run.last))
     return pieces
+
+
+def without(
+    ranges: Iterable[tuple[int, int]], gone: Sequence[tuple[int, int]]
+) -> tuple[tuple[int, int], ...]:
+    """What of ranges is not in others (rising, disjoint, as the first are)."""
+    left: list[tuple[int, int]] = []
+    lasts = [last for _, last in gone]
+    for first, last in ranges:
+        at = first
+        for begin, end in gone[bisect_left(lasts, first) :]:
+            if begin > last:
+                break
+            if at < begin:
+                left.append((at, begin - 1))
+            at = end + 1
+        if at <= last:
+            left.append((at, last))
+    return tuple(left)

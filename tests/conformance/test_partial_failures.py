@@ -9,9 +9,9 @@ import pytest
 from kafka_scene import KafkaScene
 from lane_scene import BAD, Scene, scene
 from listed import LANE, Listed
+from sqs_scene import FifoScene, SqsScene
 from streamfaas.flow.ledger import Checkpoint, Receipts
 from streamfaas.flow.outcome import Failure, Fault, Success
-from streamfaas.flow.partial import Style
 
 COUNT = 8
 TIMEOUT = Failure(Fault.TIMEOUT, "Sandbox.Timedout", "Task timed out after 1.00 seconds")
@@ -24,21 +24,15 @@ class Streams(Scene):
         super().__init__(answer, source=Listed(), **options)
 
 
-class Queues(Scene):
-    """As SQS."""
-
-    def __init__(self, answer, **options):
-        super().__init__(answer, source=Listed(queue=True, style=Style.LISTED), **options)
-
-
 IDENTIFIERS = {
     Streams: str,
-    Queues: str,
+    SqsScene: str,
+    FifoScene: str,
     KafkaScene: lambda position: {"partition": "topic-0", "offset": position},
 }
 """What a function calls a record."""
 
-sources = pytest.mark.parametrize("source", IDENTIFIERS, ids=["streams", "queues", "kafka"])
+sources = pytest.mark.parametrize("source", IDENTIFIERS, ids=["streams", "sqs", "fifo", "kafka"])
 
 
 def identified(source, *positions):
@@ -79,7 +73,7 @@ def succeeded(done):
     """The batch ran once, and is finished with."""
     finished = (
         Receipts(LANE, finished=((0, COUNT - 1),))
-        if isinstance(done, Queues)
+        if isinstance(done, SqsScene)
         else Checkpoint(LANE, COUNT - 1)
     )
     return calls(done) == [WHOLE] and done.source.settled == [finished]
@@ -87,7 +81,7 @@ def succeeded(done):
 
 def failed_whole(done):
     """All of the batch goes back to its queue, or is run once more, and it counts."""
-    if isinstance(done, Queues):
+    if isinstance(done, SqsScene):
         (settlement,) = done.source.settled
         back = Receipts(LANE, released=((0, COUNT - 1),), at=settlement.at, counted=True)
         return calls(done) == [WHOLE] and settlement == back
@@ -119,12 +113,21 @@ def test_1_8_streams_go_on_from_the_lowest_record_named_and_what_is_before_it_is
 
 
 def test_1_8_queues_keep_the_messages_named_and_delete_the_others():
-    done = run(Queues, identified(Queues, 6, 3))
+    done = run(SqsScene, identified(SqsScene, 6, 3))
 
     deleted, kept = done.source.settled
     assert calls(done) == [WHOLE]
     assert deleted == Receipts(LANE, finished=((0, 2), (4, 5), (7, 7)))
     assert kept == Receipts(LANE, released=((3, 3), (6, 6)), at=kept.at)
+
+
+def test_1_8_a_fifo_queue_keeps_all_from_the_first_message_named_on():
+    done = run(FifoScene, identified(FifoScene, 6, 3))
+
+    deleted, kept = done.source.settled
+    assert calls(done) == [WHOLE]
+    assert deleted == Receipts(LANE, finished=((0, 2),))
+    assert kept == Receipts(LANE, released=((3, 7),), at=kept.at)
 
 
 def test_1_8_kafka_runs_only_the_records_named_again_and_the_commit_waits_below_them():
@@ -227,3 +230,24 @@ def test_9_02_retry_3_and_a_partial_answer_of_kafka_tell_of_four_invokes_and_the
 @pytest.mark.parametrize("source", [Streams, KafkaScene], ids=["streams", "kafka"])
 def test_10_03_a_bad_report_that_goes_on_has_a_function_error_that_is_null(source):
     exhausted(source, 1, listing(""))
+
+
+def test_9_02_messages_that_have_failed_too_often_are_put_aside_and_no_other_is():
+    done = run(SqsScene, identified(SqsScene, 6, 3), retries=3, deliveries=3)
+
+    (document,) = done.kept.documents
+    assert document["requestContext"]["condition"] == "RetryAttemptsExhausted"
+    assert document["requestContext"]["approximateInvokeCount"] == 4
+    assert document["SQSBatchInfo"]["messageIds"] == ["3", "6"]
+    finished = [each for settled in done.source.settled for each in settled.finished]
+    assert sorted(finished) == [(0, 2), (3, 3), (4, 5), (6, 6), (7, 7)]
+
+
+def test_9_02_of_a_group_only_the_message_that_failed_is_put_aside_and_the_others_run_on():
+    done = run(FifoScene, identified(FifoScene, 3), retries=3, deliveries=3)
+
+    (document,) = done.kept.documents
+    assert document["SQSBatchInfo"]["messageIds"] == ["3"]
+    assert calls(done) == [WHOLE, [4, 5, 6, 7]]
+    finished = [settled.finished for settled in done.source.settled]
+    assert finished == [((0, 2),), ((3, 3),), ((4, 7),)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from zlib import crc32
 
 import anyio
@@ -568,6 +569,29 @@ def test_a_letter_about_several_batches_is_sent_once():
     assert done.kept.documents == [{}]
     assert done.calls == []
     assert done.checkpoint == 3
+
+
+def test_what_a_letter_is_about_may_come_again_from_a_queue_in_any_order():
+    """Each of its records is left out, whichever comes first."""
+    outbox = letter_about((3, 3), (7, 8))
+    outbox.intents["x"] = replace(outbox.intents["x"], lane="")
+
+    async def body(s):
+        async with anyio.create_task_group() as tasks:
+            await s.lane.open()
+            tasks.start_soon(s.lane.run)
+            for position in (8, 9, 3, 7):
+                s.offer(1, start=position)
+                while s.lane.unfinished:  # noqa: ASYNC110 - simulated time costs nothing
+                    await anyio.sleep(0.01)
+            tasks.cancel_scope.cancel()
+
+    done = scene(body, lambda values, attempt: FINE, queue=True, outbox=outbox)
+
+    assert [values for _, values, _ in done.calls] == [[9]]
+    assert len(done.kept.letters) == 1
+    assert done.lane.status.set_aside == 3
+    assert outbox.open() == []
 
 
 def test_a_letter_that_was_delivered_before_the_crash_is_not_sent_twice():

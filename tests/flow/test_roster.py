@@ -573,3 +573,28 @@ def test_a_freed_worker_is_not_passed_on_past_who_waits_for_another_function():
     roster.ask(2, "g")
     roster.ask(3, "f")
     assert roster.pass_on(7) is None
+
+
+def test_there_is_room_for_as_many_calls_as_could_run_at_once():
+    roster = Roster(4, 3, {"a": Share(maximum=3, memory_bytes=1), "b": Share(memory_bytes=1)})
+    assert roster.room("a") == 3
+    assert roster.room("nobody") == 0
+    roster.ask(1, "a")
+    assert roster.room("a") == 2, "one waits"
+    roster.plan(Instant(0))
+    assert roster.room("a") == 2, "a worker and its spare start, and one more could"
+    roster.ask(2, "b")
+    roster.plan(Instant(0))  # the last of the memory
+    assert roster.room("b") == 0
+    assert roster.room("a") == 1
+
+
+def test_a_function_without_a_worker_has_room_for_the_call_that_makes_others_leave():
+    roster = Roster(2, 1, {"a": Share(memory_bytes=1), "b": Share(memory_bytes=1)}, spare=False)
+    roster.ask(1, "a")
+    roster.plan(Instant(0))
+    roster.starting(1, "a")
+    roster.started(1, Instant(0))
+    assert roster.room("b") == 1
+    roster.ask(2, "b")
+    assert roster.room("b") == 0

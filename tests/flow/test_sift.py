@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from flow_runs import LANE, logs, positions, record, run, stretch
 from streamfaas.flow.record import Record
-from streamfaas.flow.sift import sorted_out, spared, strand_of
+from streamfaas.flow.sift import sorted_out, spared, strand_of, without
 
 
 @given(logs(), st.data())
@@ -37,6 +37,24 @@ def test_what_letters_speak_of_is_not_run_again_and_still_accounted_for(log, wan
 
         assert stretch(pieces) == stretch([arrived])
         assert positions(pieces) == [p for p in positions([arrived]) if p not in kept]
+
+
+def of_positions(chosen):
+    """As rising stretches, some of neighbours as one."""
+    found = []
+    for position in sorted(chosen):
+        if found and found[-1][1] + 1 == position and position % 3:
+            found[-1] = (found[-1][0], position)
+        else:
+            found.append((position, position))
+    return found
+
+
+@given(st.sets(st.integers(0, 40)), st.sets(st.integers(0, 40)))
+def test_what_is_left_of_stretches_is_what_others_have_not(mine, gone):
+    left = without(of_positions(mine), of_positions(gone))
+
+    assert [p for first, last in left for p in range(first, last + 1)] == sorted(mine - gone)
 
 
 @given(st.binary(max_size=20), st.integers(1, 50))

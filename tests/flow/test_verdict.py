@@ -21,6 +21,7 @@ from streamfaas.flow.verdict import (
     Release,
     Reread,
     RetryPolicy,
+    judge_group,
     judge_log,
     judge_queue,
 )
@@ -44,7 +45,7 @@ batches = st.builds(
     lambda log, attempt: Batch(tuple(log), attempt), logs(runs_max=4), st.integers(0, 20)
 )
 faults = st.sampled_from(Fault)
-judges = st.sampled_from([judge_log, judge_queue])
+judges = st.sampled_from([judge_log, judge_queue, judge_group])
 
 
 def failure(fault: Fault, until: int | None = None) -> Failure:

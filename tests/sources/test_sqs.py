@@ -1,0 +1,339 @@
+"""A queue as a source, on real servers: what is received, kept, deleted, and given back."""
+
+import itertools
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import anyio
+import pytest
+import uvloop
+
+from source_subjects import loop_clock
+from streamfaas.flow.batch import BatchPolicy
+from streamfaas.flow.errors import Gone, Refused
+from streamfaas.flow.record import Instant
+from streamfaas.sources.sqs import Sqs, SqsOptions, polling
+from streamfaas.telemetry.signals import DaemonStepped, SourceChanged
+from streamfaas.testing.conformance import driven
+from streamfaas.wire.sqs_event import RECEIPT, message_id
+
+QUEUES = itertools.count()
+
+
+class Scene:
+    """A queue, a source of it, and the service's own client as somebody else."""
+
+    def __init__(self, server, client, name, url):
+        self.server, self.client, self.name, self.url = server, client, name, url
+        self.free = 100
+        self.signals = []
+
+    def source(self, access=None, **options):
+        asked = {"visibility_seconds": 30, "wait_seconds": 1, "parallel": 4, **options}
+        return Sqs(
+            "shop/orders",
+            SqsOptions(access or self.server.access, self.name, **asked),
+            room=lambda: self.free,
+            clock=loop_clock,
+            emit=self.signals.append,
+        )
+
+    async def send(self, *bodies, group=None):
+        for body in bodies:
+            more = {} if group is None else {"MessageGroupId": group,
+                                             "MessageDeduplicationId": body}  # fmt: skip
+            await self.client.send_message(QueueUrl=self.url, MessageBody=body, **more)
+
+    async def receive(self):
+        """What somebody else gets."""
+        answer = await self.client.receive_message(
+            QueueUrl=self.url, MaxNumberOfMessages=10, AttributeNames=["All"]
+        )
+        return {
+            each["Body"]: int(each["Attributes"]["ApproximateReceiveCount"])
+            for each in answer.get("Messages", ())
+        }
+
+    async def waiting(self):
+        answer = await self.client.get_queue_attributes(
+            QueueUrl=self.url, AttributeNames=["ApproximateNumberOfMessages"]
+        )
+        return int(answer["Attributes"]["ApproximateNumberOfMessages"])
+
+    @property
+    def told(self):
+        warnings = [each.detail for each in self.signals if isinstance(each, DaemonStepped)]
+        return " ".join(warnings)
+
+
+@asynccontextmanager
+async def scene(server, *, fifo=False, **attributes):
+    name = f"source-{next(QUEUES)}" + (".fifo" if fifo else "")
+    async with server.client("sqs") as client:
+        more = {"FifoQueue": "true"} if fifo else {}
+        url = (await client.create_queue(QueueName=name, Attributes={**attributes, **more}))[
+            "QueueUrl"
+        ]
+        yield Scene(server, client, name, url)
+        await client.delete_queue(QueueUrl=url)
+
+
+def run(main):
+    uvloop.run(main())
+
+
+async def has_waiting(it, count):
+    with anyio.fail_after(15):
+        while await it.waiting() != count:  # noqa: ASYNC110 - it is another process that changes
+            await anyio.sleep(0.05)
+
+
+def bodies(driver):
+    return [each.value.decode() for each in driver.seen]
+
+
+async def taking(driver, seconds):
+    """Steps for so long, as an engine would that has room."""
+    with anyio.move_on_after(seconds):
+        while True:
+            await driver.step()
+
+
+@pytest.mark.slow
+def test_nothing_is_received_that_no_worker_is_free_for(aws_server):
+    async def main():
+        async with scene(aws_server) as it:
+            await it.send(*map(str, range(20)))
+            it.free = 0
+            async with driven(it.source(batch=BatchPolicy(records_max=3))) as driver:
+                await taking(driver, 0.5)
+                assert bodies(driver) == []
+                assert await it.waiting() == 20
+                it.free = 2
+                await driver.take(6)
+                it.free = 0
+                await taking(driver, 0.5)
+                assert len(driver.seen) == 6
+                assert await it.waiting() == 14
+
+    run(main)
+
+
+@pytest.mark.slow
+def test_what_is_in_hand_stays_hidden_for_longer_than_its_timeout(aws_server):
+    async def main():
+        async with scene(aws_server) as it:
+            await it.send("a", "b")
+            async with driven(it.source(visibility_seconds=1)) as driver:
+                await driver.take(2)
+                it.free = 0  # or it would ask for more
+                for _ in range(5):
+                    await anyio.sleep(0.5)
+                    assert await it.receive() == {}
+                await driver.finish_all()
+            assert await it.waiting() == 0
+            assert it.told == ""
+
+    run(main)
+
+
+@pytest.mark.slow
+def test_what_has_not_begun_is_given_back_once_nobody_reads_any_more(ministack):
+    async def main():
+        async with scene(ministack, fifo=True) as it:
+            for group in "abcdef":
+                await it.send(f"{group}1", f"{group}2", group=group)
+            it.free = 1
+            source = it.source(parallel=1)
+            async with driven(source) as driver:
+                while len(driver.seen) < 2:
+                    await driver.step()
+                assert len(source._gathering) > 0, "one receive brings several groups"
+                await has_waiting(it, 10)  # though it is not closed yet
+                assert bodies(driver) == ["a1", "a2"]
+            again = await it.receive()
+            assert set(again) >= {"a1", "a2"}, "what was in hand at the end is given back, too"
+
+    run(main)
+
+
+@pytest.mark.slow
+def test_what_comes_again_while_it_is_in_hand_is_not_run_twice_and_the_newer_receipt_counts(
+    aws_server,
+):
+    async def main():
+        async with scene(aws_server) as it:
+            await it.send("a")
+            async with driven(it.source()) as driver:
+                await driver.take(1)
+                receipt = dict(driver.seen[0].headers)[RECEIPT].decode()
+                await it.client.change_message_visibility(
+                    QueueUrl=it.url, ReceiptHandle=receipt, VisibilityTimeout=0
+                )
+                await taking(driver, 1.5)
+                assert bodies(driver) == ["a"]
+                await driver.finish_all()
+            assert await it.waiting() == 0
+            assert await it.receive() == {}
+
+    run(main)
+
+
+@pytest.mark.slow
+def test_what_is_lost_to_somebody_else_is_told_and_is_not_hidden_on(moto):
+    async def main():
+        async with scene(moto) as it:
+            await it.send("a")
+            async with driven(it.source(visibility_seconds=1)) as driver:
+                await driver.take(1)
+                it.free = 0
+                receipt = dict(driver.seen[0].headers)[RECEIPT].decode()
+                await it.client.delete_message(QueueUrl=it.url, ReceiptHandle=receipt)
+                await anyio.sleep(1)
+                assert "were not hidden any more: they may come twice" in it.told
+                await driver.finish_all()
+
+    run(main)
+
+
+@pytest.mark.slow
+def test_deletes_and_receives_that_fail_are_asked_for_again(aws_faults, monkeypatch):
+    monkeypatch.setattr(polling, "BACKOFF", replace(polling.BACKOFF, backoff_seconds=0.05))
+
+    async def main():
+        async with scene(aws_faults.server) as it:
+            await it.send(*map(str, range(12)))
+            throttled = {"error": {"code": "RequestThrottled", "status": 400}}
+            source = it.source(aws_faults.access, batch=BatchPolicy(records_max=3))
+            async with driven(source) as driver:
+                async with aws_faults.of(
+                    {"service": "sqs", "operation": "ReceiveMessage", **throttled}
+                ):
+                    await taking(driver, 1.0)
+                    assert bodies(driver) == []
+                    assert source.view().state == "degraded"
+                    assert "RequestThrottled" in source.view().reason
+                await driver.take(12)
+                assert source.view().state == "running"
+                gone = {"service": "sqs", "operation": "DeleteMessageBatch", "reset": True}
+                async with aws_faults.of(gone), anyio.create_task_group() as tasks:
+                    tasks.start_soon(driver.finish_all)
+                    await anyio.sleep(1)
+                    await aws_faults.of().__aenter__()  # and is mended while it is tried
+                assert len(set(bodies(driver))) == 12
+            assert await it.waiting() == 0
+            assert await it.receive() == {}
+            states = [each.state for each in it.signals if isinstance(each, SourceChanged)]
+            assert states == ["running", "degraded", "running"]
+
+    run(main)
+
+
+@pytest.mark.slow
+def test_who_may_not_delete_is_told_so_at_once(aws_faults):
+    async def main():
+        async with scene(aws_faults.server) as it:
+            await it.send("a")
+            denied = {"error": {"code": "AccessDeniedException", "status": 403}}
+            async with driven(it.source(aws_faults.access)) as driver:
+                await driver.take(1)
+                async with aws_faults.of(
+                    {"service": "sqs", "operation": "DeleteMessageBatch", **denied}
+                ):
+                    with pytest.raises(Refused, match="AccessDenied"):
+                        await driver.finish_all()
+
+    run(main)
+
+
+@pytest.mark.slow
+def test_a_queue_that_is_deleted_and_made_again_is_read_on(aws_server, monkeypatch):
+    monkeypatch.setattr(polling, "BACKOFF", replace(polling.BACKOFF, backoff_seconds=0.05))
+
+    async def main():
+        async with scene(aws_server) as it:
+            await it.send("a")
+            source = it.source()
+            async with driven(source) as driver:
+                await driver.take(1)
+                await it.client.delete_queue(QueueUrl=it.url)
+                await driver.finish_all()  # it is gone with its queue
+                await taking(driver, 1.5)
+                assert source.view().state == "degraded"
+                assert "NonExistentQueue" in source.view().reason
+                await it.client.create_queue(QueueName=it.name)
+                await it.send("b")
+                await driver.take(1)
+                assert bodies(driver) == ["a", "b"]
+                await driver.finish_all()
+                assert source.view().state == "running"
+
+    run(main)
+
+
+@pytest.mark.slow
+def test_a_queue_that_is_not_there_is_gone(aws_server):
+    async def main():
+        async with scene(aws_server) as it:
+            source = it.source()
+            source._queue.name = "no-such-queue"
+            with pytest.raises(Gone):
+                await source.open(lambda *_: None)
+            await source.close()
+
+    run(main)
+
+
+@pytest.mark.slow
+def test_those_behind_a_message_that_fails_are_not_counted_with_it(ministack):
+    """Where there is a count to mind: one by one, until what failed together is done."""
+
+    async def main():
+        async with scene(ministack) as dead, scene(ministack, fifo=True) as it:
+            del dead
+            source = it.source(parallel=2, counted=True)
+            await it.send(*(f"a{n}" for n in range(5)), group="a")
+            async with driven(source) as driver:
+                await driver.take(5)
+                for _ in range(3):
+                    for run_ in list(driver.taken):
+                        await driver.release(run_, Instant(loop_clock() + 0.01), "it failed")
+                    held = list(source.view().held.values())
+                    assert [(lane.name) for lane in source.view().held] == ["a"]
+                    assert held[0].reason == "it failed"
+                    before = len(driver.seen)
+                    await driver.take(1)
+                    await taking(driver, 0.3)
+                    assert bodies(driver)[before:] == ["a0"]
+                await driver.finish_all()
+                await driver.take(1)
+                counts = [each.deliveries for each in driver.taken]
+                assert bodies(driver)[-1] == "a1"
+                assert counts == [1], "it was handed out once before, with all others"
+                await driver.finish_all()
+
+    run(main)
+
+
+@pytest.mark.slow
+def test_a_test_event_is_known_by_its_message_id_and_may_have_a_group(ministack):
+    from streamfaas.flow.errors import CannotSend
+    from streamfaas.sources import Message
+
+    async def main():
+        async with scene(ministack, fifo=True) as it, driven(it.source()) as driver:
+            async with driver.source.sender("") as sender:
+                assert sender.target == f"queue {it.name}"
+                sent = await sender.send(Message(b"x", b"g", (("kind", b"a"),)))
+                for wrong in (Message(None), Message(b"x", partition=1), Message(b"\xff")):
+                    with pytest.raises(CannotSend):
+                        await sender.send(wrong)
+            (record,) = await driver.take(1)
+            assert record.key == b"g"
+            assert dict(record.headers)["kind"] == b"a"
+            assert driver.source.known_by(record) == message_id(record) == sent.key
+            with pytest.raises(CannotSend):
+                async with driver.source.sender("a topic"):
+                    pass
+
+    run(main)
