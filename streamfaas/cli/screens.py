@@ -172,8 +172,16 @@ def _lane(name: str, lane: Mapping[str, Any]) -> Sequence[object]:
         count(lane.get("in_flight")),
         count(lane.get("attempt")),
         "" if wait is None else f"in {span(float(wait))}",
-        lane.get("reason", ""),
+        lane.get("reason") or _window(lane.get("window")),
     )
+
+
+def _window(window: Mapping[str, Any] | None) -> str:
+    """The tumbling window that is open."""
+    if window is None:
+        return ""
+    end = datetime.fromtimestamp(window["end_ms"] / 1000).astimezone()
+    return f"window until {end:%H:%M:%S}, state of {count(window['state_bytes'])} bytes"
 
 
 def badness(lane: Mapping[str, Any]) -> tuple[int, int, int, str]:

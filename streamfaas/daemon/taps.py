@@ -18,6 +18,7 @@ from streamfaas.config.spec import ASYNCHRONOUS
 from streamfaas.daemon.feeds import Feed, Feeds
 from streamfaas.daemon.witnesses import Witnesses
 from streamfaas.engine.mapping import Mapping as Trigger
+from streamfaas.engine.panes import event_of
 from streamfaas.flow.batch import Batch
 from streamfaas.flow.errors import CorruptBatch
 from streamfaas.flow.failure import place_of
@@ -328,7 +329,7 @@ def _miss(taps: list[_Tap]) -> None:
 def _payload(source: Source, batch: Batch) -> dict[str, Any]:
     """The event as the handler saw it."""
     try:
-        return {"payload": orjson.Fragment(source.event(batch))}
+        return {"payload": orjson.Fragment(event_of(source, batch))}
     except CorruptBatch as damage:
         return {"payload": None, "payload_error": str(damage)}
 

@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from streamfaas.destinations import HOPS_MAX, Destination, Letter
+from streamfaas.engine.panes import event_of
 from streamfaas.flow.batch import Batch
 from streamfaas.flow.errors import CorruptBatch, StoreError, TooLarge, Unreachable, WorldError
 from streamfaas.flow.invocation import Manner
@@ -208,7 +209,7 @@ class Aside:
         with suppress(CorruptBatch):
             records = source.records(batch)
         with suppress(CorruptBatch):  # bytes that are no event may be told all the same
-            payload = lane.event(batch)
+            payload = event_of(source, batch)
         tries = max(batch.tries, deliveries(batch))
         # what grew too old before it ever ran counts as run once, as on AWS
         invokes = max(1, tries) if condition in _NOT_NOW else tries + 1

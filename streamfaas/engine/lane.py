@@ -10,7 +10,7 @@ import anyio
 
 from streamfaas.destinations import Destination
 from streamfaas.engine.aside import Aside, Outbox
-from streamfaas.engine.panes import Panes, WindowStore
+from streamfaas.engine.panes import Panes, WindowStore, event_of
 from streamfaas.engine.strand import Strand, StrandStatus
 from streamfaas.flow.batch import Batch, BatchPolicy
 from streamfaas.flow.errors import CorruptBatch
@@ -289,16 +289,8 @@ class LaneRunner:
             assert self._damage.error is not None
             raise self._damage.error
         if batch.pane is not None:
-            return Event(Encoding.JSON, (self.event(batch),))
+            return Event(Encoding.JSON, (event_of(self.source, batch),))
         return self.source.shape(batch)
-
-    def event(self, batch: Batch) -> bytes:
-        """The event as JSON, as the function was or would be given it."""
-        event = self.source.event(batch)
-        if batch.pane is None:
-            return event
-        assert self.panes is not None
-        return self.panes.framed(event, batch.pane)
 
     async def settle(self, batch: Batch, strand: Strand) -> bool:
         """The batch is finished with. False: the lane was closed first, and it comes again.

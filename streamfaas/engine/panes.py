@@ -10,11 +10,11 @@ import anyio
 from streamfaas.flow.batch import Batch
 from streamfaas.flow.errors import StoreError, Unreachable
 from streamfaas.flow.outcome import Failure, Outcome, Success
-from streamfaas.flow.pane import Pane, Window
+from streamfaas.flow.pane import Window
 from streamfaas.flow.record import Instant, Lane, Run
 from streamfaas.flow.sift import spared
 from streamfaas.flow.window import Kept, Standing, Windower, resumed, state_of
-from streamfaas.sources import Windowed
+from streamfaas.sources import Source, Windowed
 from streamfaas.telemetry import signals
 from streamfaas.wire.window_event import framed
 
@@ -85,10 +85,6 @@ class Panes:
         """What is to be run next, and what then."""
         now_ms = int(self._lane.around.wall() * 1000)
         return self._windower.divide(batch, self._lane.source.records, now_ms)
-
-    def framed(self, event: bytes, pane: Pane) -> bytes:
-        """The event with what is told of the window."""
-        return framed(event, pane, self._lane.lane.name, self._source.arn)
 
     def read(self, batch: Batch, outcome: Success) -> Outcome:
         """What an answer says beside the state that it hands on. The last one in a window may say
@@ -166,6 +162,16 @@ class Panes:
             return None
         told = {"start_ms": window.start_ms, "end_ms": window.end_ms}
         return told | {"state_bytes": len(standing.state)}
+
+
+def event_of(source: Source, batch: Batch) -> bytes:
+    """The event as JSON, with what is told of its window where it is in one."""
+    event = source.event(batch)
+    if batch.pane is None:
+        return event
+    log: Any = source
+    named: Windowed = log
+    return framed(event, batch.pane, batch.lane.name, named.arn)
 
 
 def _bounds(window: Window) -> tuple[int, int]:

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from status_server import answering
+from streamfaas.cli import screens
 from streamfaas.cli.main import main
 from streamfaas.cli.screens import rate, seconds, span
 
@@ -195,6 +196,16 @@ def test_of_many_lanes_the_worst_are_shown_and_the_rest_counted(tmp_path):
     shown = [line.split()[1] for line in told[first + 1 : first + 21]]
     assert shown == ["p500", "p501", *(f"p{at}" for at in range(999, 981, -1))]
     assert "… and 980 more (all: -o json)" in told
+
+
+def test_a_lane_says_which_window_is_open_unless_there_is_something_worse():
+    window = {"start_ms": 0, "end_ms": 10_000, "state_bytes": 1234}
+    for reason, note in (("", "window until "), ("KeyError", "KeyError")):
+        lane = {**LANE, "window": window, "reason": reason}
+        table = screens.lanes([("", {"lanes": [lane]})], width=120)
+        (told,) = table.columns[-1].cells
+        assert str(told).startswith(note)
+        assert ("state of 1,234 bytes" in str(told)) == (not reason)
 
 
 def test_missing_isolation_and_the_last_error_are_notes(tmp_path):

@@ -13,6 +13,7 @@ from streamfaas.daemon.taps import Taps
 from streamfaas.daemon.witnesses import Witnesses
 from streamfaas.flow.batch import Batch
 from streamfaas.flow.outcome import Failure, Fault, Report, Success
+from streamfaas.flow.pane import Pane, Window
 from streamfaas.flow.record import Lane, Record, run_of_records
 from streamfaas.sources.memory import Memory, MemoryOptions
 from streamfaas.telemetry import signals
@@ -46,12 +47,13 @@ class Scene:
         for hear in self.ears:
             hear(signal)
 
-    def run(self, lane=LANE, first=0, count=1, outcome=None, size=1):
+    def run(self, lane=LANE, first=0, count=1, outcome=None, size=1, pane=None):
         """What the engine does when an attempt has ended."""
         outcome = Success(b"", report=REPORT) if outcome is None else outcome
         value = b"x" * size
         batch = Batch(
-            (run_of_records(tuple(Record(lane, first + n, value) for n in range(count))),)
+            (run_of_records(tuple(Record(lane, first + n, value) for n in range(count))),),
+            pane=pane,
         )
         name = lane.source.partition("/")[0]
         ended = signals.InvocationEnded(
@@ -153,6 +155,18 @@ def test_of_a_large_batch_the_first_records_are_shown():
             ).cut(row["payload_records"])[0]
         )
         assert row["payload"] == json.loads(shown)
+
+    scene(play)
+
+
+def test_the_payload_of_a_batch_in_a_window_has_its_state():
+    async def play(s):
+        feed = s.ask("payload=1").body
+        s.run(pane=Pane(Window(0, 1000), b'{"n":7}'))
+        (row,) = await s.rows(feed)
+        await feed.aclose()
+        assert row["payload"]["state"] == {"n": 7}
+        assert row["payload"]["window"]["end"] == "1970-01-01T00:00:01Z"
 
     scene(play)
 
