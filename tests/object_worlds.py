@@ -48,9 +48,9 @@ class World:
             emit=self.told.append,
         )
 
-    def behind(self) -> PollingOptions:
+    def behind(self, interval_seconds: float = 0.2) -> PollingOptions:
         """A listing behind a feed of notifications."""
-        return replace(self.polling, existing=False, alone=False)
+        return replace(self.polling, existing=False, alone=False, interval_seconds=interval_seconds)
 
     def remarks(self) -> list[str]:
         return [each.reason for each in self.told if isinstance(each, SourceChanged)]

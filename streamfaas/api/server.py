@@ -266,6 +266,7 @@ class _Conversation:
                     request = await self._request()
                 except h11.RemoteProtocolError as error:
                     await self._refuse(400, str(error))
+                    await self._hear_out()
                     return
                 finally:
                     self._places.idle.pop(self, None)

@@ -248,6 +248,11 @@ class Metrics(Model):
         "all of a trigger together.",
     )
 
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """None or one."""
+        return () if self.listen is None else (self.listen,)
+
 
 class Logs(Model):
     """Where the lines of functions and of the daemon go."""

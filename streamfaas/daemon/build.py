@@ -47,6 +47,7 @@ from streamfaas.telemetry.signals import Emit
 if TYPE_CHECKING:
     from streamfaas.store import Store
     from streamfaas.store.backlog import Backlog
+    from streamfaas.wire.inbound import Desks
 
 MakeSource = Callable[[], Source]
 Clock = Callable[[], Instant]
@@ -67,6 +68,7 @@ class Means:
 
     store: Store
     backlog: Backlog
+    desks: Desks
     clock: Clock
     emit: Emit
     room: Callable[[str], int]
@@ -101,6 +103,8 @@ class Plan:
     otlp: Asked | None
     traces: Traces
     connections: Mapping[str, AnyConnection]
+    desks: Mapping[str, frozenset[str]]
+    """The paths that stores post to, by address."""
 
     @property
     def socket(self) -> Path:

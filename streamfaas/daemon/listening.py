@@ -1,38 +1,51 @@
-"""The address where the daemon is measured and asked whether it lives: one, while it may change."""
+"""Addresses where the daemon listens, while they may change."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol, TypeAlias
 
 import anyio
 from anyio.abc import TaskGroup
 
-from streamfaas.api.probes import Answer, Probes
+
+class Listener(Protocol):
+    """Answers at one address."""
+
+    def open(self) -> None:
+        """Binds. `ConfigError` where that cannot be."""
+
+    async def serve(self) -> None:
+        """Until cancelled."""
+
+    def close(self) -> None: ...
 
 
 @dataclass(slots=True)
 class _Open:
-    address: str
-    probes: Probes
+    listener: Listener
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
 
 
-class Listening:
-    """Answers the same routes wherever it listens; they are asked for where there is an address.
-    The next address is bound before the last one is let go."""
+Prepared: TypeAlias = Mapping[str, _Open]
 
-    def __init__(self, address: str | None, routes: Callable[[], Mapping[str, Answer]]) -> None:
-        self._routes = routes
-        self._first = address
-        self._open: _Open | None = None
+
+class Listening:
+    """A listener at each address that is wanted, all of one kind. The next addresses are bound
+    before the last ones are let go."""
+
+    def __init__(self, addresses: Collection[str], make: Callable[[str], Listener]) -> None:
+        self._make = make
+        self._first = addresses
+        self._open: Prepared = {}
         self._tasks: TaskGroup | None = None
 
     @contextlib.asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:
-        """Probes are answered from before anything is started until all has ended. `ConfigError`
-        where the address cannot be had."""
+        """They are answered from before anything is started until all has ended. `ConfigError`
+        where one cannot be had."""
         opened = self.prepare(self._first)
         try:
             async with anyio.create_task_group() as self._tasks:
@@ -40,39 +53,44 @@ class Listening:
                 yield
                 self._tasks.cancel_scope.cancel()
         except BaseExceptionGroup as group:
-            if len(group.exceptions) == 1:  # what it would be without probes
+            if len(group.exceptions) == 1:  # what it would be without listeners
                 raise group.exceptions[0] from None
             raise
 
-    def prepare(self, address: str | None) -> _Open | None:
-        """Binds the address, unless that is what is bound. `ConfigError` where it cannot be."""
-        if address is None:
-            return None
-        if self._open is not None and self._open.address == address:
-            return self._open
-        made = _Open(address, Probes(address, self._routes()))
-        made.probes.open()
-        return made
+    def prepare(self, addresses: Collection[str]) -> Prepared:
+        """Binds those that are not bound. `ConfigError` where one cannot be: then none is."""
+        prepared: dict[str, _Open] = {}
+        try:
+            for address in addresses:
+                if (known := self._open.get(address)) is None:
+                    known = _Open(self._make(address))
+                    known.listener.open()
+                prepared[address] = known
+        except BaseException:
+            self.abandon(prepared)
+            raise
+        return prepared
 
-    def commit(self, prepared: _Open | None) -> None:
+    def commit(self, prepared: Prepared) -> None:
         """Answers there from now on, and nowhere else."""
         last, self._open = self._open, prepared
-        if last is prepared:
-            return
-        if last is not None:
-            last.scope.cancel()
-        if prepared is not None:
-            assert self._tasks is not None
-            self._tasks.start_soon(_serve, prepared, name="probes")
+        for address, opened in last.items():
+            if address not in prepared:
+                opened.scope.cancel()
+        for address, opened in prepared.items():
+            if address not in last:
+                assert self._tasks is not None
+                self._tasks.start_soon(_serve, opened, name="listener")
 
-    def abandon(self, prepared: _Open | None) -> None:
-        if prepared is not None and prepared is not self._open:
-            prepared.probes.close()
+    def abandon(self, prepared: Prepared) -> None:
+        for address, opened in prepared.items():
+            if address not in self._open:
+                opened.listener.close()
 
 
 async def _serve(opened: _Open) -> None:
     try:
         with opened.scope:
-            await opened.probes.serve()
+            await opened.listener.serve()
     finally:
-        opened.probes.close()
+        opened.listener.close()

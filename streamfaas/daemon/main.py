@@ -20,12 +20,13 @@ from typing import Any, cast
 import anyio
 import uvloop
 
-from streamfaas.api.probes import Answer
+from streamfaas.api.probes import Answer, Probes
 from streamfaas.api.server import Server
 from streamfaas.daemon import outputs
 from streamfaas.daemon.admin import Admin
 from streamfaas.daemon.build import Clock, Means, Plan
 from streamfaas.daemon.deliveries import Destinations
+from streamfaas.daemon.desks import DeskRoom
 from streamfaas.daemon.exporting import Exporting
 from streamfaas.daemon.feeds import Feeds
 from streamfaas.daemon.lateness import watched
@@ -155,7 +156,11 @@ class Daemon:
         self._transaction: Reload | None = None
         self.exporting = Exporting(settings(self.plan.otlp, os.environ), self.emit, self.view)
         self._export(self.exporting.signals)
-        self._listening = Listening(self.plan.metrics.listen, self._measured)
+        self._listening = Listening(
+            self.plan.metrics.addresses, lambda address: Probes(address, self._measured())
+        )
+        self._desks = DeskRoom(self.plan.desks)
+        self._webhooks = Listening(self.plan.desks, self._desks.listener)
 
     def _late(self, seconds: float) -> None:
         if self._metrics is not None:
@@ -193,6 +198,7 @@ class Daemon:
 
     def _change(self, loaded: Loaded) -> None:
         """Another configuration runs from here on."""
+        self._desks.paths = loaded.plan.desks
         self._take(loaded)
         self._sample()
 
@@ -257,7 +263,7 @@ class Daemon:
         loop.add_signal_handler(signal.SIGHUP, self.reloads.ask, CONFIG)
         self.exporting.open()
         try:
-            async with self._listening.serving():
+            async with self._listening.serving(), self._webhooks.serving():
                 with self.lines.written(self.emit), watched(loop, self._late):
                     return await self._serve()
         except StoreError as error:
@@ -312,13 +318,22 @@ class Daemon:
             )
             brakes = self.brakes = Brakes(store, emit=self.emit)
             await brakes.open()
-            means = Means(store, Backlog(store), clock, self.emit, pool.room, brakes.held)
+            means = Means(
+                store,
+                Backlog(store),
+                self._desks,
+                clock,
+                self.emit,
+                room=pool.room,
+                pauses=brakes.held,
+            )
             mappings = self._mappings = Mappings(plan, means, letters, surroundings)
             left = await means.backlog.queues()
             self._transaction = Reload(
                 self.loaded,
                 mappings=mappings,
                 listening=self._listening,
+                webhooks=self._webhooks,
                 pool=pool,
                 commit=self._change,
                 clock=clock,

@@ -100,6 +100,7 @@ class Reload:
         *,
         mappings: Mappings,
         listening: Listening,
+        webhooks: Listening,
         pool: WorkerPool,
         commit: Callable[[Loaded], None],
         clock: Callable[[], Instant],
@@ -109,6 +110,7 @@ class Reload:
         self._loaded = loaded
         self._mappings = mappings
         self._listening = listening
+        self._webhooks = webhooks
         self._pool = pool
         self._commit = commit
         self._clock = clock
@@ -178,7 +180,7 @@ class Reload:
             raise _Stays("refused", f"needs a restart: {fixed}")
 
     async def _change(self, next_: Loaded, found: Effects, renewed: frozenset[Path]) -> None:
-        mappings, listening, pool, plan = self._mappings, self._listening, self._pool, next_.plan
+        mappings, pool, plan = self._mappings, self._pool, next_.plan
         past = mappings.letters
         async with contextlib.AsyncExitStack() as back:
             letters = past.successor(plan.connections, renewed)
@@ -189,8 +191,10 @@ class Reload:
             self._step("open destinations")
             await letters.open()
             self._step("listen")
-            address = listening.prepare(plan.metrics.listen)
-            back.callback(listening.abandon, address)
+            probes = self._listening.prepare(plan.metrics.addresses)
+            back.callback(self._listening.abandon, probes)
+            webhooks = self._webhooks.prepare(plan.desks)
+            back.callback(self._webhooks.abandon, webhooks)
             self._step("prepare workers")
             workers = await pool.prepare(
                 plan.functions, concurrency=plan.concurrency, memory_bytes=plan.memory_bytes
@@ -203,7 +207,8 @@ class Reload:
             back.pop_all()  # from here on nothing waits, and nothing fails
         pool.commit(workers)
         mappings.commit(succession)
-        listening.commit(address)
+        self._listening.commit(probes)
+        self._webhooks.commit(webhooks)
         codes = {**next_.codes, **{name: self._loaded.codes[name] for name in found.recoded}}
         self._take(replace(next_, codes=codes))
         await _surely(past.retire, letters)

@@ -52,22 +52,21 @@ def authorised(head: Head, secret: str) -> bool:
     """Whether who asks knows the secret: as a bearer, as the user or the password of an address
     (`http://secret@host/…`), or, for those who can give nothing but an address, as its `token`. Of
     how much of it was right, the time that this takes says nothing."""
-    wanted = _digest(secret)
-    return any(hmac.compare_digest(_digest(each), wanted) for each in _said(head))
+    wanted = sha256(secret.encode()).digest()
+    return any(hmac.compare_digest(sha256(said).digest(), wanted) for said in _said(head))
 
 
-def _said(head: Head) -> Iterator[str]:
-    scheme, _, said = head.headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer":
+def _said(head: Head) -> Iterator[bytes]:
+    # h11 gives the bytes of a header as latin-1, whatever text they are
+    raw = head.headers.get("authorization", "").encode("latin-1", "replace")
+    scheme, _, said = raw.partition(b" ")
+    if scheme.lower() == b"bearer":
         yield said.strip()
-    elif scheme.lower() == "basic":
-        with contextlib.suppress(binascii.Error, UnicodeDecodeError):
-            yield from b64decode(said.strip(), validate=True).decode().split(":", 1)
+    elif scheme.lower() == b"basic":
+        with contextlib.suppress(binascii.Error):
+            yield from b64decode(said.strip(), validate=True).split(b":", 1)
     try:
-        yield from parse_qs(head.query, max_num_fields=8).get("token", [])
+        tokens = parse_qs(head.query, max_num_fields=8).get("token", [])
     except ValueError:  # more fields than anybody has a reason for
         return
-
-
-def _digest(text: str) -> bytes:
-    return sha256(text.encode("utf-8", "surrogatepass")).digest()
+    yield from (token.encode("utf-8", "replace") for token in tokens)
