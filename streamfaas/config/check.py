@@ -17,7 +17,7 @@ from streamfaas.config.document import Table
 from streamfaas.config.files import default_state
 from streamfaas.config.interpolate import interpolate
 from streamfaas.config.masking import may_hold_login
-from streamfaas.config.object_stores import ObjectTopicTrigger
+from streamfaas.config.object_stores import ObjectTopicTrigger, ObjectWebhookTrigger
 from streamfaas.config.rules.case import Case
 from streamfaas.config.rules.connections import plain_secrets, suspects
 from streamfaas.config.spec import RUNTIME, Config, Function
@@ -173,6 +173,8 @@ def _trigger_defaults(name: str, trigger: AnyTrigger) -> dict[str, Any]:
     update: dict[str, Any] = {"retries": _filled_retries(trigger.retries, trigger.on_failure)}
     if isinstance(trigger, KafkaTrigger | ObjectTopicTrigger) and not trigger.group:
         update["group"] = f"streamfaas.{name}"
+    if isinstance(trigger, ObjectWebhookTrigger) and not trigger.path:
+        update["path"] = f"/{name.replace('.', '/')}"
     return update
 
 

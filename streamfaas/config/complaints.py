@@ -10,7 +10,6 @@ from typing import Any
 from streamfaas.config import document, keys
 from streamfaas.config.document import MASK, Items, Scalar, Table
 from streamfaas.config.masking import without_login
-from streamfaas.config.object_stores import LATER_VIA
 from streamfaas.flow.errors import Problem
 
 _SHOWN_MAX = 60
@@ -201,8 +200,6 @@ def _via(kind: str, error: Mapping[str, Any]) -> tuple[str, str, str]:
     word = error["ctx"].get("tag")
     if word is None:
         return "SF1043", "the key via is missing", f"one of {', '.join(known)}"
-    if word in LATER_VIA:
-        return "SF1041", f"{word} is not in this version", f"this version has {', '.join(known)}"
     near = keys.nearest(word, known)
     hint = f"did you mean {near}?" if near else f"one of {', '.join(known)}"
     return "SF1047", f"{shown(word)} is no way that is known here", hint

@@ -39,7 +39,6 @@ LATER: Mapping[tuple[str, ...], str] = {
     ("functions", ANY, "mounts"): "mounts",
     ("functions", ANY, "isolation", "profile"): "isolation profiles",
     ("functions", ANY, "triggers", ANY, "schedule"): "schedules",
-    ("functions", ANY, "triggers", ANY, "reconcile"): "reconcile",
     ("functions", ANY, "triggers", ANY, "schema_registry"): "schema registries",
     ("functions", ANY, "triggers", ANY, "parallel", "key"): "a key of the order",
 }

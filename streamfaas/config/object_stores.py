@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 
 from streamfaas.config import forms
 from streamfaas.config.delivery import (
@@ -17,9 +17,6 @@ from streamfaas.config.delivery import (
     RetriesOrLambda,
 )
 from streamfaas.config.model import Alone, Model
-
-LATER_VIA = ("webhook", "listen", "poll")
-"""Ways that have a meaning, but not in this version."""
 
 DIRECTORY_EVENTS = (
     "s3:ObjectCreated:*",
@@ -149,6 +146,18 @@ class ObjectStoreTrigger(Model):
     on_success: OnSuccess = Field(default=None)
 
 
+_STORE = Field(
+    default=None,
+    description="For reconcile: name of the connection (type aws) to the object store.",
+    examples=["store"],
+)
+_Reconcile = Annotated[float | None, forms.duration("10s", "24h", word="never")]
+_RECONCILE = (
+    "How often each bucket is listed, at the start too, to find what no notification told of. What "
+    "is there when the trigger is born is no event."
+)
+
+
 class ObjectQueueTrigger(ObjectStoreTrigger):
     """Notifications of an object store that come by an SQS queue, as S3 events."""
 
@@ -167,6 +176,12 @@ class ObjectQueueTrigger(ObjectStoreTrigger):
             hint="write it as in uploads, or arn:aws:sqs:eu-central-1:123456789012:uploads",
         ),
     ] = Field(description="The queue to read.", examples=["uploads"])
+    reconcile: _Reconcile = Field(default=None, description=_RECONCILE, examples=["10m"])
+    store: Annotated[str | None, forms.name("connection")] = Field(
+        default=None,
+        description="For reconcile: name of the connection to the object store. Without it: that "
+        "to the queue.",
+    )
 
 
 class ObjectTopicTrigger(ObjectStoreTrigger):
@@ -189,6 +204,92 @@ class ObjectTopicTrigger(ObjectStoreTrigger):
         description="Where a partition begins that the group has no position for.",
         examples=["earliest", "2026-01-01T00:00:00Z"],
     )
+    reconcile: _Reconcile = Field(default=None, description=_RECONCILE, examples=["10m"])
+    store: Annotated[str | None, forms.name("connection")] = _STORE
 
 
-AnyObjectStore: TypeAlias = DirectoryTrigger | ObjectQueueTrigger | ObjectTopicTrigger
+class ObjectWebhookTrigger(ObjectStoreTrigger):
+    """Notifications of an object store that it posts to us, as S3 events."""
+
+    via: Literal["webhook"] = Field(
+        description="How changes are noticed: the store posts them to an address of ours."
+    )
+    listen: Annotated[str, forms.address()] = Field(
+        default="127.0.0.1:9001",
+        description="Address and port that stores post to. Triggers may share it.",
+        examples=["127.0.0.1:9001"],
+    )
+    path: Annotated[str, forms.text("a path", r"/[A-Za-z0-9._~/-]{0,255}")] = Field(
+        default="",
+        description="The path that is this trigger's. Without it: /<function>/<trigger>.",
+        examples=["/uploads"],
+    )
+    secret: Annotated[SecretStr | None, forms.secret()] = Field(
+        default=None,
+        description="What whoever posts must say: as a bearer, as the user or the password of the "
+        "address, or as its ?token=. Without it everybody may who reaches the address.",
+        examples=["${credential:webhook}"],
+    )
+    body: Annotated[int, forms.size("1KB", "6MB")] = Field(
+        default=1 << 20, description="Most bytes of one request."
+    )
+    reconcile: _Reconcile = Field(default=None, description=_RECONCILE, examples=["10m"])
+    store: Annotated[str | None, forms.name("connection")] = _STORE
+
+
+class ObjectStreamTrigger(ObjectStoreTrigger):
+    """Notifications that MinIO tells to whoever listens, as S3 events."""
+
+    via: Literal["listen"] = Field(
+        description="How changes are noticed: by MinIO's ListenNotification. It is not durable: "
+        "what happens while nobody listens is found by reconcile."
+    )
+    connection: Annotated[str, forms.name("connection")] = Field(
+        description="Name of the connection."
+    )
+    reconcile: Annotated[float, forms.duration("10s", "24h")] = Field(
+        default=600.0, description=_RECONCILE + " It is also done whenever listening begins anew."
+    )
+
+
+class ObjectPollTrigger(ObjectStoreTrigger):
+    """Buckets that are listed, as S3 events of what differs from the listing before."""
+
+    via: Literal["poll"] = Field(
+        description="How changes are noticed: by listings. That works with every store."
+    )
+    connection: Annotated[str, forms.name("connection")] = Field(
+        description="Name of the connection."
+    )
+    events: Annotated[
+        tuple[Annotated[str, forms.choice(*DIRECTORY_EVENTS)], ...],
+        Field(min_length=1, max_length=16),
+    ] = Field(default=("s3:ObjectCreated:*",), description="Which changes.")
+    interval: Annotated[float, forms.duration("1s", "24h")] = Field(
+        default=60.0, description="How long from the end of a listing to the next."
+    )
+    existing: Annotated[Literal["process", "ignore"], forms.choice("process", "ignore")] = Field(
+        default="process", description="What to do with objects that are there at the first start."
+    )
+
+
+AnyObjectStore: TypeAlias = (
+    DirectoryTrigger
+    | ObjectQueueTrigger
+    | ObjectTopicTrigger
+    | ObjectWebhookTrigger
+    | ObjectStreamTrigger
+    | ObjectPollTrigger
+)
+
+
+def listed_by(trigger: ObjectStoreTrigger) -> str | None:
+    """The connection by which a trigger's buckets are listed, if they are."""
+    match trigger:
+        case ObjectStreamTrigger() | ObjectPollTrigger():
+            return trigger.connection
+        case ObjectQueueTrigger() if trigger.reconcile is not None:
+            return trigger.store or trigger.connection
+        case ObjectTopicTrigger() | ObjectWebhookTrigger() if trigger.reconcile is not None:
+            return trigger.store
+    return None

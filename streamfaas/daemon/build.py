@@ -140,6 +140,7 @@ def plan_of(config: spec.Config, path: Path) -> Plan:
         otlp=otlp_of(config.telemetry.otlp),
         traces=config.telemetry.traces,
         connections=config.connections,
+        desks=object_stores.posted(config),
     )
 
 
@@ -279,6 +280,8 @@ def _source_maker(
             made["clock"] = means.clock
         if kind in {"directory", "object-store", *_SHARDED}:
             made["store"] = means.store
+        if kind == "object-store":
+            made["desks"] = means.desks
         if kind == "backlog":
             made["backlog"] = means.backlog
         if kind == "sqs":

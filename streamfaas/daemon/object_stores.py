@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from streamfaas.config import spec
 from streamfaas.config.connections import AwsConnection, KafkaConnection
 from streamfaas.config.object_stores import (
+    ObjectPollTrigger,
     ObjectQueueTrigger,
     ObjectStoreTrigger,
+    ObjectStreamTrigger,
     ObjectTopicTrigger,
+    ObjectWebhookTrigger,
+    listed_by,
 )
-from streamfaas.daemon.access import aws_access, kafka_start, sasl_options, tls_options
+from streamfaas.daemon.access import (
+    aws_access,
+    kafka_start,
+    revealed,
+    sasl_options,
+    tls_options,
+)
 from streamfaas.sources import Source
 from streamfaas.telemetry.signals import Emit
 
 if TYPE_CHECKING:
     from streamfaas.sources.objects import Feed, MakeFeed, Means
+    from streamfaas.wire.aws import AwsAccess
 
 
 def options(config: spec.Config, trigger: ObjectStoreTrigger) -> Any:
@@ -25,13 +38,34 @@ def options(config: spec.Config, trigger: ObjectStoreTrigger) -> Any:
 
     return ObjectsOptions(
         buckets=trigger.bucket,
-        feeds=(_feed(config, trigger),),
+        feeds=_feeds(config, trigger),
         prefix=trigger.prefix,
         suffix=trigger.suffix,
         events=trigger.events,
         parallel=trigger.parallel,
         pending_max=trigger.pending,
+        listed=listed_by(trigger) is not None,
     )
+
+
+def posted(config: spec.Config) -> dict[str, frozenset[str]]:
+    """The paths that stores post to, by address."""
+    found: dict[str, frozenset[str]] = {}
+    for _, _, trigger in config.mappings():
+        if isinstance(trigger, ObjectWebhookTrigger):
+            found[trigger.listen] = found.get(trigger.listen, frozenset()) | {trigger.path}
+    return found
+
+
+def _feeds(config: spec.Config, trigger: ObjectStoreTrigger) -> tuple[MakeFeed, ...]:
+    nudge = asyncio.Event()
+    listings = _listings(config, trigger, nudge)
+    match trigger:
+        case ObjectPollTrigger():
+            return listings
+        case ObjectStreamTrigger():
+            return (*_streams(config, trigger, nudge), *listings)
+    return (_feed(config, trigger), *listings)
 
 
 def _feed(config: spec.Config, trigger: ObjectStoreTrigger) -> MakeFeed:
@@ -40,17 +74,85 @@ def _feed(config: spec.Config, trigger: ObjectStoreTrigger) -> MakeFeed:
             return _queue_feed(config, trigger)
         case ObjectTopicTrigger():
             return _topic_feed(config, trigger)
+        case ObjectWebhookTrigger():
+            return _webhook_feed(trigger)
     raise AssertionError(trigger)
 
 
-def _queue_feed(config: spec.Config, trigger: ObjectQueueTrigger) -> MakeFeed:
-    connection = config.connections[trigger.connection]
+def _listings(
+    config: spec.Config, trigger: ObjectStoreTrigger, nudge: asyncio.Event
+) -> tuple[MakeFeed, ...]:
+    """Of each bucket, if any: by itself, or behind another way."""
+    name = listed_by(trigger)
+    if name is None:
+        return ()
+    access, alone = _access(config, name), isinstance(trigger, ObjectPollTrigger)
+    interval = trigger.interval if isinstance(trigger, ObjectPollTrigger) else _reconcile(trigger)
+
+    def make(bucket: str, means: Means) -> Feed:
+        from streamfaas.sources.objects.polling import Polling, PollingOptions
+
+        options = PollingOptions(
+            access,
+            bucket,
+            prefix=trigger.prefix,
+            suffix=trigger.suffix,
+            interval_seconds=interval,
+            existing=isinstance(trigger, ObjectPollTrigger) and trigger.existing == "process",
+            alone=alone,
+        )
+        return Polling(options, means, nudge=nudge)
+
+    return tuple(partial(make, bucket) for bucket in trigger.bucket)
+
+
+def _reconcile(trigger: ObjectStoreTrigger) -> float:
+    assert isinstance(
+        trigger,
+        ObjectQueueTrigger | ObjectTopicTrigger | ObjectWebhookTrigger | ObjectStreamTrigger,
+    )
+    assert trigger.reconcile is not None
+    return trigger.reconcile
+
+
+def _streams(
+    config: spec.Config, trigger: ObjectStreamTrigger, nudge: asyncio.Event
+) -> tuple[MakeFeed, ...]:
+    access = _access(config, trigger.connection)
+
+    def make(bucket: str, means: Means) -> Feed:
+        from streamfaas.sources.objects.listening import Listening, ListeningOptions
+
+        options = ListeningOptions(access, bucket, trigger.prefix, trigger.suffix, trigger.events)
+        return Listening(options, means, nudge=nudge)
+
+    return tuple(partial(make, bucket) for bucket in trigger.bucket)
+
+
+def _webhook_feed(trigger: ObjectWebhookTrigger) -> MakeFeed:
+    def make(means: Means) -> Feed:
+        from streamfaas.sources.objects.webhook import Webhook, WebhookOptions
+
+        secret = revealed(trigger.secret)
+        options = WebhookOptions(trigger.listen, trigger.path, secret, trigger.body)
+        return Webhook(options, means)
+
+    return make
+
+
+def _access(config: spec.Config, name: str) -> AwsAccess:
+    connection = config.connections[name]
     assert isinstance(connection, AwsConnection)  # as has been checked
+    return aws_access(connection)
+
+
+def _queue_feed(config: spec.Config, trigger: ObjectQueueTrigger) -> MakeFeed:
+    access = _access(config, trigger.connection)
 
     def make(_: Means) -> Feed:
         from streamfaas.sources.objects.queue import QueueFeed
 
-        return QueueFeed(aws_access(connection), trigger.queue)
+        return QueueFeed(access, trigger.queue)
 
     return make
 

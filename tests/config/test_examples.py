@@ -8,7 +8,7 @@ from certificates import make_certificate
 from streamfaas.config.check import check
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-NAMES = ["client-key-password", "kafka-password", "client-secret", "orders-api-key", "ca.pem", "client.pem", "client.key", "token", "hook", "hook-secret", "collector", "aws-secret", "aws-token"]  # fmt: skip
+NAMES = ["client-key-password", "kafka-password", "client-secret", "orders-api-key", "ca.pem", "client.pem", "client.key", "token", "hook", "hook-secret", "collector", "aws-secret", "aws-token", "webhook"]  # fmt: skip
 
 SIGNING = "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz\n"
 

@@ -9,7 +9,12 @@ from streamfaas.config.connections import AwsConnection, KafkaConnection, Sasl, 
 from streamfaas.config.delivery import KafkaDestination
 from streamfaas.config.document import Scalar, Table
 from streamfaas.config.masking import looks_secret
-from streamfaas.config.object_stores import ObjectQueueTrigger, ObjectTopicTrigger
+from streamfaas.config.object_stores import (
+    ObjectQueueTrigger,
+    ObjectStoreTrigger,
+    ObjectTopicTrigger,
+    listed_by,
+)
 from streamfaas.config.rules import certificates
 from streamfaas.config.rules.case import (
     Case,
@@ -31,6 +36,7 @@ def _connections(case: Case) -> Iterator[Problem]:
     used |= {trigger.connection for _, trigger in of_kind(case.config, ObjectQueueTrigger)}
     used |= {trigger.connection for _, trigger in of_kind(case.config, ObjectTopicTrigger)}
     used |= {trigger.connection for _, trigger in of_kind(case.config, DynamoDbTrigger)}
+    used |= {listed_by(trigger) or "" for _, trigger in of_kind(case.config, ObjectStoreTrigger)}
     used |= {
         each.connection
         for _, each in case.config.destinations()

@@ -11,10 +11,22 @@ from streamfaas.config import document
 from streamfaas.config.delivery import FileDestination
 from streamfaas.config.object_stores import (
     DirectoryTrigger,
+    ObjectPollTrigger,
     ObjectQueueTrigger,
+    ObjectStoreTrigger,
+    ObjectStreamTrigger,
     ObjectTopicTrigger,
+    ObjectWebhookTrigger,
+    listed_by,
 )
-from streamfaas.config.rules.case import Case, connected, not_a_directory, of_kind, resolved
+from streamfaas.config.rules.case import (
+    Case,
+    connected,
+    is_loopback,
+    not_a_directory,
+    of_kind,
+    resolved,
+)
 from streamfaas.flow.errors import Problem
 
 SHARERS_MAX = 100
@@ -37,6 +49,48 @@ def _carriers(case: Case) -> Iterator[Problem]:
                 (*path, "queue"),
                 f"{other[1]}/{other[3]} reads the same queue: each would get a part of it",
                 "give each a queue of its own, and let the store or a topic send to both",
+            )
+
+
+def _listings(case: Case) -> Iterator[Problem]:
+    """Where a bucket is listed, and by what connection."""
+    polled = of_kind(case.config, ObjectPollTrigger)
+    named = [((*path, "connection"), each.connection) for path, each in polled]
+    streams = of_kind(case.config, ObjectStreamTrigger)
+    named += [((*path, "connection"), each.connection) for path, each in streams]
+    for path, trigger in of_kind(case.config, ObjectStoreTrigger):
+        if not isinstance(trigger, ObjectQueueTrigger | ObjectTopicTrigger | ObjectWebhookTrigger):
+            continue
+        if trigger.store is not None:
+            named.append(((*path, "store"), trigger.store))
+        if trigger.reconcile is None and trigger.store is not None:
+            message = "the store is asked for nothing: there is no reconcile"
+            yield case.tell("SF1078", (*path, "store"), message, "add reconcile: 10m", key=True)
+        if trigger.reconcile is not None and listed_by(trigger) is None:
+            message = "reconcile lists the bucket, and there is no connection to its store"
+            yield case.tell("SF1067", (*path, "reconcile"), message, "add store: NAME", key=True)
+    yield from connected(case, "aws", named)
+
+
+def _webhooks(case: Case) -> Iterator[Problem]:
+    """Each path is one trigger's, and who may post is said."""
+    holders: dict[tuple[str, str], document.Path] = {}
+    for path, trigger in of_kind(case.config, ObjectWebhookTrigger):
+        if trigger.listen == case.config.telemetry.metrics.listen:
+            message = f"{trigger.listen} is where metrics are given"
+            yield case.tell("SF1108", (*path, "listen"), message, "choose another port")
+        other = holders.setdefault((trigger.listen, trigger.path), path)
+        if other != path:
+            message = f"{other[1]}/{other[3]} has the same address and path"
+            yield case.tell("SF1108", (*path, "path"), message, "give each a path of its own")
+        if trigger.secret is None and not is_loopback(trigger.listen):
+            yield case.tell(
+                "SF1098",
+                (*path, "listen"),
+                f"whoever reaches {trigger.listen} can post what never happened: there is no "
+                "secret",
+                "add secret: ${credential:NAME}, or listen on 127.0.0.1",
+                warning=True,
             )
 
 
@@ -119,4 +173,4 @@ def _loops(case: Case) -> Iterator[Problem]:
                     break
 
 
-RULES = (_carriers, _directories, _loops)
+RULES = (_carriers, _listings, _webhooks, _directories, _loops)
