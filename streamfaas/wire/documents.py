@@ -19,6 +19,7 @@ from streamfaas.flow.record import Record
 from streamfaas.flow.verdict import Condition
 from streamfaas.wire.kafka_event import kafka_info_of_one
 from streamfaas.wire.kinesis_event import kinesis_info_of_one
+from streamfaas.wire.sqs_event import sqs_info_of_one
 
 SUCCESS = "Success"
 UNHANDLED = "Unhandled"
@@ -304,7 +305,11 @@ def _info_of_one(batch_info: Mapping[str, Any], record: Record) -> dict[str, Any
     }
 
 
-_INFO_OF_ONE = {"KafkaBatchInfo": kafka_info_of_one, "KinesisBatchInfo": kinesis_info_of_one}
+_INFO_OF_ONE = {
+    "KafkaBatchInfo": kafka_info_of_one,
+    "KinesisBatchInfo": kinesis_info_of_one,
+    "SQSBatchInfo": sqs_info_of_one,
+}
 
 
 # -- JSON

@@ -89,6 +89,18 @@ def sqs_batch_info(origin: Origin, records: Sequence[Record]) -> dict[str, Any]:
     }
 
 
+def sqs_info_of_one(info: Mapping[str, Any], record: Record) -> dict[str, Any]:
+    """The content of the `SQSBatchInfo` of a message alone, out of its batch's."""
+    arrival = _iso(record.timestamp_ms) if record.timestamp_ms >= 0 else None
+    return {
+        **info,
+        "messageIds": [message_id(record).decode()],
+        "approximateArrivalOfFirstRecord": arrival,
+        "approximateArrivalOfLastRecord": arrival,
+        "batchSize": 1,
+    }
+
+
 def _about(
     origin: Origin, told: Mapping[str, Any], attributes: Mapping[str, Any]
 ) -> dict[str, Any]:

@@ -53,6 +53,8 @@ def attempts(ledgers: Ledgers, lanes: Mapping[Place, Lane], wanted: Wanted) -> I
     unseen = _Unseen(ledgers)
     for d in sorted(ledgers.set_aside, key=lambda d: d.at):
         missing = d.invokes - begun[d.place, d.first]
+        if wanted.handed_out:
+            continue
         if d.condition == EXHAUSTED and missing > 0 and not unseen.took(missing, d.at):
             yield Violation("I-09", f"{d.invokes} invocations, of {begun[d.place, d.first]}: {d}")
         splits = (BATCH_MAX if wanted.halved else 1) - 1
@@ -112,6 +114,9 @@ def too_old(ledgers: Ledgers, lanes: Mapping[Place, Lane], wanted: Wanted) -> It
 
 EXHAUSTED, TOO_LARGE = "RetryAttemptsExhausted", "MaximumPayloadSizeExceeded"
 TOO_OLD = "RecordAgeExceeded"
+REDRIVEN = "Redriven"
+"""By the queue itself, which has its own dead-letter queue."""
+
 BATCH_MAX = 10_000
 FAILURES = frozenset({"failure", "crash", "timeout", "init", "garbage"})
 """Outcomes that use up an attempt."""
@@ -124,7 +129,7 @@ def too_large(lanes: Iterable[Lane]) -> Iterator[Violation]:
                 large = lane.large[index]
                 said = d.condition == TOO_LARGE
                 if (said and (not large or d.size > 1)) or (
-                    large and not said and d.size == 1 and d.condition != TOO_OLD
+                    large and not said and d.size == 1 and d.condition not in {TOO_OLD, REDRIVEN}
                 ):
                     yield Violation("I-13", f"{lane.name} {lane.offsets[index]}: {d}")
 
@@ -145,7 +150,12 @@ def counted(ledgers: Ledgers, lanes: Iterable[Lane], wanted: Wanted) -> Iterator
             yield Violation("I-60", f"{s.received - gone} have come to no end: {s}")
         elif s.final and not wanted.answered and s.records != done[s.owner]:
             yield Violation("I-60", f"{done[s.owner]} records were done: {s}")
-    aside = sum(bool(documents) for lane in lanes for documents in lane.documents)
+    ours = (
+        any(d.condition != REDRIVEN for d in documents)
+        for lane in lanes
+        for documents in lane.documents
+    )
+    aside = sum(ours)
     told = sum(s.set_aside for s in ledgers.scraped if s.final)
     if ledgers.scraped and not any(h.kind in CRASHES for h in ledgers.harmed) and told < aside:
         yield Violation("I-60", f"{aside} records are set aside, and it is said of {told}")

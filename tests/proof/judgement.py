@@ -37,7 +37,8 @@ class Wanted:
     been cut off in their midst; `filtered` are ids that the mapping does not want. `attempts_max` is
     how often a batch may fail (None: for ever), and `order` what is in order: a `lane`, a `key`, or
     nothing. `parents` are the lanes that a lane came from. `passed` are ids of records that need
-    not run: their log had forgotten them, or the mapping began after them."""
+    not run: their log had forgotten them, or the mapping began after them. `handed_out`: a queue
+    counts what it hands out, which may be more than was run."""
 
     records: int = 1
     faults: Mapping[str, int] = field(default_factory=dict)
@@ -54,6 +55,7 @@ class Wanted:
     poison: frozenset[str] | None = None
     parents: Mapping[Place, tuple[Place, ...]] = field(default_factory=dict)
     passed: frozenset[str] = frozenset()
+    handed_out: bool = False
 
 
 @dataclass(frozen=True, slots=True)

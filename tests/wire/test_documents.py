@@ -27,6 +27,11 @@ from streamfaas.wire.documents import (
 from streamfaas.wire.kafka_event import kafka_batch_info, kafka_event
 from streamfaas.wire.kinesis_event import record_of
 from streamfaas.wire.s3_event import s3_event
+from streamfaas.wire.sqs_event import Origin as QueueOrigin
+from streamfaas.wire.sqs_event import record_of as queue_record_of
+from streamfaas.wire.sqs_event import sqs_batch_info, sqs_event
+
+QUEUE = QueueOrigin("arn:aws:sqs:eu-central-1:000000000000:orders", "eu-central-1")
 
 LANE = Lane("shop/orders", "orders-3")
 SERVERS = "b1:9092,b2:9092"
@@ -331,6 +336,23 @@ def test_records_of_a_stream_are_told_one_by_one_each_with_its_number():
     ]
     assert [each["startSequenceNumber"] for each in infos] == ["41", "42"]
     assert [each["endSequenceNumber"] for each in infos] == ["41", "42"]
+
+
+def test_messages_of_a_queue_are_told_one_by_one_each_with_its_id():
+    told = [
+        {"MessageId": id_, "ReceiptHandle": "r", "Body": "", "Attributes": {"SentTimestamp": "1"}}
+        for id_ in ("one", "two")
+    ]
+    records = [queue_record_of(QUEUE, LANE, n, each) for n, each in enumerate(told)]
+    ending = ended(
+        *records,
+        batch_info=sqs_batch_info(QUEUE, records),
+        payload=sqs_event(records),
+    )
+    first, second = documents(failure_letters(ending, per_record=True))
+    assert first["SQSBatchInfo"]["messageIds"] == ["one"]
+    assert second["SQSBatchInfo"]["messageIds"] == ["two"]
+    assert second["SQSBatchInfo"]["batchSize"] == 1
 
 
 def test_an_event_of_a_shape_that_nobody_knows_stays_whole():

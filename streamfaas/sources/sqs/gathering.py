@@ -108,6 +108,11 @@ class Gathering:
         self._piles.clear()
         return left
 
+    def drop(self, key: Key) -> list[Message]:
+        """What there is of it; it is there no more."""
+        pile = self._piles.pop(key, _Pile())
+        return [message for message, _ in pile.held]
+
     def _due(self, key: Key, pile: _Pile) -> Instant:
         policy, (_, arrived) = self._policy, pile.held[0]
         full = pile.wanted >= self.limit(key) or pile.weight >= policy.event_bytes_max

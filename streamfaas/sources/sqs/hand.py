@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterator, Sequence
 
 import anyio
@@ -33,11 +32,13 @@ class Hand:
         *,
         clock: Callable[[], Instant],
         warn: Callable[[str], None],
+        jitter: Callable[[], float],
     ) -> None:
         self._errands = errands
         self._visibility_seconds = visibility_seconds
         self._clock = clock
         self._warn = warn
+        self._jitter = jitter
         self._messages: dict[str, Message] = {}
 
     def __iter__(self) -> Iterator[Message]:
@@ -108,7 +109,7 @@ class Hand:
                 break
             if left:
                 failures += 1
-                await anyio.sleep(DELETE.delay(failures, random.random()))
+                await anyio.sleep(DELETE.delay(failures, self._jitter()))
         for each in done:
             self._messages.pop(each.id, None)
 

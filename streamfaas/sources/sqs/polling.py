@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import random
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -48,6 +47,7 @@ class Polling:
         room: Callable[[], int],
         took: Callable[[Sequence[Mapping[str, Any]]], None],
         told: Callable[[WorldError | None], None],
+        jitter: Callable[[], float],
     ) -> None:
         self.asked = 0
         """Messages that receives on their way may bring."""
@@ -59,10 +59,11 @@ class Polling:
         self._room = room
         self._took = took
         self._told = told
+        self._jitter = jitter
         self._stirred = asyncio.Event()
         self._asleep: deque[asyncio.Event] = deque()
         self._busy = False  # the last receive brought something
-        self._scopes: set[anyio.CancelScope] = set()
+        self._scopes: dict[anyio.CancelScope, None] = {}  # a set that keeps its order
 
     def stir(self) -> None:
         """There may be room again."""
@@ -95,7 +96,7 @@ class Polling:
             except WorldError as error:
                 failures += 1
                 self._told(error)
-                pause = BACKOFF.delay(failures, random.random())
+                pause = BACKOFF.delay(failures, self._jitter())
                 if isinstance(error, Refused) and failures > 1:
                     pause = max(pause, REFUSED_SECONDS)
                 await anyio.sleep(pause)
@@ -123,11 +124,11 @@ class Polling:
         found: Sequence[Mapping[str, Any]] = ()
         self.asked, self.asking = self.asked + room, self.asking + 1
         with anyio.CancelScope(shield=True) as scope:
-            self._scopes.add(scope)
+            self._scopes[scope] = None
             try:
                 found = await self._queue.receive(room, wait_seconds, self._visibility_seconds())
             finally:
-                self._scopes.discard(scope)
+                del self._scopes[scope]
                 self.asked, self.asking = self.asked - room, self.asking - 1
         if not scope.cancelled_caught:
             self._busy = bool(found)

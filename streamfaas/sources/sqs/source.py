@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import random
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -31,6 +32,7 @@ from streamfaas.sources.sqs.polling import POLLERS_MAX, Polling
 from streamfaas.sources.sqs.returned import Returned
 from streamfaas.sources.sqs.send import QueueSender
 from streamfaas.telemetry.signals import DaemonStepped, Emit, SourceChanged
+from streamfaas.wire.aws import AwsAccess
 from streamfaas.wire.sqs import BATCH_MAX, Attributes, Queue
 from streamfaas.wire.sqs_event import (
     Origin,
@@ -85,6 +87,8 @@ class Sqs:
         room: Callable[[], int],
         clock: Callable[[], Instant],
         emit: Emit,
+        make_queue: Callable[[AwsAccess, str], Queue] = Queue,
+        jitter: Callable[[], float] = random.random,
     ) -> None:
         """`room`: how many invocations of the function could begin now."""
         self.name = name
@@ -92,7 +96,7 @@ class Sqs:
         self._room = room
         self._clock = clock
         self._emit = emit
-        self._queue = Queue(options.access, options.queue)
+        self._queue = make_queue(options.access, options.queue)
         self._fifo = self._queue.fifo
         self.judge: Judge = judge_group if self._fifo else judge_queue
         self._errands = Errands(self._queue)
@@ -104,6 +108,7 @@ class Sqs:
             room=self._wanted,
             took=self._took,
             told=self._heard,
+            jitter=jitter,
         )
         self._returned = Returned(fifo=self._fifo)
         self._origin = Origin("", options.access.region)
@@ -114,7 +119,9 @@ class Sqs:
         self._unopened = deque(self._lanes)
         self._idle = dict.fromkeys(self._lanes)  # a set that keeps its order
         self._in_hand: dict[Lane, dict[int, Message]] = {}
-        self._hand = Hand(self._errands, lambda: self._visibility, clock=clock, warn=self._warn)
+        self._hand = Hand(
+            self._errands, lambda: self._visibility, clock=clock, warn=self._warn, jitter=jitter
+        )
         self._group_of: dict[Lane, str] = {}
         self._groups: set[str | int] = set()  # those
         self._handing: deque[Message] = deque()
@@ -424,7 +431,11 @@ class Sqs:
     async def _give_back(
         self, messages: Sequence[Message], at: Instant | None, reason: str = ""
     ) -> None:
-        """They may be had again from `at` on, having failed; None: at once, not having run."""
+        """They may be had again from `at` on, having failed; None: at once, not having run. What
+        came behind them in their group goes back with them, unrun."""
+        if self._fifo and (rest := self._gathering.drop(messages[0].group or "")):
+            self._returned.unrun(rest)
+            await self._hand.hide(rest, 0)
         if at is None:
             self._returned.unrun(messages)
             await self._hand.hide(messages, 0)

@@ -72,6 +72,48 @@ class Plain:
         return ledgers.set_aside(at, document)
 
 
+class MailFace:
+    """Lambda's events of a queue."""
+
+    cuts: ClassVar[bool] = False
+
+    def __init__(self, mails: Mapping[str, Any]) -> None:
+        self._mails = mails  # by id
+
+    def rows(self, event: bytes) -> list[Row]:
+        return [self._row(each) for each in orjson.loads(event)["Records"]]
+
+    def item(self, lane: str, row: Row) -> object:
+        return f"message-{row.offset}"
+
+    def undone(self, rows: Sequence[Row], first: Row) -> Sequence[Row]:
+        return [row for row in rows if row.offset >= first.offset]
+
+    def document(self, at: float, document: dict[str, Any]) -> ledgers.SetAside:
+        info, context = document["SQSBatchInfo"], document["requestContext"]
+        rows = self.rows(orjson.dumps(document.get("payload") or document["requestPayload"]))
+        told = info["messageIds"] == [self.item("", row) for row in rows]
+        topic, partition = rows[0].lane.rsplit("-", 1)
+        return ledgers.SetAside(
+            at=at,
+            id=document["streamfaas"]["id"],
+            topic=topic,
+            partition=int(partition),
+            first=rows[0].offset if told else -1,
+            last=rows[-1].offset,
+            size=info["batchSize"],
+            condition=context["condition"],
+            fingerprints=tuple((row.offset, row.print.hex()) for row in rows),
+            invokes=context.get("approximateInvokeCount", 0),
+        )
+
+    def _row(self, told: Mapping[str, Any]) -> Row:
+        sent, group = (told["attributes"].get(name) for name in ("SentTimestamp", "MessageGroupId"))
+        row = Row(self._mails[told["messageId"]].record.position, int(sent), group, told["body"])
+        known = self._mails[told["messageId"]].name == row.name
+        return row if known else row._replace(offset=-1)
+
+
 class ShardFace:
     """Lambda's events of a stream. Those of one aggregate share their sequence number, and so an
     answer can tell of the first of them only."""

@@ -16,6 +16,7 @@ from proof.simulation.books import Story
 from proof.simulation.broker import Broker
 from proof.simulation.daemon import Daemon
 from proof.simulation.loop import repeatably
+from proof.simulation.mailbox import Mailbox
 from proof.simulation.parts import REAL, Parts
 from proof.simulation.plan import REST_SECONDS, Fault, Plan, Trouble
 from proof.simulation.queue import Queue
@@ -93,7 +94,7 @@ def wanted(world: World) -> Wanted:
         replay_max=replay_max,
         age_max=plan.age,
         answered=plan.answers,
-        kept=plan.daemons == 1 and "store-full" not in faults,
+        kept=plan.daemons == 1 and "store-full" not in faults and not (plan.redrive or plan.twice),
         halved=plan.bisect,
         bisected=plan.bisect and (not plan.partial or plan.lowest),
         poison=frozenset(filter(world.poisonous, names))
@@ -105,6 +106,8 @@ def wanted(world: World) -> Wanted:
 
 
 def _order(plan: Plan) -> str:
+    if plan.kind == "messages":
+        return "key" if plan.fifo else "none"
     if plan.queue:
         return "key" if plan.batch == 1 else "none"
     return "lane" if plan.strands == 1 else "key"
@@ -114,6 +117,7 @@ BACKINGS: dict[str, Callable[[World], Backing]] = {
     "stream": Broker,
     "tray": Queue,
     "shards": Service,
+    "messages": Mailbox,
 }
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from proof.simulation.broker import Broker
+from proof.simulation.mailbox import Mailbox
+from proof.simulation.messages import Messages
 from proof.simulation.queue import Queue, Tray
 from proof.simulation.service import Service
 from proof.simulation.shards import Shards
@@ -27,6 +29,7 @@ class Parts:
     stream: Callable[[Process, Broker], Any] = Stream
     tray: Callable[[Process, Queue], Any] = Tray
     shards: Callable[[Process, Service], Any] = Shards
+    messages: Callable[[Process, Mailbox], Any] = Messages
     workers: Callable[[Process], Dispatch] = Workers
     sender: Callable[[Process, Shelf], Any] = Sender
     outbox: Callable[..., Any] = Outbox

@@ -83,6 +83,11 @@ class Plan:
     start: str | float = "trim_horizon"  # where its shards begin to be read; or after seconds
     aggregated: bool = False  # its records are put together
     mute: bool = False  # it never says that a shard is at its end
+    fifo: bool = False  # its messages are in groups, each in order
+    visibility: int = 30  # seconds, for which it keeps from others what it has handed out
+    redrive: int | None = None  # so often it hands something out, and then gives it up
+    twice: float = 0.0  # how often it hands out what somebody has
+    wait: int = 20  # seconds that a receive waits for a message
     retention: float | None = None  # seconds, after which it forgets a record
     trouble: Trouble = Trouble()
     faults: tuple[Fault, ...] = ()
@@ -94,7 +99,7 @@ class Plan:
     @property
     def queue(self) -> bool:
         """Whether each record is finished with on its own."""
-        return self.kind == "tray"
+        return self.kind in {"tray", "messages"}
 
     def __str__(self) -> str:
         return _written(self)
@@ -151,10 +156,11 @@ OF_ALL = (
 OF_KINDS = {
     "stream": ("guest", "guest", "cut-off", "cut-off"),
     "tray": ("queue-deaf",),
+    "messages": ("stop", "kill-on", "throttled", "slow-service"),
     "shards": ("stop", "kill-on", "split", "merge", "expire", "throttled", "slow-service"),
 }
 
-KINDS = {"stream": 0.45, "tray": 0.2, "shards": 0.35}
+KINDS = {"stream": 0.4, "tray": 0.15, "shards": 0.25, "messages": 0.2}
 """How many worlds are of each kind."""
 
 
@@ -163,7 +169,7 @@ def draw(seed: int, kind: str | None = None) -> Plan:
     of = random.Random(f"a plan of {seed}")
     (drawn,) = of.choices(list(KINDS), list(KINDS.values()))
     kind = kind or drawn
-    queue = kind == "tray"
+    queue = kind in {"tray", "messages"}
     daemons = 1 if kind != "stream" or of.random() < 0.55 else 2
     plan = Plan(
         seed=seed,
@@ -186,6 +192,8 @@ def draw(seed: int, kind: str | None = None) -> Plan:
         commit=of.choice((0.0, 0.2, 2.0)),
     )
     plan = replace(plan, **_contract(of, plan))
+    if kind == "messages":
+        plan = replace(plan, **_posted(of, plan))
     if kind == "shards":
         plan = replace(plan, **_sharded(of, plan))
         plan = replace(plan, start=of.choice(STARTS[plan.late > 0]))
@@ -237,6 +245,24 @@ def _sharded(of: random.Random, plan: Plan) -> dict[str, Any]:
         "aggregated": of.random() < 0.4,
         "mute": of.random() < 0.25,
         "retention": of.choice((None,) * 5 + (3660.0,)),
+    }
+
+
+def _posted(of: random.Random, plan: Plan) -> dict[str, Any]:
+    fifo = of.random() < 0.5
+    return {
+        "fifo": fifo,
+        "gaps": 0.0,
+        "large": 0.0 if fifo else plan.large,
+        "daemons": of.choice((1, 1, 2)),
+        "lowest": plan.partial and fifo,
+        "batch": of.choice((1, 3, 10)),
+        "batch_bytes": 10 * plan.batch_bytes,
+        "wire": of.choice((0.0, 0.0, 0.05, 0.2)),
+        "visibility": of.choice((10, 30)),
+        "redrive": of.choice((None, None, 2, 4)),
+        "twice": 0.0 if fifo else of.choice((0.0, 0.0, 0.05)),
+        "wait": of.choice((5, 20)),
     }
 
 
@@ -334,6 +360,11 @@ _SIMPLER: dict[str, tuple[Any, ...]] = {
     "aggregated": (False,),
     "mute": (False,),
     "retention": (None,),
+    "fifo": (False,),
+    "visibility": (30,),
+    "redrive": (None,),
+    "twice": (0.0,),
+    "wait": (20,),
 }
 """Values that make a history easier to read."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from proof.simulation import (
     planted_ends,
+    planted_messages,
     planted_shards,
     planted_sources,
     planted_verdicts,
@@ -19,6 +20,7 @@ __all__ = [
     "Planted",
     "find",
     "planted_ends",
+    "planted_messages",
     "planted_shards",
     "planted_sources",
     "planted_verdicts",

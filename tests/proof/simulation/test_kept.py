@@ -56,6 +56,10 @@ KEPT = {
         batch_bytes=60000, retries=1, backoff_max=2.0, aggregated=True, retention=3660.0,
         faults=(Fault(at=40.0, kind="down", seconds=3676.0),),
     ),
+    "what came behind a failed message of its group goes back with it": Plan(
+        seed=204, kind="messages", lanes=1, records=28, spread=0.0, keys=1, poison=0.02,
+        batch_bytes=3000, retries=None, backoff_max=2.0, commit=0.0, fifo=True,
+    ),
 }  # fmt: skip
 
 

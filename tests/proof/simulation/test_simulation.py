@@ -43,7 +43,7 @@ def test_the_histories_go_through_all_that_can_happen():
         met.update({name: bool(count) for name, count in history.report.counts.items()})
         met.update({"fault " + fault.kind for fault in plan.faults})
         met[plan.kind] += 1
-        for name in ("bisect", "lowest", "unwanted", "singly", "aggregated", "mute", "retention"):
+        for name in ALSO:
             met[name] += bool(getattr(plan, name))
         met["two daemons"] += plan.daemons > 1
         met["strands"] += plan.strands > 1
@@ -53,11 +53,13 @@ def test_the_histories_go_through_all_that_can_happen():
     assert not [name for name in MET if not met[name]]
 
 
+ALSO = ("bisect", "lowest", "unwanted", "singly", "aggregated", "mute", "retention", "fifo")
+ALSO += ("redrive", "twice")
 MET = (
     *("records run again", "records set aside", "documents", "two daemons"),
     *KINDS,
     *("fault split", "fault merge", "fault expire", "fault throttled", "fault slow-service"),
-    *("aggregated", "mute", "retention"),
+    *("aggregated", "mute", "retention", "fifo", "redrive", "twice", "set aside: Redriven"),
     *("faults: daemon-kill", "faults: daemon-stop", "faults: worker-kill", "faults: seat-lost"),
     *("faults: ack-lost", "fault source-away", "fault guest", "fault cut-off", "fault wall"),
     *("fault destination-down", "fault destination-slow", "fault destination-deaf"),

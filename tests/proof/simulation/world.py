@@ -27,6 +27,7 @@ PARTITIONS: dict[str, Callable[[Plan], int]] = {
     "stream": lambda plan: plan.lanes,
     "tray": lambda _: 1,
     "shards": lambda _: 0,
+    "messages": lambda _: 0,
 }
 """In how many lanes the records lie, where that is known beforehand."""
 
