@@ -143,6 +143,13 @@ class KinesisTrigger(Model):
         default=False,
         description="Whether what the Kinesis Producer Library put together is taken apart.",
     )
+    decode: Annotated[
+        Literal["nothing", "cloudwatch-logs"], forms.choice("nothing", "cloudwatch-logs")
+    ] = Field(
+        default="nothing",
+        description="What is decoded before filters and the function see it: cloudwatch-logs are "
+        "records of a subscription of CloudWatch Logs, inflated to their JSON.",
+    )
     poll: Annotated[float, forms.duration("200ms", "10s")] = Field(
         default=1.0,
         description="The longest pause between two looks at a shard that has nothing new.",

@@ -435,6 +435,7 @@ def _kinesis_options(connection: AwsConnection, trigger: KinesisTrigger) -> Any:
             poll_seconds=trigger.poll,
         ),
         aggregated=trigger.deaggregate,
+        logs=trigger.decode == "cloudwatch-logs",
     )
 
 

@@ -20,6 +20,7 @@ from streamfaas.sources.sharded.options import LogOptions
 from streamfaas.store import Store
 from streamfaas.store.checkpoints import Checkpoints
 from streamfaas.telemetry.signals import Emit
+from streamfaas.wire import cloudwatch_logs
 from streamfaas.wire.aws import AwsAccess
 from streamfaas.wire.kinesis import Stream
 from streamfaas.wire.kinesis_event import (
@@ -46,12 +47,14 @@ KINESIS = Limits(
 
 @dataclass(frozen=True, slots=True)
 class KinesisOptions:
-    """`aggregated`: records of the producer library are taken apart."""
+    """`aggregated`: records of the producer library are taken apart; `logs`: those of CloudWatch
+    Logs are inflated."""
 
     access: AwsAccess
     stream: str
     log: LogOptions
     aggregated: bool = False
+    logs: bool = False
     role: str = "arn:aws:iam::000000000000:role/streamfaas"
 
 
@@ -71,7 +74,7 @@ def kinesis(
     stream = make_stream(options.access, options.stream)
     return ShardedLog(
         name,
-        Kinesis(options.aggregated),
+        Kinesis(options.aggregated, options.logs),
         stream,
         options.log,
         origin=Origin("", options.access.region, options.role),
@@ -89,12 +92,14 @@ class Kinesis:
     number of each in it beside."""
 
     aggregated: bool = False
+    logs: bool = False
     kind: ClassVar[str] = "kinesis"
     limits: ClassVar[Limits] = KINESIS
 
     def weight(self, told: Told) -> int:
-        key = told["PartitionKey"]
-        return len(told["Data"]) + (len(key) if key.isascii() else len(key.encode()))
+        key, data = told["PartitionKey"], told["Data"]
+        size = cloudwatch_logs.weight(data) if self.logs else len(data)
+        return size + (len(key) if key.isascii() else len(key.encode()))
 
     def overhead_bytes(self, origin: Origin) -> int:
         return RECORD_BYTES + len(origin.arn) + len(origin.role)
@@ -118,13 +123,14 @@ class Kinesis:
         return apart(records) if self.aggregated else records
 
     def record(self, lane: Lane, position: int, told: Told) -> Record:
-        return record_of(lane, position, told)
+        return record_of(lane, position, cloudwatch_logs.decoded(told) if self.logs else told)
 
     def told(self, record: Record) -> Told:
         return told_of(record)
 
     def event(self, origin: Origin, shard: str, records: Iterable[Told]) -> bytes:
-        return kinesis_event(origin, shard, records)
+        shown = map(cloudwatch_logs.decoded, records) if self.logs else records
+        return kinesis_event(origin, shard, shown)
 
     def face(self, record: Record) -> tuple[Mapping[str, object], bytes | None]:
         return kinesis_face(record)
