@@ -61,8 +61,9 @@ class Effects:
         return tuple(name for name in self.stops if name not in self.starts)
 
     def unclaimed(self, waiting: Mapping[str, int]) -> dict[str, int]:
-        """Of the events that wait, by function, those of functions that are taken out."""
-        gone = (part.name for part in self.diff.functions if part.new is None)
+        """Of the events that wait, by function or trigger, those of what is taken out."""
+        functions = (part.name for part in self.diff.functions if part.new is None)
+        gone = (*functions, *self.removed)
         return {name: waiting[name] for name in gone if waiting.get(name)}
 
     def view(self, unclaimed: Mapping[str, int] = MappingProxyType({})) -> dict[str, Any]:

@@ -49,7 +49,7 @@ from streamfaas.engine.mapping import Mapping
 from streamfaas.engine.requests import RequestIds
 from streamfaas.flow.errors import CannotIsolate, ConfigError, StoreError
 from streamfaas.flow.record import Instant
-from streamfaas.store import Store
+from streamfaas.store import Store, inbox
 from streamfaas.store.backlog import Backlog
 from streamfaas.store.outbox import Outbox
 from streamfaas.store.windows import Windows
@@ -328,7 +328,7 @@ class Daemon:
                 pauses=brakes.held,
             )
             mappings = self._mappings = Mappings(plan, means, letters, surroundings)
-            left = await means.backlog.queues()
+            left, notices = await means.backlog.queues(), await inbox.waiting(store)
             self._transaction = Reload(
                 self.loaded,
                 mappings=mappings,
@@ -347,7 +347,7 @@ class Daemon:
                 if self._metrics is not None:
                     tasks.start_soon(self.exporting.measure, self._metrics, name="export")
                 await self._unless_stopped(letters.open)
-                mappings.start(tasks, left)
+                mappings.start(tasks, left, notices)
                 tasks.start_soon(self._become_ready, name="readiness")
                 tasks.start_soon(self.reloads.serve, name="reloads")
                 tasks.start_soon(self._watching.serve, name="watching")

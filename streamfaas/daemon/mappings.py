@@ -16,6 +16,7 @@ from streamfaas.daemon.deliveries import Destinations
 from streamfaas.engine.lane import Surroundings
 from streamfaas.engine.mapping import Mapping
 from streamfaas.flow.errors import StoreError
+from streamfaas.store import inbox
 from streamfaas.store.invocations import Queue
 from streamfaas.telemetry import signals
 
@@ -49,16 +50,18 @@ class Mappings:
         self._going: frozenset[str] = frozenset()  # none of these begins
         self._asked: set[str] = set()  # and for these functions, one should have
         self._left: tuple[Queue, ...] = ()  # what waited in the store when it was counted last
-        self.unclaimed: Table[str, int] = {}  # of that, what is of functions that there are not
+        self._notices: Table[str, int] = {}  # and what for triggers on object stores
+        self.unclaimed: Table[str, int] = {}  # of that, what is of those that there are not
         self.running = {each.name: self._made(each, letters) for each in plan.mappings}
         _reserve(plan, letters)
 
-    def start(self, tasks: TaskGroup, left: Iterable[Queue]) -> None:
-        """All triggers, and the functions that an earlier life has `left` events of."""
+    def start(self, tasks: TaskGroup, left: Iterable[Queue], notices: Table[str, int]) -> None:
+        """All triggers, and the functions that an earlier life has `left` events of. `notices` are
+        those that it has of triggers."""
         self._tasks = tasks
         for name, mapping in self.running.items():
             tasks.start_soon(mapping.run, name=name)
-        self._left = tuple(left)
+        self._left, self._notices = tuple(left), notices
         for queue in self._left:
             self._wake(queue)
         self._tell_unclaimed()
@@ -130,13 +133,16 @@ class Mappings:
                 self._wake(queue)
 
     async def waiting(self) -> dict[str, int]:
-        """How many events each function has that are not done with."""
-        return {each.function: each.events for each in await self._means.backlog.queues()}
+        """How many events each function, and each trigger on an object store, has that are not
+        done with."""
+        accepted = {each.function: each.events for each in await self._means.backlog.queues()}
+        return accepted | await inbox.waiting(self._means.store)
 
     async def recount(self) -> None:
         """What waits for functions that are gone is counted, now that they have ended."""
         with contextlib.suppress(StoreError):  # then it is as it was when they began to end
             self._left = tuple(await self._means.backlog.queues())
+            self._notices = await inbox.waiting(self._means.store)
         self._tell_unclaimed()
 
     def resume(self) -> None:
@@ -155,14 +161,13 @@ class Mappings:
 
     def _tell_unclaimed(self) -> None:
         """Events wait for nobody."""
-        before, self.unclaimed = (
-            self.unclaimed,
-            {
-                each.function: each.events
-                for each in self._left
-                if each.events and each.function not in self._plan.asynchronous
-            },
-        )
+        before, plan = self.unclaimed, self._plan
+        claimed = {each.name for each in plan.mappings if each.kind == "object-store"}
+        self.unclaimed = {
+            each.function: each.events
+            for each in self._left
+            if each.events and each.function not in plan.asynchronous
+        } | {name: events for name, events in self._notices.items() if name not in claimed}
         for name in self.unclaimed.keys() - before.keys():
             text = f"{self.unclaimed[name]:,} events wait for {name}, which is not configured"
             self._means.emit(signals.DaemonStepped("warning:", text))

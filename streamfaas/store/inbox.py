@@ -219,6 +219,18 @@ def _digest(event: Incoming) -> bytes:
     return blake2b(event.identity, digest_size=16).digest()
 
 
+async def waiting(store: Store) -> dict[str, int]:
+    """How many events each trigger has that are not done with."""
+
+    def job(connection: sqlite3.Connection) -> dict[str, int]:
+        query = (
+            "SELECT mapping, count(*) FROM inboxes JOIN inbox_events ON inbox = id GROUP BY mapping"
+        )
+        return dict(connection.execute(query).fetchall())
+
+    return await store.read(job)
+
+
 def _put_inbox(connection: sqlite3.Connection, inbox: int, mapping: str, last: int) -> None:
     values = (inbox, mapping, last)
     connection.execute(

@@ -77,7 +77,8 @@ class KeyedQueue(Generic[E]):
         self._ready: deque[bytes] = deque()
         self._held: list[tuple[Instant, int, bytes]] = []  # a heap
         self._cursor = 0  # everything up to here has been read once, …
-        self._ahead: set[int] = set()  # … and these beyond it
+        self._ahead: dict[int, bytes] = {}  # … and these beyond it, which are first of their keys
+        self._reading = False
         self._unread = False
         self.count = 0
         """Events that are not finished with."""
@@ -109,21 +110,25 @@ class KeyedQueue(Generic[E]):
         """Reads a page at least, and on until something is ready, or nothing left to read."""
         while self._unread and len(self._ready) < PAGE and not self.full:
             self._unread = False  # unless something arrives while this waits
+            self._reading = True
             try:
                 page = await self._events.pending(self._cursor, PAGE)
             except BaseException:
                 self._unread = True
                 raise
+            finally:
+                self._reading = False
             self._unread |= len(page) == PAGE
             for event in page:
                 self._cursor = event.number
                 self._meet(event)
+            # what has been finished with meanwhile may have been in the page, or not
+            self._ahead = {at: key for at, key in self._ahead.items() if self._is_ahead(at, key)}
             if self._ready:
                 return
 
     def _meet(self, event: E) -> None:
         if event.number in self._ahead:
-            self._ahead.discard(event.number)
             return
         head = self._heads.get(event.key)
         if head is None:
@@ -133,6 +138,10 @@ class KeyedQueue(Generic[E]):
         head.followed = True
         if not head.begun and event.rank < head.event.rank:
             head.event = event
+
+    def _is_ahead(self, number: int, key: bytes) -> bool:
+        head = self._heads.get(key)
+        return number > self._cursor and head is not None and head.event.number == number
 
     def take(self, now: Instant) -> E | None:
         """The next event that may be handed out; the caller owes `finish` or `give_back`."""
@@ -152,16 +161,23 @@ class KeyedQueue(Generic[E]):
         self.count -= 1
         head = self._heads[event.key]
         head.followed |= self._unread
+        await self._follow(head)
+        if not self._reading:  # else it may be in the page that comes
+            self._ahead.pop(event.number, None)
+
+    async def _follow(self, head: Head[E]) -> None:
+        """Puts the next event of the key in the place of one that is finished with."""
+        key = head.event.key
         while head.followed:
             head.followed = False  # unless one more is met while this waits
-            after = await self._events.next_of(event.key)
+            after = await self._events.next_of(key)
             if after is not None and not head.followed:
-                self._heads[event.key] = Head(after, followed=True)
+                self._heads[key] = Head(after, followed=True)
                 if after.number > self._cursor:
-                    self._ahead.add(after.number)
-                self._ready.append(event.key)
+                    self._ahead[after.number] = key
+                self._ready.append(key)
                 return
-        del self._heads[event.key]
+        del self._heads[key]
 
     async def give_back(self, event: E, at: Instant | None, reason: str = "") -> None:
         """It may go again from `at` on, as one that failed for a `reason`; None: at once, and as

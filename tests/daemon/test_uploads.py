@@ -102,6 +102,15 @@ async def send(aws: Aws, queue: str, bodies: Iterable[str]) -> None:
             assert not answer.get("Failed")
 
 
+def environ(aws: Aws) -> dict[str, str]:
+    return {
+        "AWS_ENDPOINT_URL": aws.url,
+        "AWS_REGION": aws.region,
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "a-secret",
+    }
+
+
 @pytest.mark.slow
 def test_ten_thousand_events_reach_the_function_over_a_kill(tmp_path, ministack):
     """Some come twice, as S3 may have it, and two objects are really put."""
@@ -117,12 +126,7 @@ def test_ten_thousand_events_reach_the_function_over_a_kill(tmp_path, ministack)
 
     name, queue = asyncio.run(begin())
     config = project(tmp_path, name)
-    env = {
-        "AWS_ENDPOINT_URL": aws.url,
-        "AWS_REGION": aws.region,
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "a-secret",
-    }
+    env = environ(aws)
     with DaemonProcess(config, env=env) as daemon:
         daemon.wait_for(lambda _: len(keys(tmp_path)) > 1_000, 90)
         daemon.process.kill()
@@ -140,3 +144,39 @@ def test_ten_thousand_events_reach_the_function_over_a_kill(tmp_path, ministack)
     (letter,) = map(json.loads, (tmp_path / "dead-uploads.jsonl").read_text().splitlines())
     assert letter["requestContext"]["condition"] == "MalformedNotification"
     assert letter["payload"] == "no notification at all"
+
+
+@pytest.mark.slow
+def test_what_was_accepted_for_a_trigger_that_is_renamed_is_told_of_until_it_is_back(
+    tmp_path, ministack
+):
+    aws: Aws = ministack
+
+    async def begin() -> str:
+        async with bucket(aws, "sqs") as (name, queue, _):
+            await send(aws, queue, messages(name, range(20)))
+            return name
+
+    config = project(tmp_path, asyncio.run(begin()))
+    (tmp_path / "functions" / "uploads" / "ledger.py").write_text("def handler(*_): 1 / 0")
+    with DaemonProcess(config, env=environ(aws)) as daemon:
+        daemon.wait_for(lambda status: "uploads/uploads" in status["triggers"])
+        daemon.wait_for(lambda _: waiting(daemon) == 20)
+        text = config.read_text()
+        config.write_text(text.replace("      uploads:\n", "      renamed:\n"))
+        reload = json.loads(daemon.request("POST", "/reload")[2])
+        assert reload["changes"]["unclaimed"] == {"uploads/uploads": 20}
+        assert daemon.status()["unclaimed"] == {"uploads/uploads": 20}
+        daemon.wait_told("20 events wait for uploads/uploads, which is not configured")
+        (tmp_path / "functions" / "uploads" / "ledger.py").write_text(textwrap.dedent(LEDGER))
+        config.write_text(text)
+        daemon.request("POST", "/reload")
+        daemon.wait_for(lambda _: len(set(keys(tmp_path))) == 20)
+        assert daemon.status()["unclaimed"] == {}
+        daemon.signal()
+        assert daemon.wait() == 0
+
+
+def waiting(daemon: DaemonProcess) -> int:
+    shown = json.loads(daemon.request("GET", "/triggers/uploads/uploads")[2])
+    return int(shown["details"]["source"].get("pending", 0))
