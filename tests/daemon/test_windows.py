@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 
+import dynamodb_tables
 from daemon_process import DaemonProcess, write_project
 from kinesis_project import produced, project
 from kinesis_servers import active
@@ -103,6 +104,63 @@ async def split(kinesis, stream):
         await active(client, stream)
 
 
+TABLE = """
+version: 1
+state: {path: ./state}
+connections:
+  aws: {type: aws, region: us-east-1, endpoint_url: "%s"}
+functions:
+  stock:
+    code: stock
+    handler: app.main
+    isolation: best-effort
+    triggers:
+      stock:
+        {type: dynamodb, connection: aws, table: windows, start: earliest, batch: {size: 20}, tumbling_window: 2s}
+"""
+COUNTING_CHANGES = """
+import json
+def main(event, context):
+    state, changes = event["state"], [each["dynamodb"] for each in event["Records"]]
+    state["seen"] = state.get("seen", []) + [int(c["NewImage"]["value"]["S"]) for c in changes]
+    if event["isFinalInvokeForWindow"]:
+        print("final", json.dumps([event["shardId"], event["window"]["start"], state["seen"]]))
+    return {"state": state}
+"""
+
+
+def printed(*daemons):
+    """By lane and window, what its last invocations were given: the same each time."""
+    windows = {}
+    for daemon in daemons:
+        for line in daemon.text.splitlines():
+            if (mark := line.partition("| final "))[1]:
+                lane, start, seen = json.loads(mark[2])
+                assert windows.setdefault((lane, start), seen) == seen
+    return windows
+
+
+def test_each_change_of_a_table_counts_once_over_a_kill(tmp_path, ministack):
+    def changed(numbers):
+        items = [(f"item {number}", str(number)) for number in numbers]
+        asyncio.run(dynamodb_tables.put_many(ministack, "windows", items))
+
+    asyncio.run(dynamodb_tables.create(ministack, "windows"))
+    config = write_project(tmp_path, TABLE % ministack.url, stock=COUNTING_CHANGES)
+    env = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "a-secret"}
+    changed(range(300))
+    with DaemonProcess(config, env=env) as killed:
+        killed.wait_for(lambda status: status["triggers"]["stock/stock"]["records"] > 40, 60)
+        killed.process.kill()
+        killed.wait()
+    changed(range(300, 500))
+    with DaemonProcess(config, env=env) as daemon:
+        daemon.wait_for(lambda _: sum(map(len, printed(killed, daemon).values())) >= 500, 60)
+        assert daemon.stop() == 0
+    counted = [each for seen in printed(killed, daemon).values() for each in seen]
+    assert sorted(counted) == list(range(500))
+
+
 KAFKA = """
 version: 1
 state: {path: ./state}
@@ -141,15 +199,6 @@ def test_each_record_of_a_topic_counts_once_over_a_kill(tmp_path, kafka):
         for partition in range(2):
             await kafka.produce(topic, [b"%d" % n for n in range(1_000)], partition=partition)
 
-    def found(*daemons):
-        windows = {}
-        for daemon in daemons:
-            for line in daemon.text.splitlines():
-                if (mark := line.partition("| final "))[1]:
-                    lane, start, seen = json.loads(mark[2])
-                    assert windows.setdefault((lane, start), seen) == seen
-        return windows
-
     topic = asyncio.run(kafka.create_topic("windows", 2))
     config = write_project(tmp_path, KAFKA % (kafka.bootstrap, topic), counts=COUNTING_KAFKA)
     asyncio.run(produce(topic))
@@ -159,11 +208,11 @@ def test_each_record_of_a_topic_counts_once_over_a_kill(tmp_path, kafka):
         killed.wait()
     asyncio.run(produce(topic))
     with DaemonProcess(config) as daemon:
-        daemon.wait_for(lambda _: sum(map(len, found(killed, daemon).values())) >= 4_000, 60)
+        daemon.wait_for(lambda _: sum(map(len, printed(killed, daemon).values())) >= 4_000, 60)
         assert daemon.stop() == 0
     for lane in (f"{topic}-0", f"{topic}-1"):
         windows = sorted(
-            (start, seen) for (name, start), seen in found(killed, daemon).items() if name == lane
+            (start, seen) for (name, start), seen in printed(killed, daemon).items() if name == lane
         )
         assert [offset for _, seen in windows for offset in seen] == list(range(2_000))
 
