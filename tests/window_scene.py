@@ -18,6 +18,7 @@ from streamfaas.flow.outcome import Failure, Success
 from streamfaas.flow.verdict import RetryPolicy
 from streamfaas.sources.memory import Memory, MemoryOptions, Stream
 from streamfaas.store import windows
+from streamfaas.testing.simulation import simulate
 
 
 class Table:
@@ -189,3 +190,30 @@ def counted(world):
     for told in found.values():
         assert all(each == told[0] for each in told)
     return {key: told[0] for key, told in found.items()}
+
+
+def positions(event):
+    return [record["offset"] for records in event["records"].values() for record in records]
+
+
+def lived(world, body=None, seconds=3600):
+    """One daemon, until all is counted, or to the end of `body(world, mapping)`."""
+
+    async def main():
+        async with world.daemon() as mapping:
+            with anyio.fail_after(seconds):
+                await (body(world, mapping) if body else world.until_all_is_counted())
+        return world
+
+    return simulate(main)[0]
+
+
+def states(world):
+    return [(e["isFinalInvokeForWindow"], len(e["state"].get("seen", []))) for e in world.events]
+
+
+def partial(event, records, at):
+    failed = {"partition": event["shardId"], "offset": records[at]["offset"]}
+    seen = event["state"].get("seen", []) + [r["offset"] for r in records[:at]]
+    told = {"batchItemFailures": [{"itemIdentifier": failed}], "state": {"seen": seen}}
+    return Success(orjson.dumps(told))

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import anyio
-import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lane_scene import BAD, Kept
 from streamfaas.engine.mapping import Pause
-from streamfaas.flow.batch import BatchPolicy
 from streamfaas.flow.errors import StoreError
 from streamfaas.flow.outcome import Success
 from streamfaas.flow.record import Instant
 from streamfaas.flow.verdict import RetryPolicy
-from streamfaas.flow.window import GRACE_SECONDS, STATE_BYTES_MAX
+from streamfaas.flow.window import GRACE_SECONDS
 from streamfaas.sources import Closing
 from streamfaas.telemetry import signals
 from streamfaas.testing.simulation import simulate
-from window_scene import World, counted, until
+from window_scene import World, counted, lived, partial, positions, until
 
 steps = st.lists(
     st.tuples(st.sampled_from(["crash", "crash", "move", "pause"]), st.floats(0.01, 3.0)),
@@ -88,51 +86,7 @@ def test_each_record_is_in_the_last_state_of_one_window_or_put_aside(steps, chan
     assert len({start for _, start in found}) >= 3
 
 
-def positions(event):
-    return [record["offset"] for records in event["records"].values() for record in records]
-
-
-def partial(event, records, at):
-    failed = {"partition": event["shardId"], "offset": records[at]["offset"]}
-    seen = event["state"].get("seen", []) + [r["offset"] for r in records[:at]]
-    told = {"batchItemFailures": [{"itemIdentifier": failed}], "state": {"seen": seen}}
-    return Success(orjson.dumps(told))
-
-
 # -- single steps
-
-
-def lived(world, body=None, seconds=3600):
-    """One daemon, until all is counted, or to the end of `body(world, mapping)`."""
-
-    async def main():
-        async with world.daemon() as mapping:
-            with anyio.fail_after(seconds):
-                await (body(world, mapping) if body else world.until_all_is_counted())
-        return world
-
-    return simulate(main)[0]
-
-
-def states(world):
-    return [(e["isFinalInvokeForWindow"], len(e["state"].get("seen", []))) for e in world.events]
-
-
-def test_the_state_is_handed_on_and_the_last_invocation_has_no_records():
-    world = lived(World(records=30, rate=10.0, batch=BatchPolicy(10, window_seconds=1.0)))
-    assert world.events[0]["state"] == {}
-    assert world.events[1]["state"]["seen"] == list(
-        range(len(world.events[0]["records"]["orders-0"]))
-    )
-    (last,) = [event for event in world.events if event["isFinalInvokeForWindow"]][-1:]
-    assert last["records"] == {"orders-0": []}
-    assert last["shardId"] == "orders-0"
-    assert not any(event["isWindowTerminatedEarly"] for event in world.events)
-    ended = world.seen(signals.WindowEnded)
-    assert [(each.end_ms - each.start_ms, each.early) for each in ended] == [(4000, False)] * len(
-        ended
-    )
-    assert len(ended) == len(world.finals)
 
 
 def test_a_window_ends_a_little_after_its_time_though_nothing_follows():
@@ -155,17 +109,6 @@ def test_a_window_does_not_end_while_something_may_be_unread():
     assert len(lived(World(records=3, rate=None), body).finals) == 1
 
 
-def test_an_answer_without_a_state_is_tried_again():
-    answers = [Success(b"{}"), Success(b'{"state": 1}')]
-    world = lived(
-        World(records=3, rate=None, answer=lambda event, out: answers.pop() if answers else out)
-    )
-    assert states(world) == [(False, 0)] * 3 + [(True, 3)]
-    reasons = [signal.reason for signal in world.seen(signals.LaneRetrying)]
-    assert all(reason.startswith("TumblingWindow.NoState") for reason in reasons)
-    assert len(reasons) == 2
-
-
 def test_what_is_given_up_is_in_no_state_and_what_the_function_reports_is_told_with_it():
     def answer(event, outcome):
         return BAD if 4 in positions(event) else outcome
@@ -178,34 +121,6 @@ def test_what_is_given_up_is_in_no_state_and_what_the_function_reports_is_told_w
     assert [each["offset"] for each in payload["records"]["orders-0"]] == [4]
     assert payload["state"] == {"seen": [0, 1, 2, 3]}
     assert payload["window"] == world.finals[0]["window"]
-
-
-def test_a_report_beside_a_state_says_where_the_state_ends():
-    def answer(event, outcome):
-        if event["isFinalInvokeForWindow"] or 5 not in positions(event)[1:]:
-            return outcome
-        records = event["records"]["orders-0"]
-        return partial(event, records, positions(event).index(5))
-
-    world = lived(World(records=9, rate=None, answer=answer, partial=True))
-    assert [positions(event) for event in world.events] == [[*range(9)], [5, 6, 7, 8], []]
-    assert list(counted(world).values()) == [list(range(9))]
-
-
-def test_a_state_that_is_too_large_ends_its_window_and_a_new_one_begins_in_its_place():
-    large = "x" * STATE_BYTES_MAX
-
-    def answer(event, outcome):
-        if event["isFinalInvokeForWindow"] or positions(event)[0]:
-            return outcome
-        return Success(orjson.dumps({"state": {"seen": positions(event), "large": large}}))
-
-    world = lived(World(records=6, rate=None, answer=answer, batch=BatchPolicy(3)))
-    early, last = world.finals
-    assert early["state"] == {"seen": [0, 1, 2], "large": large}
-    assert (early["isWindowTerminatedEarly"], last["isWindowTerminatedEarly"]) == (True, False)
-    assert last["state"] == {"seen": [3, 4, 5]}
-    assert early["window"] == last["window"]
 
 
 def test_a_last_invocation_that_fails_holds_the_lane_until_it_does_not():

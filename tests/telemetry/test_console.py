@@ -1,5 +1,6 @@
 import os
 import threading
+from dataclasses import replace
 
 import orjson
 from hypothesis import given
@@ -110,3 +111,13 @@ def test_a_reader_who_has_gone_is_no_error():
     sink.put("nobody")
     sink.close()
     os.close(writer)
+
+
+def test_a_window_is_told_of_where_it_ends_early_or_its_state_is_lost():
+    ended = signals.WindowEnded(LANE, 60_000, 120_000, 1234, early=False)
+    assert lines(ended) == []
+    (line,) = lines(replace(ended, early=True))
+    assert "window orders/orders orders-0 of 1970-01-01T00:01:00Z ended: 1234 bytes, early" in line
+    (line,) = lines(signals.WindowLost(LANE, 60_000, 120_000, "the log was made anew"))
+    assert "lost orders/orders orders-0: the state of the window of 1970-01-01T00:01:00Z" in line
+    assert line.endswith("the log was made anew")
