@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from measure import machine, rss_mb
 
-FEW = 1_000
+FEW = 10_000
 ROUNDS = 4
 PAGE = 1_000
 
