@@ -21,7 +21,8 @@ def command() -> None:
     """List, show and purge what was put aside.
 
     What was given up is in the daemon's catalogue, with its event and the letters that went to its
-    destination. It stays there for 14 days, or until 256 MB of it are newer.
+    destination. It stays there for 14 days, or until 256 MB of it are newer. What lies in a queue
+    or a bucket is not read: `streamfaas explain documents` says more.
     """
 
 

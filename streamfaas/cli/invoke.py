@@ -148,9 +148,7 @@ def _alone(config: Config, function: str, event: bytes) -> NoReturn:
     sink = LineSink(sys.stderr.fileno())  # a reader who goes or sleeps must not hold us up
     console = Console(sink.put, colour=colour)
     try:
-        request_id, outcome = invoke(
-            function_of(function, config.functions[function]), event, console
-        )
+        request_id, outcome = invoke(function_of(config, function), event, console)
     except CannotIsolate as error:
         remedy = error.remedy or "write isolation: best-effort"
         exits.end(

@@ -169,9 +169,72 @@ class FunctionDestination(Model):
     )
 
 
-AnyDestination: TypeAlias = (
-    FileDestination | KafkaDestination | HttpDestination | FunctionDestination
+TOPIC_ARN_PATTERN = r"arn:[a-z0-9-]+:sns:[a-z0-9-]*:[0-9]*:[A-Za-z0-9._-]{1,256}"
+
+WithPayload: TypeAlias = Annotated[bool, forms.flag()]
+_PAYLOAD = (
+    "Whether a document has the event in it. false: only what is told of it, as with Lambda. What "
+    "is too large for a message is told of without it in any case, with the file where it is whole."
 )
+
+
+class SqsDestination(Model):
+    """One message for each batch, in a standard queue of SQS."""
+
+    type: Literal["sqs"]
+    connection: Annotated[str, forms.name("connection")] = Field(
+        description="Name of the connection, of type aws."
+    )
+    queue: Annotated[
+        str, forms.text("a queue's name, URL or ARN", forms.QUEUE_PATTERN, code="SF1110")
+    ] = Field(description="Name, URL or ARN of the queue.", examples=["orders-dead"])
+    payload: WithPayload = Field(default=True, description=_PAYLOAD)
+
+
+class SnsDestination(Model):
+    """One message for each batch, published to a standard topic of SNS."""
+
+    type: Literal["sns"]
+    connection: Annotated[str, forms.name("connection")] = Field(
+        description="Name of the connection, of type aws."
+    )
+    topic: Annotated[str, forms.text("a topic's ARN", TOPIC_ARN_PATTERN, code="SF1120")] = Field(
+        description="ARN of the topic.",
+        examples=["arn:aws:sns:eu-central-1:123456789012:orders-dead"],
+    )
+    payload: WithPayload = Field(default=True, description=_PAYLOAD)
+
+
+class S3Destination(Model):
+    """One object for each batch, in a bucket of S3 or of a store that speaks its language."""
+
+    type: Literal["s3"]
+    connection: Annotated[str, forms.name("connection")] = Field(
+        description="Name of the connection, of type aws."
+    )
+    bucket: Annotated[
+        str,
+        forms.text(
+            "a bucket name",
+            forms.BUCKET_PATTERN,
+            code="SF1055",
+            hint="use 3 to 63 small letters, digits, dots and -",
+        ),
+    ] = Field(description="The bucket to put objects into.", examples=["orders-dead"])
+
+
+AnyDestination: TypeAlias = (
+    FileDestination
+    | KafkaDestination
+    | HttpDestination
+    | FunctionDestination
+    | SqsDestination
+    | SnsDestination
+    | S3Destination
+)
+CONNECTED = (KafkaDestination, SqsDestination, SnsDestination, S3Destination)
+"""Destinations that are reached by a connection."""
+
 Destination: TypeAlias = Annotated[AnyDestination, Field(discriminator="type")]
 
 OnFailure: TypeAlias = Annotated[

@@ -73,12 +73,9 @@ def diff(old: Config, new: Config, renewed: Collection[Path] = frozenset()) -> D
     something else by now."""
     told = _Telling(old, new, frozenset(renewed))
     connections = tuple(told.parts(old.connections, new.connections, ("connections",)))
-    functions = tuple(
-        Part(name, before, after, told.keys(("functions", name), before, after, without=_APART))
-        for name, before, after in _both(old.functions, new.functions)
-        if _own(before) != _own(after)
-    )
-    mappings = tuple(told.mappings({part.name for part in connections}))
+    others = {part.name for part in connections}
+    functions = tuple(told.functions(others))
+    mappings = tuple(told.mappings(others))
     touched = {part.name for part in mappings}
     return Diff(
         sections=tuple(told.parts(_sections(old), _sections(new), ())),
@@ -151,6 +148,13 @@ class _Telling:
             keys = self.keys((*path, name), before, after)
             if before != after or keys:
                 yield Part(name, before, after, keys)
+
+    def functions(self, connections: Collection[str]) -> Iterator[Part[Function]]:
+        for name, before, after in _both(self._old.functions, self._new.functions):
+            keys = self.keys(("functions", name), before, after, without=_APART)
+            by = tuple(each for each in _uses(after or before) if each in connections)
+            if _own(before) != _own(after) or (before and after and by):
+                yield Part(name, before, after, keys, by)
 
     def mappings(self, connections: Collection[str]) -> Iterator[Part[Any]]:
         old, new = _blocks(self._old), _blocks(self._new)

@@ -74,9 +74,7 @@ LATER_TYPES: Mapping[str, Mapping[str, str]] = {
         "sqs": "the sqs connection",
         "nats": "the nats connection",
     },
-    "destinations": {
-        word: f"the {word} destination" for word in ("eventbridge", "s3", "sns", "sqs")
-    },
+    "destinations": {"eventbridge": "the eventbridge destination"},
 }
 """Words for `type` that have a meaning, but not in this version."""
 

@@ -216,6 +216,13 @@ class Function(Model):
         description="Virtual environment whose packages the handler may import.",
         examples=[".venv"],
     )
+    connection: Annotated[str | None, forms.name("connection")] = Field(
+        default=None,
+        description="A connection of type aws: its address, region and key stand in the variables "
+        "that every AWS SDK looks for (AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, …), so that code "
+        "written for Lambda reaches the store. What `env` sets goes before.",
+        examples=["store"],
+    )
     concurrency: Concurrency = Field(default=Concurrency(), description="How many workers.")
     isolation: IsolationOrMode = Field(
         default=Isolation(), description="enforce, best-effort, or the whole block."

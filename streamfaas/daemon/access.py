@@ -62,6 +62,18 @@ def aws_access(connection: AwsConnection) -> AwsAccess:
     )
 
 
+def aws_variables(connection: AwsConnection) -> dict[str, str]:
+    """The same as variables that every AWS SDK looks for."""
+    asked = {
+        "AWS_ENDPOINT_URL": connection.endpoint_url,
+        "AWS_REGION": connection.region,
+        "AWS_ACCESS_KEY_ID": connection.access_key_id,
+        "AWS_SECRET_ACCESS_KEY": revealed(connection.secret_access_key),
+        "AWS_SESSION_TOKEN": revealed(connection.session_token),
+    }
+    return {name: value for name, value in asked.items() if value is not None}
+
+
 def revealed(secret: SecretStr | None) -> str | None:
     """The text of a secret, for whoever must say it."""
     return None if secret is None else secret.get_secret_value()

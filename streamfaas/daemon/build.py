@@ -30,7 +30,13 @@ from streamfaas.config.triggers import (
     SqsTrigger,
 )
 from streamfaas.daemon import object_stores
-from streamfaas.daemon.access import aws_access, kafka_start, sasl_options, tls_options
+from streamfaas.daemon.access import (
+    aws_access,
+    aws_variables,
+    kafka_start,
+    sasl_options,
+    tls_options,
+)
 from streamfaas.daemon.deliveries import Destinations
 from streamfaas.engine.lane import Filter, LanePolicy
 from streamfaas.engine.mapping import Pause
@@ -118,7 +124,7 @@ class Plan:
 def plan_of(config: spec.Config, path: Path) -> Plan:
     """Builds the plan. The configuration has been checked: nothing here can be the operator's
     mistake."""
-    made = {name: function_of(name, each) for name, each in config.functions.items()}
+    made = {name: function_of(config, name) for name in config.functions}
     return Plan(
         config=config,
         config_path=path.absolute(),
@@ -144,8 +150,10 @@ def plan_of(config: spec.Config, path: Path) -> Plan:
     )
 
 
-def function_of(name: str, function: spec.Function) -> functions.Function:
+def function_of(config: spec.Config, name: str) -> functions.Function:
     """A function as the workers know it, its directory buckets bound at `/mnt/<bucket>`."""
+    function = config.functions[name]
+    connection = config.connections.get(function.connection or "")
     isolation, concurrency = function.isolation, function.concurrency
     buckets = [t for t in function.triggers.values() if isinstance(t, DirectoryTrigger)]
     return functions.Function(
@@ -155,6 +163,7 @@ def function_of(name: str, function: spec.Function) -> functions.Function:
         memory_mb=function.memory_mb,
         timeout_seconds=function.timeout,
         env=dict(function.env),
+        aws=aws_variables(connection) if isinstance(connection, AwsConnection) else {},
         venv=function.venv,
         mounts=tuple(
             functions.Mount(bucket.path, f"/mnt/{bucket.bucket}", writable=bucket.write)

@@ -6,25 +6,31 @@ import importlib
 import os
 from collections.abc import Collection, Hashable, Mapping
 from pathlib import Path
-from typing import Any, cast, overload
+from typing import TYPE_CHECKING, Any, cast, overload
 
 import anyio
 
-from streamfaas.config.connections import AnyConnection, KafkaConnection
+from streamfaas.config.connections import AnyConnection, AwsConnection, KafkaConnection
 from streamfaas.config.delivery import (
     AnyDestination,
     FileDestination,
     FunctionDestination,
     HttpDestination,
     KafkaDestination,
+    S3Destination,
+    SnsDestination,
+    SqsDestination,
 )
 from streamfaas.config.diff import RENEWED
-from streamfaas.daemon.access import revealed, sasl_options, tls_options
+from streamfaas.daemon.access import aws_access, revealed, sasl_options, tls_options
 from streamfaas.destinations import KINDS, Destination
 from streamfaas.destinations.function import Accept
 from streamfaas.flow.errors import WorldError
 from streamfaas.telemetry import signals
 from streamfaas.telemetry.signals import Emit
+
+if TYPE_CHECKING:
+    from streamfaas.wire.aws import AwsAccess  # whose client takes long to import
 
 OPEN_SECONDS = 10.0
 """How long the lanes wait for destinations to be reached. A letter is tried again in any case."""
@@ -83,6 +89,12 @@ class Destinations:
                 return self._one("http", _address_options(asked))
             case FunctionDestination(function=function):
                 return self._one("function", function, self._accept)
+            case SqsDestination():
+                return self._one("sqs", _queue_options(self._connections, asked))
+            case SnsDestination():
+                return self._one("sns", _sns_options(self._connections, asked))
+            case S3Destination():
+                return self._one("s3", _bucket_options(self._connections, asked))
 
     def file(self, path: Path) -> Destination:
         """A file, by whatever links it is reached."""
@@ -126,7 +138,7 @@ class Destinations:
 
 
 def _is_renewed(options: Hashable, renewed: Collection[Path]) -> bool:
-    tls = getattr(options, "tls", None) or options
+    tls = getattr(options, "tls", None) or getattr(options, "access", None) or options
     return any(getattr(tls, name, None) in renewed for name in RENEWED)
 
 
@@ -158,3 +170,29 @@ def _address_options(asked: HttpDestination) -> Hashable:
         secret=revealed(asked.secret),
         ca=asked.ca,
     )
+
+
+def _queue_options(connections: Mapping[str, AnyConnection], asked: SqsDestination) -> Hashable:
+    from streamfaas.destinations.sqs import SqsOptions
+
+    access = _access(connections, asked.connection)
+    return SqsOptions(access, asked.queue, "json" if asked.payload else "none")
+
+
+def _sns_options(connections: Mapping[str, AnyConnection], asked: SnsDestination) -> Hashable:
+    from streamfaas.destinations.sns import SnsOptions
+
+    access = _access(connections, asked.connection)
+    return SnsOptions(access, asked.topic, "json" if asked.payload else "none")
+
+
+def _bucket_options(connections: Mapping[str, AnyConnection], asked: S3Destination) -> Hashable:
+    from streamfaas.destinations.s3 import S3Options
+
+    return S3Options(_access(connections, asked.connection), asked.bucket)
+
+
+def _access(connections: Mapping[str, AnyConnection], name: str) -> AwsAccess:
+    connection = connections[name]
+    assert isinstance(connection, AwsConnection)  # as has been checked
+    return aws_access(connection)

@@ -111,7 +111,7 @@ def effects(
 
 def _workers(config: Config, name: str) -> object:
     """What workers of a function are made of: not how many of them there are."""
-    function = function_of(name, config.functions[name])
+    function = function_of(config, name)
     memory = Share(memory_bytes=function.share.memory_bytes)
     return replace(function, share=memory)
 

@@ -49,6 +49,7 @@ class Function:
     timeout_seconds: float = 3.0
     init_seconds: float = 10.0
     env: Mapping[str, str] = field(default_factory=dict)
+    aws: Mapping[str, str] = field(default_factory=dict, repr=False)  # for SDKs; env goes before
     venv: Path | None = None
     mounts: tuple[Mount, ...] = ()
     isolation: Isolation = field(default_factory=Isolation)

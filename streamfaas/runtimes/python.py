@@ -78,13 +78,15 @@ def command(function: Function) -> Command:
 
 def environment(function: Function) -> dict[str, str]:
     """The whole environment of a worker; only the log stream's name differs between workers."""
+    region = function.aws.get("AWS_REGION", function.region)
     return {
         "LANG": "C.UTF-8",
         "PATH": "/usr/local/bin:/usr/bin:/bin",
         "TZ": ":UTC",
+        **function.aws,
         **function.env,
         "_HANDLER": function.handler,
-        "AWS_DEFAULT_REGION": function.region,
+        "AWS_DEFAULT_REGION": region,
         "AWS_EXECUTION_ENV": f"AWS_Lambda_python{VERSION}",
         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(function.memory_mb),
         "AWS_LAMBDA_FUNCTION_NAME": function.name,
@@ -92,7 +94,7 @@ def environment(function: Function) -> dict[str, str]:
         "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
         "AWS_LAMBDA_LOG_FORMAT": "JSON" if function.log_format == "json" else "Text",
         "AWS_LAMBDA_LOG_GROUP_NAME": _log_group(function),
-        "AWS_REGION": function.region,
+        "AWS_REGION": region,
         "LAMBDA_RUNTIME_DIR": "/var/runtime",
         "LAMBDA_TASK_ROOT": TASK_ROOT,
         **({"AWS_LAMBDA_LOG_LEVEL": function.log_level} if function.log_level else {}),

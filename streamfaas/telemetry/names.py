@@ -86,7 +86,12 @@ METRIC_ATTRIBUTES: Mapping[str, str] = {
 }
 """What the labels of metrics are called where they are sent by OTLP."""
 
-SYSTEMS: Mapping[str, str] = {"kafka": "kafka", "kinesis": "aws_kinesis", "sqs": "aws_sqs"}
+SYSTEMS: Mapping[str, str] = {
+    "kafka": "kafka",
+    "kinesis": "aws_kinesis",
+    "sns": "aws.sns",
+    "sqs": "aws_sqs",
+}
 """Kinds of sources and destinations that have a well-known `messaging.system`; others have the
 name of their kind there."""
 

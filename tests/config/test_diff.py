@@ -201,3 +201,18 @@ def test_a_certificate_that_was_renewed_is_a_change_of_its_connection(project): 
 def test_encryption_without_options_is_told_of(compared):
     found = compared(BASE, BASE.replace("[k1:9092]", "[k1:9092], tls: {}"))
     assert [key.path for key in found.connections[0].keys] == [("connections", "main", "tls")]
+
+
+def test_a_function_changes_with_its_connection(project):  # noqa: F811
+    aws = """version: 1
+connections: {store: {type: aws, region: eu-central-1}}
+functions:
+  f: {code: code, handler: app.main, connection: store}
+  g: {code: code, handler: app.main}
+"""
+    old, new = valid(aws, project), valid(aws.replace("eu-central-1", "eu-west-1"), project)
+    change = diff(old, new)
+    assert [(part.name, part.fate, part.keys, part.by) for part in change.functions] == [
+        ("f", "changed", (), ("store",))
+    ]
+    assert apply(old, change) == new

@@ -7,6 +7,7 @@ from streamfaas.config.connections import KafkaConnection
 from streamfaas.config.delivery import KafkaDestination
 from streamfaas.daemon.build import plan_of
 from streamfaas.daemon.deliveries import Destinations
+from streamfaas.runtimes.python import environment
 from streamfaas.telemetry.signals import DestinationUnready
 
 SECRET = "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz"
@@ -124,3 +125,50 @@ async def test_what_cannot_be_reached_is_told_and_closed_all_the_same():
     assert signal.destination == "dead on 127.0.0.1:1"
     assert "127.0.0.1:1" in signal.reason
     await destinations.close()
+
+
+AWS = """version: 1
+connections:
+  store:
+    {type: aws, region: eu-central-1, endpoint_url: "http://127.0.0.1:1", access_key_id: key,
+     secret_access_key: "${PW}"}
+functions:
+  f: {code: code, handler: app.main, connection: store, env: {AWS_ACCESS_KEY_ID: mine}}
+  g: {code: code, handler: app.main}
+"""
+
+
+def test_a_function_finds_its_connection_where_every_sdk_looks_unless_env_says_otherwise(project):  # noqa: F811
+    plan = plan_of(valid(AWS, project, PW="secret"), project)
+    first, second = map(environment, plan.functions)
+    found = {name: value for name, value in first.items() if second.get(name) != value}
+    assert found == {
+        "AWS_ENDPOINT_URL": "http://127.0.0.1:1",
+        "AWS_REGION": "eu-central-1",
+        "AWS_DEFAULT_REGION": "eu-central-1",
+        "AWS_ACCESS_KEY_ID": "mine",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_LAMBDA_FUNCTION_NAME": "f",
+        "AWS_LAMBDA_LOG_GROUP_NAME": "/aws/lambda/f",
+    }
+    assert "secret" not in repr(plan.functions)
+
+
+@pytest.mark.parametrize(
+    ("asked", "name", "payload"),
+    [
+        ("{type: sqs, connection: store, queue: dead}", "queue dead", "json"),
+        ("{type: sqs, connection: store, queue: dead, payload: false}", "queue dead", "none"),
+        ("{type: sns, connection: store, topic: 'arn:aws:sns:r:1:t'}", "arn:aws:sns:r:1:t", "json"),
+        ("{type: s3, connection: store, bucket: dead}", "s3://dead", "text"),
+    ],
+)
+def test_queues_topics_and_buckets_are_built_from_their_connection(project, asked, name, payload):  # noqa: F811
+    trigger = f"{{type: memory, topic: t, on_failure: {asked}}}"
+    text = AWS + f"  h: {{code: code, handler: app.main, triggers: {{t: {trigger}}}}}\n"
+    config = valid(text, project, PW="secret")
+    plan = plan_of(config, config.file)
+    destinations = Destinations(plan.connections, nobody, [].append)
+    (policy,) = (each.policy_maker(destinations) for each in plan.mappings)
+    assert (policy.set_aside.name, policy.set_aside.payload) == (name, payload)
+    assert "secret" not in repr(destinations._built)

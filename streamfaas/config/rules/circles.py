@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from streamfaas.config import document
-from streamfaas.config.delivery import FunctionDestination, KafkaDestination
+from streamfaas.config.connections import AwsConnection
+from streamfaas.config.delivery import FunctionDestination, KafkaDestination, SqsDestination
 from streamfaas.config.rules.case import Case, clusters, of_kind
 from streamfaas.config.spec import Config
-from streamfaas.config.triggers import KafkaTrigger
+from streamfaas.config.triggers import KafkaTrigger, SqsTrigger
 from streamfaas.flow.errors import Problem
 
 MATCHES_MAX = 200_000
@@ -22,8 +23,11 @@ MATCHES_MAX = 200_000
 NAMED_MAX = 50
 """Names of one circle that a message has room for."""
 
-Topic: TypeAlias = tuple[str, str]  # its cluster, its name
+Topic: TypeAlias = tuple[str, str]  # its cluster, its name; a queue counts as one of its service
 Node: TypeAlias = str | Topic  # a function, or a topic
+
+QUEUES = "queues of "
+"""What the service of a queue begins with, in place of a cluster."""
 
 
 @dataclass(slots=True)
@@ -75,8 +79,17 @@ def _sent(config: Config) -> Iterator[tuple[document.Path, str, Node]]:
                 yield (*path, "function"), str(path[1]), function
             case KafkaDestination(connection=connection, topic=topic) if connection in known:
                 yield (*path, "topic"), str(path[1]), (known[connection], topic)
+            case SqsDestination(connection=connection, queue=queue):
+                yield (*path, "queue"), str(path[1]), _queue(config, connection, queue)
             case _:
                 pass  # a file's reader is no trigger of ours: see SF1072
+
+
+def _queue(config: Config, connection: str, queue: str) -> Topic:
+    """A queue, however it is named."""
+    service = config.connections.get(connection)
+    place = (service.endpoint_url or service.region) if isinstance(service, AwsConnection) else ""
+    return QUEUES + place, re.split("[:/]", queue)[-1]
 
 
 def _written(nodes: Iterator[Node]) -> dict[str, list[str]]:
@@ -91,6 +104,10 @@ def _read(case: Case, readers: _Readers) -> Iterator[Problem]:
     """Fills in who reads what is written."""
     known = clusters(case.config)
     written = {(cluster, topic) for cluster, topics in readers.written.items() for topic in topics}
+    for path, queue in of_kind(case.config, SqsTrigger):
+        node = _queue(case.config, queue.connection, queue.queue)
+        if node in written:
+            readers.add(node, str(path[1]), str(path[3]))
     for path, trigger in of_kind(case.config, KafkaTrigger):
         cluster, (_, function, _, name) = known.get(trigger.connection, ""), map(str, path)
         for topic in trigger.topics:
@@ -110,7 +127,7 @@ def _own(readers: _Readers, sender: str, node: Node) -> str:
     if node == sender:
         return f"{sender} would be its own destination"
     reader = readers.triggers[node].get(sender) if node in readers.triggers else None
-    return f"{reader} reads this topic: what goes there comes back" if reader else ""
+    return f"{reader} reads this {_kind(node)}: what goes there comes back" if reader else ""
 
 
 def _found(ways: Mapping[Node, Mapping[Node, document.Path]]) -> Iterator[list[Node]]:
@@ -143,10 +160,14 @@ def _turned(circle: list[Node]) -> list[Node]:
 
 
 def _shown(circle: Sequence[Node]) -> str:
-    names = [node if isinstance(node, str) else f"the topic {node[1]}" for node in circle]
+    names = [node if isinstance(node, str) else f"the {_kind(node)} {node[1]}" for node in circle]
     if len(names) > NAMED_MAX:
         names[NAMED_MAX - 1 : -1] = [f"… {len(names) - NAMED_MAX:,} more …"]
     return " → ".join(names)
+
+
+def _kind(node: Node) -> str:
+    return "queue" if node[0].startswith(QUEUES) else "topic"
 
 
 _LITERAL = re.compile(r"(?:[A-Za-z0-9_-]|\\[.-])+(?![?*{])", re.ASCII)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from streamfaas.config import document, keys
 from streamfaas.config.connections import AwsConnection, KafkaConnection, Sasl, Tls
-from streamfaas.config.delivery import KafkaDestination
+from streamfaas.config.delivery import CONNECTED
 from streamfaas.config.document import Scalar, Table
 from streamfaas.config.masking import looks_secret
 from streamfaas.config.object_stores import (
@@ -38,10 +38,9 @@ def _connections(case: Case) -> Iterator[Problem]:
     used |= {trigger.connection for _, trigger in of_kind(case.config, DynamoDbTrigger)}
     used |= {listed_by(trigger) or "" for _, trigger in of_kind(case.config, ObjectStoreTrigger)}
     used |= {
-        each.connection
-        for _, each in case.config.destinations()
-        if isinstance(each, KafkaDestination)
+        each.connection for _, each in case.config.destinations() if isinstance(each, CONNECTED)
     }
+    used |= {each.connection for each in case.config.functions.values() if each.connection}
     for name, connection in case.config.connections.items():
         path = ("connections", name)
         if name not in used and case.whole:

@@ -4,20 +4,48 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from streamfaas.config.delivery import FunctionDestination, HttpDestination, KafkaDestination
+from streamfaas.config.delivery import (
+    FunctionDestination,
+    HttpDestination,
+    KafkaDestination,
+    S3Destination,
+    SnsDestination,
+    SqsDestination,
+)
 from streamfaas.config.rules.case import Case, authority, connected, is_loopback, missing, readable
 from streamfaas.flow.errors import Problem
 
 
 def _named(case: Case) -> Iterator[Problem]:
-    functions, connections = [], []
+    functions, clusters, services = [], [], []
     for path, destination in case.config.destinations():
         if isinstance(destination, FunctionDestination):
             functions.append(((*path, "function"), destination.function))
         elif isinstance(destination, KafkaDestination):
-            connections.append(((*path, "connection"), destination.connection))
+            clusters.append(((*path, "connection"), destination.connection))
+        elif isinstance(destination, (SqsDestination, SnsDestination, S3Destination)):
+            services.append(((*path, "connection"), destination.connection))
     yield from missing(case, "functions", functions)
-    yield from connected(case, "kafka", connections)
+    yield from connected(case, "kafka", clusters)
+    yield from connected(case, "aws", services)
+
+
+def _takers(case: Case) -> Iterator[Problem]:
+    """Queues, topics and buckets that Lambda would not send to either."""
+    for path, destination in case.config.destinations():
+        match destination:
+            case SqsDestination(queue=name) if name.endswith(".fifo"):
+                message = "letters have no group that a FIFO queue could order them by"
+                yield case.tell("SF1121", (*path, "queue"), message, "name a standard queue")
+            case SnsDestination(topic=name) if name.endswith(".fifo"):
+                message = "letters have no group that a FIFO topic could order them by"
+                yield case.tell("SF1121", (*path, "topic"), message, "name a standard topic")
+            case S3Destination() if path[-1] == "dead_letter":
+                message = "an event alone has no place of its own in a bucket"
+                hint = "write on_failure, whose documents have one"
+                yield case.tell("SF1121", (*path, "type"), message, hint)
+            case _:
+                pass
 
 
 def _addresses(case: Case) -> Iterator[Problem]:
@@ -39,4 +67,4 @@ def _addresses(case: Case) -> Iterator[Problem]:
                 yield case.tell("SF1091", (*path, "url"), message, "use https", warning=True)
 
 
-RULES = (_named, _addresses)
+RULES = (_named, _takers, _addresses)

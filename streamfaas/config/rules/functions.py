@@ -10,7 +10,7 @@ from pathlib import Path
 
 from streamfaas.config import keys, units
 from streamfaas.config.rules import handlers
-from streamfaas.config.rules.case import CLOSED, Case, not_a_directory, not_a_file
+from streamfaas.config.rules.case import CLOSED, Case, connected, not_a_directory, not_a_file
 from streamfaas.config.rules.state import unsafe
 from streamfaas.config.spec import RUNTIME
 from streamfaas.flow.errors import Problem
@@ -113,6 +113,20 @@ def _environment(case: Case) -> Iterator[Problem]:
             )
 
 
+def _connection(case: Case) -> Iterator[Problem]:
+    named = []
+    for name, function in case.config.functions.items():
+        path = ("functions", name, "connection")
+        if function.connection is None:
+            continue
+        named.append((path, function.connection))
+        if function.isolation.network == "none":
+            message = "the function has no network to reach it by"
+            hint = "leave isolation.network: none out"
+            yield case.tell("SF1122", path, message, hint, key=True)
+    yield from connected(case, "aws", named)
+
+
 def _concurrency(case: Case) -> Iterator[Problem]:
     limits, functions = case.config.limits, case.config.functions
     for name, function in functions.items():
@@ -180,4 +194,4 @@ def _logging(case: Case) -> Iterator[Problem]:
                 )
 
 
-RULES = (_code, _runtime, _venv, _environment, _concurrency, _logging)
+RULES = (_code, _runtime, _venv, _environment, _connection, _concurrency, _logging)

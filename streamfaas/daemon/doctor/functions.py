@@ -32,8 +32,8 @@ async def functions(config: Config) -> list[Finding]:
             found[function.name] = await _started(function)
 
     async with anyio.create_task_group() as tasks:
-        for name, asked in config.functions.items():
-            tasks.start_soon(one, function_of(name, asked))
+        for name in config.functions:
+            tasks.start_soon(one, function_of(config, name))
     return [finding for name in config.functions for finding in found[name]]
 
 
