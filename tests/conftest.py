@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, settings
 
 import parts
 
-pytest_plugins = ["aws_servers", "aws_faults", "kafka_broker", "kinesis_servers"]
+pytest_plugins = ["aws_servers", "aws_faults", "ceph_store", "kafka_broker", "kinesis_servers"]
 
 settings.register_profile(
     "streamfaas",

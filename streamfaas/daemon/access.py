@@ -70,8 +70,16 @@ def aws_variables(connection: AwsConnection) -> dict[str, str]:
         "AWS_ACCESS_KEY_ID": connection.access_key_id,
         "AWS_SECRET_ACCESS_KEY": revealed(connection.secret_access_key),
         "AWS_SESSION_TOKEN": revealed(connection.session_token),
+        **({} if connection.endpoint_url is None else _ELSEWHERE),
     }
     return {name: value for name, value in asked.items() if value is not None}
+
+
+_ELSEWHERE = {
+    "AWS_REQUEST_CHECKSUM_CALCULATION": "when_required",
+    "AWS_RESPONSE_CHECKSUM_VALIDATION": "when_required",
+}
+"""The newest checksums, which SDKs add by themselves, are more than other stores understand."""
 
 
 def revealed(secret: SecretStr | None) -> str | None:

@@ -211,7 +211,7 @@ def _record(record: _JSON, where: str) -> Told:
         key=_key(described, at, _as_it_is if raw else _form_decoded),
         name=_name(record, where),
         time_ms=milliseconds(record.get("eventTime")),
-        sequencer=_sequencer(described, at),
+        sequencer=(_turned if raw else str)(_sequencer(described, at)),
         version_id=_word(described, "versionId", at) or None,
         etag=_etag(described, at, "eTag", "etag"),
         size=_size(described, at),
@@ -462,6 +462,15 @@ def _sequencer(described: _JSON, where: str) -> str:
     if len(found) > SEQUENCER_MAX or not found.isprintable():
         raise Malformed(_at(where, "sequencer"), "is no sequencer")
     return found
+
+
+def _turned(sequencer: str) -> str:
+    """Ceph writes the seconds and nanoseconds of its clock as they lie in memory, lowest byte
+    first: as they stand, they would be in no order."""
+    if not re.fullmatch("[0-9A-Fa-f]{16}", sequencer):
+        return sequencer
+    found = bytes.fromhex(sequencer)
+    return (found[3::-1] + found[:3:-1]).hex().upper()
 
 
 def _etag(described: _JSON, where: str, *names: str) -> str | None:

@@ -148,6 +148,8 @@ def test_a_function_finds_its_connection_where_every_sdk_looks_unless_env_says_o
         "AWS_DEFAULT_REGION": "eu-central-1",
         "AWS_ACCESS_KEY_ID": "mine",
         "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_REQUEST_CHECKSUM_CALCULATION": "when_required",
+        "AWS_RESPONSE_CHECKSUM_VALIDATION": "when_required",
         "AWS_LAMBDA_FUNCTION_NAME": "f",
         "AWS_LAMBDA_LOG_GROUP_NAME": "/aws/lambda/f",
     }

@@ -338,6 +338,15 @@ def test_versions_are_those_of_s3():
     assert told(only(body(record("a", eventVersion="2.3"))))["eventVersion"] == "2.3"
     assert told(only(body(record("a", eventVersion="2.0"))))["eventVersion"] == "2.1"
     assert told(only(ceph("a")))["eventVersion"] == "2.1"
+
+
+def test_sequencers_of_ceph_are_turned_into_an_order():
+    """As a Ceph 16.2 wrote them, one third of a second apart."""
+    written = ["9185076B7B94E436", "9285076BB32BE10F", "9285076BBCE04F22", "9285076B912CD934"]
+    found = [only(body(record("a", source="ceph:s3", sequencer=each))) for each in written]
+    sequencers = [each.sequencer for each in found]
+    assert sequencers[0] == "6B07859136E4947B"
+    assert sequencers == sorted(sequencers)
     assert told(only(minio("a")))["eventVersion"] == "2.1"
 
 
