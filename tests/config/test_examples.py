@@ -1,5 +1,6 @@
 """Every example loads as it stands."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,8 @@ def test_an_example_is_valid(path, tmp_path):
         (tmp_path / name).write_text(SIGNING if name == "hook-secret" else "x\n")
     make_certificate(tmp_path, "client")
     (tmp_path / "ca.pem").write_bytes((tmp_path / "client.pem").read_bytes())
-    environ = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
+    environ = {"CREDENTIALS_DIRECTORY": str(tmp_path), "VENV": sys.prefix}
+    environ |= {"S3_KEY": "key", "S3_SECRET": "secret"}
     config, problems = check(path.read_text(), name=path.name, base_dir=CONFIGS, environ=environ)
     assert config is not None, problems
     # a directory that is watched is not part of the example
