@@ -108,8 +108,8 @@ async def bucket(aws: Aws, via: str) -> AsyncIterator[tuple[str, str, Any]]:
         yield name, url, s3
 
 
-def queue_feed(aws: Aws, queue: str) -> MakeFeed:
-    def make(_: Means) -> Feed:
-        return QueueFeed(aws.access, queue)
+def queue_feed(aws: Aws, queue: str, via: str = "sqs") -> MakeFeed:
+    def make(means: Means) -> Feed:
+        return QueueFeed(aws.access, queue, via, means)
 
     return make

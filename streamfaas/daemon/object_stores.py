@@ -149,10 +149,10 @@ def _access(config: spec.Config, name: str) -> AwsAccess:
 def _queue_feed(config: spec.Config, trigger: ObjectQueueTrigger) -> MakeFeed:
     access = _access(config, trigger.connection)
 
-    def make(_: Means) -> Feed:
+    def make(means: Means) -> Feed:
         from streamfaas.sources.objects.queue import QueueFeed
 
-        return QueueFeed(access, trigger.queue)
+        return QueueFeed(access, trigger.queue, trigger.via, means)
 
     return make
 

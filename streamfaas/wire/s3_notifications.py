@@ -144,6 +144,20 @@ def notification(told: Told) -> Notification:
     )
 
 
+def carrier_of(body: bytes) -> str:
+    """What a document says of who has put it into a queue, as triggers have it: `sqs` for the store
+    itself. Empty where it says nothing."""
+    try:
+        document = orjson.loads(body)
+    except ValueError:
+        return ""
+    if not isinstance(document, dict):
+        return ""
+    if document.get("Type") == "Notification" and "Message" in document:
+        return "sns-sqs"
+    return "eventbridge-sqs" if "detail-type" in document else "sqs" * ("Records" in document)
+
+
 def order_of(sequencer: str) -> str:
     """Sequencers of one key as texts in their order: the shorter one is padded with zeros."""
     bare = sequencer.upper().lstrip("0")

@@ -15,6 +15,7 @@ from streamfaas.wire.s3_notifications import (
     KEY_BYTES_MAX,
     Malformed,
     Notification,
+    carrier_of,
     milliseconds,
     notifications,
     order_of,
@@ -323,6 +324,21 @@ def test_no_bytes_end_in_another_error(document):
         notifications(document)
     except Malformed as malformed:
         assert malformed.what  # noqa: PT017 - as above
+
+
+@pytest.mark.parametrize(
+    ("document", "carrier"),
+    [
+        (aws("a"), "sqs"),
+        (enveloped("a"), "sns-sqs"),
+        (bridged("a"), "eventbridge-sqs"),
+        (b"no", ""),
+        (b"[]", ""),
+        (b"{}", ""),
+    ],
+)
+def test_a_document_says_who_has_put_it_into_a_queue(document, carrier):
+    assert carrier_of(document) == carrier
 
 
 # -- what is told of it

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import anyio
 
+from streamfaas.sources.objects.feed import Means
 from streamfaas.sources.objects.inbox import Inbox
+from streamfaas.telemetry.signals import SourceChanged
 from streamfaas.wire.aws import AwsAccess
+from streamfaas.wire.s3_notifications import carrier_of
 from streamfaas.wire.sqs import BATCH_MAX, WAIT_SECONDS_MAX, Queue
 
 HELPERS = 3
@@ -22,8 +25,11 @@ class QueueFeed:
 
     trouble = ""
 
-    def __init__(self, access: AwsAccess, queue: str) -> None:
+    def __init__(self, access: AwsAccess, queue: str, via: str, means: Means) -> None:
+        """`via` is what is said to be between the store and the queue."""
         self.name = f"the queue {queue}"
+        self._via = via
+        self._means = means
         self._access = access
         self._asked = queue
         self._queue = Queue(access, queue)
@@ -55,7 +61,19 @@ class QueueFeed:
         await inbox.wait_for_room()
         messages = await self._queue.receive(BATCH_MAX, wait_seconds)
         if messages:
-            await inbox.deliver(message["Body"].encode() for message in messages)
+            bodies = [message["Body"].encode() for message in messages]
+            self._compare(bodies[0])
+            await inbox.deliver(bodies)
             # what could not be deleted comes again, and is known then
             await self._queue.delete_batch([message["ReceiptHandle"] for message in messages])
         return len(messages)
+
+    def _compare(self, body: bytes) -> None:
+        """Whatever carries them, notifications are taken; that it is not what was said is told."""
+        found = carrier_of(body)
+        if found not in {"", self._via}:
+            remark = (
+                f"{self.name}: messages come as by via: {found}, and not as by via: {self._via}"
+            )
+            self._via = found  # once
+            self._means.emit(SourceChanged(self._means.name, "running", remark))
