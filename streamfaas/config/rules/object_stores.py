@@ -27,6 +27,7 @@ from streamfaas.config.rules.case import (
     of_kind,
     resolved,
 )
+from streamfaas.config.triggers import SqsTrigger
 from streamfaas.flow.errors import Problem
 
 SHARERS_MAX = 100
@@ -40,7 +41,9 @@ def _carriers(case: Case) -> Iterator[Problem]:
         yield from connected(
             case, kind, (((*path, "connection"), each.connection) for path, each in named)
         )
-    readers: dict[tuple[str, str], document.Path] = {}
+    readers: dict[tuple[str, str], document.Path] = {
+        (each.connection, each.queue): path for path, each in of_kind(case.config, SqsTrigger)
+    }
     for path, trigger in queues:
         other = readers.setdefault((trigger.connection, trigger.queue), path)
         if other != path:
