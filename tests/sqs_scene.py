@@ -38,10 +38,13 @@ class SqsScene(Scene):
         return [int(record["messageId"]) for record in event["Records"]]
 
     def offer(self, count, start=0):
+        self.send(*["x"] * count, start=start)
+
+    def send(self, *bodies, start=0):
         origin = Origin("arn:aws:sqs:us-east-1:123456789012:orders", "us-east-1")
         made = tuple(
-            record_of(origin, LANE, at, {"MessageId": str(at), "ReceiptHandle": "r", "Body": "x"})
-            for at in range(start, start + count)
+            record_of(origin, LANE, at, {"MessageId": str(at), "ReceiptHandle": "r", "Body": body})
+            for at, body in enumerate(bodies, start)
         )
         self.lane.offer(run_of_records(made, self.deliveries))
 

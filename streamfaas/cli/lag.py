@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 WATCH_SECONDS = 1.0
-QUEUES = ("directory", "object-store", "backlog")
+QUEUES = ("directory", "object-store", "sqs", "backlog")
 """Kinds whose lanes are no part of what they read: they take from one queue."""
 
 

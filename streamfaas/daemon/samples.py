@@ -12,5 +12,5 @@ def sample(kind: str, number: int, seed: int) -> tuple[bytes, bytes | None]:
     if kind in {"directory", "object-store"}:
         return b"hello from streamfaas, %d\n" % number, None
     order = orders(seed)(number)
-    key = None if kind == "backlog" else orjson.loads(order)["customer"].encode()
+    key = None if kind in {"backlog", "sqs"} else orjson.loads(order)["customer"].encode()
     return order, key

@@ -197,7 +197,7 @@ class _Making:
         return moment + self._shift
 
 
-_QUEUES = frozenset({"backlog", "directory", "object-store"})
+_QUEUES = frozenset({"backlog", "directory", "object-store", "sqs"})
 _RECEIVE = 1 << 40
 _SETTLE = 1 << 41
 

@@ -9,6 +9,7 @@ from config_project import KAFKA, found, project, valid  # noqa: F401
 from kafka_scene import KafkaScene
 from lane_scene import WALL, scene
 from listed import LANE
+from sqs_scene import SqsScene
 from streamfaas.config.filters import compiled
 from streamfaas.flow.errors import BadPattern
 from streamfaas.flow.outcome import Success
@@ -218,3 +219,17 @@ def test_10_09_a_bad_filter_is_refused_with_its_place(project, pattern, place): 
     (told,) = found(KAFKA + f", filter: {pattern}}}", project)
     assert "SF1080" in told
     assert place in told
+
+
+def test_10_10_a_message_that_no_filter_wants_is_deleted_and_one_that_is_no_json_too():
+    async def body(s):
+        s.send('{"t": 1}', '{"t": 2}', "no json", '{"t": 1}')
+        await s.run_out()
+
+    policy = {"filter": compiled(['{"body": {"t": [1]}}'], "body")}
+    done = scene(body, lambda v, a: Success(b"null"), make=SqsScene, policy=policy)
+
+    assert [ran for _, ran, _ in done.calls] == [[0, 3]]
+    finished = sorted(each for settled in done.source.settled for each in settled.finished)
+    assert finished == [(0, 0), (1, 2), (3, 3)]
+    assert (done.lane.status.records, done.lane.status.filtered) == (2, 2)

@@ -5,11 +5,12 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import anyio
+import orjson
 import pytest
 import uvloop
 
 from source_subjects import loop_clock
-from streamfaas.flow.batch import BatchPolicy
+from streamfaas.flow.batch import Batch, BatchPolicy
 from streamfaas.flow.errors import Gone, Refused
 from streamfaas.flow.record import Instant
 from streamfaas.sources.sqs import Sqs, SqsOptions, polling
@@ -159,10 +160,10 @@ def test_what_has_not_begun_is_given_back_once_nobody_reads_any_more(ministack):
 
 @pytest.mark.slow
 def test_what_comes_again_while_it_is_in_hand_is_not_run_twice_and_the_newer_receipt_counts(
-    aws_server,
+    ministack,
 ):
     async def main():
-        async with scene(aws_server) as it:
+        async with scene(ministack) as it:
             await it.send("a")
             async with driven(it.source()) as driver:
                 await driver.take(1)
@@ -190,23 +191,23 @@ def test_what_is_lost_to_somebody_else_is_told_and_is_not_hidden_on(moto):
                 receipt = dict(driver.seen[0].headers)[RECEIPT].decode()
                 await it.client.delete_message(QueueUrl=it.url, ReceiptHandle=receipt)
                 await anyio.sleep(1)
-                assert "were not hidden any more: they may come twice" in it.told
+                assert "1 message in hand not hidden any more, which may come twice" in it.told
                 await driver.finish_all()
 
     run(main)
 
 
 @pytest.mark.slow
-def test_deletes_and_receives_that_fail_are_asked_for_again(aws_faults, monkeypatch):
+def test_deletes_and_receives_that_fail_are_asked_for_again(ministack_faults, monkeypatch):
     monkeypatch.setattr(polling, "BACKOFF", replace(polling.BACKOFF, backoff_seconds=0.05))
 
     async def main():
-        async with scene(aws_faults.server) as it:
+        async with scene(ministack_faults.server) as it:
             await it.send(*map(str, range(12)))
             throttled = {"error": {"code": "RequestThrottled", "status": 400}}
-            source = it.source(aws_faults.access, batch=BatchPolicy(records_max=3))
+            source = it.source(ministack_faults.access, batch=BatchPolicy(records_max=3))
             async with driven(source) as driver:
-                async with aws_faults.of(
+                async with ministack_faults.of(
                     {"service": "sqs", "operation": "ReceiveMessage", **throttled}
                 ):
                     await taking(driver, 1.0)
@@ -216,10 +217,10 @@ def test_deletes_and_receives_that_fail_are_asked_for_again(aws_faults, monkeypa
                 await driver.take(12)
                 assert source.view().state == "running"
                 gone = {"service": "sqs", "operation": "DeleteMessageBatch", "reset": True}
-                async with aws_faults.of(gone), anyio.create_task_group() as tasks:
+                async with ministack_faults.of(gone), anyio.create_task_group() as tasks:
                     tasks.start_soon(driver.finish_all)
                     await anyio.sleep(1)
-                    await aws_faults.of().__aenter__()  # and is mended while it is tried
+                    await ministack_faults.of().__aenter__()  # and is mended while it is tried
                 assert len(set(bodies(driver))) == 12
             assert await it.waiting() == 0
             assert await it.receive() == {}
@@ -230,14 +231,14 @@ def test_deletes_and_receives_that_fail_are_asked_for_again(aws_faults, monkeypa
 
 
 @pytest.mark.slow
-def test_who_may_not_delete_is_told_so_at_once(aws_faults):
+def test_who_may_not_delete_is_told_so_at_once(ministack_faults):
     async def main():
-        async with scene(aws_faults.server) as it:
+        async with scene(ministack_faults.server) as it:
             await it.send("a")
             denied = {"error": {"code": "AccessDeniedException", "status": 403}}
-            async with driven(it.source(aws_faults.access)) as driver:
+            async with driven(it.source(ministack_faults.access)) as driver:
                 await driver.take(1)
-                async with aws_faults.of(
+                async with ministack_faults.of(
                     {"service": "sqs", "operation": "DeleteMessageBatch", **denied}
                 ):
                     with pytest.raises(Refused, match="AccessDenied"):
@@ -247,11 +248,11 @@ def test_who_may_not_delete_is_told_so_at_once(aws_faults):
 
 
 @pytest.mark.slow
-def test_a_queue_that_is_deleted_and_made_again_is_read_on(aws_server, monkeypatch):
+def test_a_queue_that_is_deleted_and_made_again_is_read_on(moto, monkeypatch):
     monkeypatch.setattr(polling, "BACKOFF", replace(polling.BACKOFF, backoff_seconds=0.05))
 
     async def main():
-        async with scene(aws_server) as it:
+        async with scene(moto) as it:
             await it.send("a")
             source = it.source()
             async with driven(source) as driver:
@@ -272,9 +273,9 @@ def test_a_queue_that_is_deleted_and_made_again_is_read_on(aws_server, monkeypat
 
 
 @pytest.mark.slow
-def test_a_queue_that_is_not_there_is_gone(aws_server):
+def test_a_queue_that_is_not_there_is_gone(moto):
     async def main():
-        async with scene(aws_server) as it:
+        async with scene(moto) as it:
             source = it.source()
             source._queue.name = "no-such-queue"
             with pytest.raises(Gone):
@@ -289,8 +290,7 @@ def test_those_behind_a_message_that_fails_are_not_counted_with_it(ministack):
     """Where there is a count to mind: one by one, until what failed together is done."""
 
     async def main():
-        async with scene(ministack) as dead, scene(ministack, fifo=True) as it:
-            del dead
+        async with scene(ministack, fifo=True) as it:
             source = it.source(parallel=2, counted=True)
             await it.send(*(f"a{n}" for n in range(5)), group="a")
             async with driven(source) as driver:
@@ -310,6 +310,47 @@ def test_those_behind_a_message_that_fails_are_not_counted_with_it(ministack):
                 counts = [each.deliveries for each in driver.taken]
                 assert bodies(driver)[-1] == "a1"
                 assert counts == [1], "it was handed out once before, with all others"
+                await driver.finish_all()
+
+    run(main)
+
+
+@pytest.mark.slow
+def test_a_window_gathers_what_several_receives_bring(moto):
+    async def main():
+        async with scene(moto) as it:
+            await it.send(*map(str, range(25)))
+            policy = BatchPolicy(records_max=25, window_seconds=20.0)
+            async with driven(it.source(batch=policy)) as driver:
+                while len(driver.seen) < 25:
+                    await driver.step()
+                assert {run_.lane.name for run_ in driver.taken} == {"slot-0"}
+                places = [run_.first for run_ in driver.taken]
+                assert places == sorted(places)
+                (told,) = orjson.loads(driver.source.event(Batch((driver.taken[0],))))["Records"]
+                assert told["md5OfMessageAttributes"] is None, "as Lambda says it with a window"
+                await driver.finish_all()
+            assert await it.waiting() == 0
+
+    run(main)
+
+
+@pytest.mark.slow
+def test_the_largest_message_comes_whole(ministack):
+    """And what JSON has to write longer than it is."""
+
+    async def main():
+        async with scene(ministack) as it:
+            text = '"\\\n\t' * 65_000
+            await it.send(text)
+            async with driven(it.source()) as driver:
+                (record,) = await driver.take(1)
+                (run_,) = driver.taken
+                event = driver.source.event(Batch((run_,)))
+                assert orjson.loads(event)["Records"][0]["body"] == text == record.value.decode()
+                assert (
+                    len(event) - 20 <= run_.event_bytes + len('{"Records":[]}') <= len(event) + 20
+                )
                 await driver.finish_all()
 
     run(main)

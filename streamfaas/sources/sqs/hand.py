@@ -89,7 +89,7 @@ class Hand:
                 each.lost = True
                 lost += 1
         if lost:
-            self._warn(f"{lost} messages in hand were not hidden any more: they may come twice")
+            self._warn(f"{_messages(lost)} in hand not hidden any more, which may come twice")
 
     async def delete(self, done: Sequence[Message]) -> None:
         """Until none is left that could still be deleted. What cannot be is told, and will come
@@ -105,7 +105,7 @@ class Hand:
             if isinstance(error, WorldError) and (late or isinstance(error, Refused)):
                 raise error
             if left and late:
-                self._warn(f"{len(left)} messages that are done with will come again: no delete")
+                self._warn(f"{_messages(len(left))} done with, and not deleted, will come again")
                 break
             if left:
                 failures += 1
@@ -128,9 +128,13 @@ class Hand:
             first = refused[0]
             assert isinstance(first, Undone)
             self._warn(
-                f"{len(refused)} messages that are done with will come again: they could not be "
-                f"deleted, their receipts are no good any more ({first.code}: {first.message})"
+                f"{_messages(len(refused))} done with, and not deleted, will come again: the "
+                f"receipt is no good any more ({first.code}: {first.message})"
             )
+
+
+def _messages(count: int) -> str:
+    return "1 message" if count == 1 else f"{count} messages"
 
 
 def _left(message: Message, now: Instant) -> int:
