@@ -124,8 +124,9 @@ def unpacked() -> Path:
             fcntl.flock(held, fcntl.LOCK_EX)
             if not folder.exists():
                 _fetch(folder)
-    if told := _run(folder, ["radosgw", "--version"]).stderr.strip():
-        raise Unavailable(f"Debian's radosgw does not run here: {told[-300:]}")
+    looked = _run(folder, ["radosgw", "--version"])
+    if looked.returncode:
+        raise Unavailable(f"Debian's radosgw does not run here: {looked.stderr[-300:]}")
     return folder
 
 
