@@ -107,6 +107,26 @@ class ShardParallel(Model):
         return self.per_shard
 
 
+class Leases(Model):
+    """Several daemons share a stream, by a DynamoDB table of leases."""
+
+    table: Annotated[str, forms.text("a table's name", "[A-Za-z0-9_.-]{3,255}")] = Field(
+        description="The table, the same in all daemons that share the stream, and of no other "
+        "trigger. It is made where it is not there. One that an application of the Kinesis Client "
+        "Library has used is gone on with: its name is the application's.",
+        examples=["clicks-leases"],
+    )
+    connection: Annotated[str | None, forms.name("connection")] = Field(
+        default=None,
+        description="Name of the connection that reaches DynamoDB. Without it: the trigger's.",
+    )
+    failover: Annotated[float, forms.duration("3s", "5m")] = Field(
+        default=10.0,
+        description="A lease that was not renewed for so long may be taken by another daemon. "
+        "The same in all of them.",
+    )
+
+
 class FileDestination(Model):
     """One JSON line for each batch."""
 

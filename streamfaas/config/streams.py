@@ -10,6 +10,7 @@ from streamfaas.config import forms
 from streamfaas.config.delivery import (
     Batch,
     ChangeFilter,
+    Leases,
     LogRetries,
     LogRetriesOrLambda,
     OnFailure,
@@ -69,6 +70,10 @@ class DynamoDbTrigger(Model):
     poll: Annotated[float, forms.duration("250ms", "10s")] = Field(
         default=0.25,
         description="The longest pause between two looks at a shard that has nothing new.",
+    )
+    leases: Leases | None = Field(
+        default=None,
+        description="How several daemons share the stream. Without it this one reads all of it.",
     )
     on_failure: OnFailure = Field(default=None)
     on_success: OnSuccess = Field(default=None)

@@ -12,6 +12,7 @@ from streamfaas.config.delivery import (
     Batch,
     BodyFilter,
     DataFilter,
+    Leases,
     LogRetries,
     LogRetriesOrLambda,
     OnFailure,
@@ -153,6 +154,10 @@ class KinesisTrigger(Model):
     poll: Annotated[float, forms.duration("200ms", "10s")] = Field(
         default=1.0,
         description="The longest pause between two looks at a shard that has nothing new.",
+    )
+    leases: Leases | None = Field(
+        default=None,
+        description="How several daemons share the stream. Without it this one reads all of it.",
     )
     on_failure: OnFailure = Field(default=None)
     on_success: OnSuccess = Field(default=None)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import math
 import os
+import secrets
+import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -62,6 +64,12 @@ PARALLEL = 10
 """Asynchronous invocations of one function that are in hand at the same time, at most."""
 
 _OF_OBJECTS = (DirectoryTrigger, ObjectStoreTrigger)
+
+LEASED_COMMIT_SECONDS = 1.0
+"""Between two checkpoints of a shard that is leased: each is a write to its table that is paid."""
+
+_WORKER = f"{socket.gethostname()}/{secrets.token_hex(4)}"
+"""What this daemon is called where several share a stream: nobody else ever is."""
 
 MEMORY_SHARE = 0.8
 """Of the machine's memory, where the configuration names no limit."""
@@ -393,7 +401,7 @@ def _source_options(
         case KinesisTrigger():
             service = config.connections[trigger.connection]
             assert isinstance(service, AwsConnection)
-            return "kinesis", lambda: _kinesis_options(service, trigger)
+            return "kinesis", lambda: _kinesis_options(service, trigger, _leases(config, trigger))
         case SqsTrigger():
             queues = config.connections[trigger.connection]
             assert isinstance(queues, AwsConnection)
@@ -401,7 +409,7 @@ def _source_options(
         case DynamoDbTrigger():
             service = config.connections[trigger.connection]
             assert isinstance(service, AwsConnection)
-            return "dynamodb", lambda: _dynamodb_options(service, trigger)
+            return "dynamodb", lambda: _dynamodb_options(service, trigger, _leases(config, trigger))
         case DirectoryTrigger():
             return "directory", lambda: _directory_options(trigger)
         case ObjectStoreTrigger():
@@ -430,7 +438,23 @@ def _kafka_options(connection: KafkaConnection, trigger: KafkaTrigger, group: st
     )
 
 
-def _kinesis_options(connection: AwsConnection, trigger: KinesisTrigger) -> Any:
+def _leases(config: spec.Config, trigger: KinesisTrigger | DynamoDbTrigger) -> dict[str, Any]:
+    """What leases add to the options of a log."""
+    from streamfaas.sources.sharded.options import LeaseOptions
+
+    asked = trigger.leases
+    if asked is None:
+        return {}
+    connection = config.connections[asked.connection or trigger.connection]
+    assert isinstance(connection, AwsConnection)
+    access = aws_access(connection)
+    leases = LeaseOptions(access, asked.table, _WORKER, asked.failover)
+    return {"leases": leases, "commit_seconds": LEASED_COMMIT_SECONDS}
+
+
+def _kinesis_options(
+    connection: AwsConnection, trigger: KinesisTrigger, leases: dict[str, Any]
+) -> Any:
     from streamfaas.sources.sharded.kinesis import KinesisOptions
     from streamfaas.sources.sharded.options import LogOptions
 
@@ -442,6 +466,7 @@ def _kinesis_options(connection: AwsConnection, trigger: KinesisTrigger) -> Any:
         log=LogOptions(
             start=words[start] if isinstance(start, str) else start.timestamp(),
             poll_seconds=trigger.poll,
+            **leases,
         ),
         aggregated=trigger.deaggregate,
         logs=trigger.decode == "cloudwatch-logs",
@@ -464,14 +489,16 @@ def _sqs_options(connection: AwsConnection, trigger: SqsTrigger) -> Any:
     )
 
 
-def _dynamodb_options(connection: AwsConnection, trigger: DynamoDbTrigger) -> Any:
+def _dynamodb_options(
+    connection: AwsConnection, trigger: DynamoDbTrigger, leases: dict[str, Any]
+) -> Any:
     from streamfaas.sources.sharded.dynamodb import DynamoDbOptions
     from streamfaas.sources.sharded.options import LogOptions
 
     start = {"earliest": "trim_horizon", "latest": "latest"}[trigger.start]
     return DynamoDbOptions(
         access=aws_access(connection),
-        log=LogOptions(start, poll_seconds=trigger.poll, look_seconds=10.0),
+        log=LogOptions(start, poll_seconds=trigger.poll, look_seconds=10.0, **leases),
         table=trigger.table,
         stream=trigger.stream,
     )

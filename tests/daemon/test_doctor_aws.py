@@ -1,6 +1,7 @@
 """doctor asks a stream for itself."""
 
 import asyncio
+import json
 
 import uvloop
 
@@ -8,6 +9,8 @@ import dynamodb_tables
 from kinesis_project import project
 from streamfaas.config.check import check
 from streamfaas.daemon.doctor import aws
+from streamfaas.flow.leases import Lease
+from streamfaas.wire.lease_table import LeaseTable
 
 
 def findings(path, **environ):
@@ -15,10 +18,10 @@ def findings(path, **environ):
         path.read_text(), name=path.name, base_dir=path.parent, environ={"SECRET": "x", **environ}
     )
     assert config is not None, problems
-    (one,) = aws.checks(config)
+    checks = aws.checks(config)
 
     async def main():
-        return await one.perform()
+        return [found for each in checks for found in await each.perform()]
 
     return uvloop.run(main())
 
@@ -48,3 +51,33 @@ def test_a_tables_stream_is_told_of_with_what_its_changes_show(tmp_path, aws_ser
     (found,) = findings(path)
     assert "DescribeTable of forgotten" in found.told
     assert "turn its stream on" in found.remedy
+
+
+def test_a_table_of_leases_is_looked_at(tmp_path, kinesalite, moto):
+    asyncio.run(kinesalite.create("leased-asked-for", 2))
+    config = json.loads(project(tmp_path, kinesalite, "leased-asked-for").read_text())
+    connections = config["connections"]
+    connections["table"] = {**connections["aws"], "endpoint_url": moto.url}
+    trigger = config["functions"]["clicks"]["triggers"]["clicks"]
+    trigger["leases"] = {"table": "doctors-leases", "connection": "table"}
+    path = tmp_path / "streamfaas.yaml"
+    path.write_text(json.dumps(config))
+    told = [found.told for found in findings(path)]
+    assert told[1] == "clicks/clicks leases: the table doctors-leases will be made"
+
+    async def make():
+        table = LeaseTable(moto.access, "doctors-leases", call_seconds=20.0)
+        try:
+            await table.open()
+            await table.ensure()
+            await table.make(Lease("shardId-0", owner="somebody"))
+        finally:
+            await table.close()
+
+    asyncio.run(make())
+    told = [found.told for found in findings(path)]
+    assert told[1] == "clicks/clicks leases in doctors-leases: 1 rows, by 1 workers"
+    path.write_text(path.read_text().replace(moto.url, "http://127.0.0.1:1"))
+    found = findings(path)[1]
+    assert found.code == "SF3070"
+    assert "`endpoint_url`" in found.remedy

@@ -11,6 +11,7 @@ from typing import LiteralString, TypeVar
 
 from streamfaas.config import document, keys
 from streamfaas.config.connections import KafkaConnection
+from streamfaas.config.delivery import Leases
 from streamfaas.config.document import Scalar, Table
 from streamfaas.config.rules import certificates
 from streamfaas.config.spec import Config
@@ -98,6 +99,14 @@ def of_kind(config: Config, kind: type[T]) -> Iterator[tuple[document.Path, T]]:
     for function, name, trigger in config.mappings():
         if isinstance(trigger, kind):
             yield ("functions", function, "triggers", name), trigger
+
+
+def leased(config: Config) -> Iterator[tuple[document.Path, Leases]]:
+    """The leases of triggers, each with its path."""
+    for function, name, trigger in config.mappings():
+        leases: Leases | None = getattr(trigger, "leases", None)
+        if leases is not None:
+            yield ("functions", function, "triggers", name, "leases"), leases
 
 
 def clusters(config: Config) -> dict[str, str]:

@@ -20,6 +20,7 @@ from streamfaas.config.rules.case import (
     Case,
     authority,
     is_loopback,
+    leased,
     of_kind,
     readable,
     unreadable,
@@ -32,6 +33,7 @@ from streamfaas.flow.errors import Problem
 def _connections(case: Case) -> Iterator[Problem]:
     used = {trigger.connection for _, trigger in of_kind(case.config, KafkaTrigger)}
     used |= {trigger.connection for _, trigger in of_kind(case.config, KinesisTrigger)}
+    used |= {each.connection for _, each in leased(case.config) if each.connection is not None}
     used |= {trigger.connection for _, trigger in of_kind(case.config, SqsTrigger)}
     used |= {trigger.connection for _, trigger in of_kind(case.config, ObjectQueueTrigger)}
     used |= {trigger.connection for _, trigger in of_kind(case.config, ObjectTopicTrigger)}

@@ -14,6 +14,7 @@ from streamfaas.config.rules.case import (
     Case,
     clusters,
     connected,
+    leased,
     of_kind,
 )
 from streamfaas.config.spec import ASYNCHRONOUS
@@ -58,6 +59,9 @@ def _windows(case: Case) -> Iterator[Problem]:
                 "batches at the same time have no state to hand from one to the next",
                 "leave parallel out, or tumbling_window",
             )
+        if seconds and getattr(log, "leases", None) is not None:
+            message = "the state of a window is not shared with who reads the shard next"
+            yield case.tell("SF1088", path, message, "leave leases out, or tumbling_window")
 
 
 def _names(case: Case) -> Iterator[Problem]:
@@ -102,6 +106,21 @@ def _kinesis(case: Case) -> Iterator[Problem]:
     )
     for path, trigger in of_kind(case.config, KinesisTrigger):
         yield from _starts(case, path, trigger.start)
+
+
+def _leases(case: Case) -> Iterator[Problem]:
+    """A table of leases is about one stream, and of one trigger: two would share the shards."""
+    named = [(path, each) for path, each in leased(case.config) if each.connection is not None]
+    yield from connected(
+        case, "aws", (((*path, "connection"), each.connection or "") for path, each in named)
+    )
+    first: dict[str, document.Path] = {}
+    for path, leases in leased(case.config):
+        other = first.setdefault(leases.table, path)
+        if other is not path:
+            message = f"{other[1]}/{other[3]} has the same table of leases"
+            hint = "give each trigger a table of its own"
+            yield case.tell("SF1130", (*path, "table"), message, hint)
 
 
 def _sqs(case: Case) -> Iterator[Problem]:
@@ -216,4 +235,4 @@ class _Crew:
             self.topics.setdefault(topic, name)
 
 
-RULES = (_names, _retries, _windows, _kafka, _kinesis, _dynamodb, _sqs, _groups)
+RULES = (_names, _retries, _windows, _kafka, _kinesis, _dynamodb, _leases, _sqs, _groups)

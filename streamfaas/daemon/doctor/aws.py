@@ -21,13 +21,19 @@ _AWAY = "look at `endpoint_url`, the network and the firewall"
 _DENIED = "look at the credentials, and what they permit: "
 _KINESIS = "kinesis:DescribeStreamSummary, ListShards, GetShardIterator, GetRecords"
 _DYNAMODB = "dynamodb:DescribeTable, DescribeStream, GetShardIterator, GetRecords"
+_LEASES = (
+    "dynamodb:DescribeTable, Scan, GetItem, PutItem, UpdateItem, DeleteItem, CreateTable; "
+    "is `table` one of leases?"
+)
 _NO_STREAM = "make it, or correct `stream` and `region`"
 _NO_TABLE = "make the table and turn its stream on, or correct `table`, `stream` and `region`"
 
 
 def checks(config: Config) -> list[Check]:
-    """One for each trigger that reads a stream."""
-    return [Check(each.name, each, seconds=30.0, code="SF3046") for each in _streams(config)]
+    """One for each trigger that reads a stream, and for each table of leases."""
+    streams = [Check(each.name, each, seconds=30.0, code="SF3046") for each in _streams(config)]
+    tables = [Check(each.name, each, seconds=30.0, code="SF3070") for each in _tables(config)]
+    return streams + tables
 
 
 def _streams(config: Config) -> Iterator[_Stream]:
@@ -36,6 +42,41 @@ def _streams(config: Config) -> Iterator[_Stream]:
             connection = config.connections[trigger.connection]
             assert isinstance(connection, AwsConnection)  # as has been checked
             yield _Stream(f"{function}/{name}", connection, trigger)
+
+
+def _tables(config: Config) -> Iterator[_Table]:
+    for function, name, trigger in config.mappings():
+        leases = getattr(trigger, "leases", None)
+        if isinstance(trigger, KinesisTrigger | DynamoDbTrigger) and leases is not None:
+            connection = config.connections[leases.connection or trigger.connection]
+            assert isinstance(connection, AwsConnection)
+            yield _Table(f"{function}/{name}", connection, leases.table)
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    name: str
+    connection: AwsConnection
+    table: str
+
+    async def __call__(self) -> Sequence[Finding]:
+        from streamfaas.wire.lease_table import LeaseTable
+
+        table = LeaseTable(aws_access(self.connection), self.table, call_seconds=20.0)
+        try:
+            await table.open()
+            await table.describe()
+            leases = await table.scan()
+        except Gone:
+            return [ok(self.name, f"{self.name} leases: the table {self.table} will be made")]
+        except WorldError as error:
+            remedy = _DENIED + _LEASES if isinstance(error, Refused) else _AWAY
+            return [bad(self.name, f"{self.name}: {error}", remedy, "SF3070")]
+        finally:
+            await table.close()
+        owners = {each.owner for each in leases if each.owner}
+        told = f"{len(leases)} rows, by {len(owners)} workers" if leases else "no rows yet"
+        return [ok(self.name, f"{self.name} leases in {self.table}: {told}")]
 
 
 @dataclass(frozen=True, slots=True)
