@@ -2,13 +2,16 @@
 engines would."""
 
 import itertools
+import re
 from contextlib import asynccontextmanager
 
 import anyio
 
+import dynamodb_tables
 from kinesis_servers import active
 from streamfaas.flow.batch import Batch
 from streamfaas.sources import Arrived, Closing, Opened
+from streamfaas.sources.sharded.dynamodb import DynamoDbOptions, dynamodb
 from streamfaas.sources.sharded.kinesis import KinesisOptions, kinesis
 from streamfaas.sources.sharded.options import LeaseOptions, LogOptions
 from streamfaas.store import Store
@@ -22,16 +25,22 @@ FAILOVER_SECONDS = 2.0
 class Fleet:
     """A stream, a table of leases, and those who share them."""
 
-    def __init__(self, server, aws, folder, tasks):
+    def __init__(self, server, aws, folder, tasks, *, items):
         self.server, self.aws, self.folder, self.tasks = server, aws, folder, tasks
         self.name = f"shared-{next(STREAMS)}"
+        self.items = items
         self.table = LeaseTable(aws.access, f"{self.name}-leases", call_seconds=10.0)
         self.numbers = itertools.count()
         self.seen = []  # who, shard, key, number: in the order in which it came
 
     async def put(self, count):
         some = list(itertools.islice(self.numbers, count))
-        await self.server.put(self.name, [(f"key {each % 11}", b"%d" % each) for each in some])
+        if self.items:
+            items = [(f"key {each}", str(each)) for each in some]
+            return await dynamodb_tables.put_many(self.server, self.name, items)
+        return await self.server.put(
+            self.name, [(f"key {each % 11}", b"%d" % each) for each in some]
+        )
 
     async def split(self, shard):
         async with self.server.client() as client:
@@ -87,8 +96,11 @@ class Fleet:
             look_seconds=0.5,
             leases=leases if shares else None,
         )
-        options = KinesisOptions(self.server.access, self.name, log)
         said = [] if told is None else told
+        if self.items:
+            asked = DynamoDbOptions(self.server.access, log, table=self.name)
+            return dynamodb("shop/items", asked, store=store, emit=said.append)
+        options = KinesisOptions(self.server.access, self.name, log)
         return kinesis("shop/clicks", options, store=store, emit=said.append)
 
     async def node(self, name, *, shares=True):
@@ -154,16 +166,20 @@ class Node:
                     ledger.take(run)
                     for record in self.source.records(batch):
                         self.positions.append(record.position)
-                        told = (self.name, run.lane.name, record.key, int(record.value))
-                        self.fleet.seen.append(told)
+                        number = int(re.search(rb"(?:\"S\":\"|^)(\d+)", record.value)[1])
+                        self.fleet.seen.append((self.name, run.lane.name, record.key, number))
                     await self.source.settle(ledger.finish(batch))
 
 
 @asynccontextmanager
-async def fleet(server, aws, folder, shards):
+async def fleet(server, aws, folder, shards=1, *, items=False):
+    """`items`: it is the stream of a table's items."""
     async with anyio.create_task_group() as tasks:
-        made = Fleet(server, aws, folder, tasks)
-        await server.create(made.name, shards)
+        made = Fleet(server, aws, folder, tasks, items=items)
+        if items:
+            await dynamodb_tables.create(server, made.name)
+        else:
+            await server.create(made.name, shards)
         await made.table.open()
         try:
             await made.table.ensure()

@@ -217,3 +217,21 @@ def test_who_was_alone_goes_on_where_it_stood(kinesalite, moto, tmp_path):
             assert set(times(made).values()) == {1}
 
     uvloop.run(main())
+
+
+def test_the_changes_of_a_table_are_shared_too(moto, tmp_path):
+    async def main():
+        async with fleet(moto, moto, tmp_path, items=True) as made:
+            one = await made.node("one")
+            await made.wait_owners({"one": 1})
+            two = await made.node("two")
+            await made.put(60)
+            await made.wait_seen(range(60))
+            await one.kill()
+            await made.put(60)
+            await made.wait_seen(range(120))
+            await made.wait_owners({"two": 1})
+            await two.stop()
+            assert {each[0] for each in made.seen} == {"one", "two"}
+
+    uvloop.run(main())

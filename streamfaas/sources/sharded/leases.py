@@ -109,7 +109,7 @@ class LeasedRoster:
         self._known: dict[str, Shard] = {}
         self._missing: Counter[str] = Counter()
         self._orphans: dict[str, Instant] = {}
-        self._listed_at = self._answered_at = self._look_at = self._clock()
+        self._list_at = self._answered_at = self._look_at = self._clock()
 
     # -- life
 
@@ -146,7 +146,7 @@ class LeasedRoster:
         """Looks at the table: marks of the shards whose leases were taken. Where it does not
         answer for long, all is made anew."""
         try:
-            if self._clock() >= self._listed_at + self._options.look_seconds:
+            if self._clock() >= self._list_at:
                 await self._list()
             rows = await self._table.scan()
             self._answered_at = self._clock()
@@ -167,6 +167,7 @@ class LeasedRoster:
         self.described = described
         if not changed:
             return None
+        self._known = {}
         await self._list()
         return await self.look(())
 
@@ -202,7 +203,8 @@ class LeasedRoster:
         return known is not None and known.closed
 
     def end(self, shard: str) -> None:
-        """The table says so, once the mark is written down."""
+        """The table says so, once the mark is written down. What came out of it is looked for."""
+        self._list_at = self._clock()
 
     def tell_gone(self, shard: str) -> None:
         self._warn(f"{shard} is past the stream's retention; what was not read is lost")
@@ -224,7 +226,7 @@ class LeasedRoster:
         self._missing = Counter({name: self._missing[name] + 1 for name in missing})
         kept = {n: self._known[n] for n, looks in self._missing.items() if looks < MISSING_MAX}
         self._known = kept | listed
-        self._listed_at = self._clock()
+        self._list_at = Instant(self._clock() + self._options.look_seconds)
 
     async def _turn(self, rows: Iterable[Lease], reading: Collection[str]) -> list[Mark]:
         self._saw(rows)
