@@ -235,3 +235,34 @@ def test_the_changes_of_a_table_are_shared_too(moto, tmp_path):
             assert {each[0] for each in made.seen} == {"one", "two"}
 
     uvloop.run(main())
+
+
+def test_a_table_that_takes_no_renewals_costs_the_leases_until_it_does(
+    kinesalite, moto_faults, tmp_path
+):
+    async def main():
+        async with fleet(kinesalite, moto_faults, tmp_path, 2) as made:
+            one = await made.node("one")
+            await made.put(60)
+            await made.wait_seen(range(60))
+            refused = {"service": "dynamodb", "operation": "UpdateItem"}
+            async with moto_faults.of({**refused, "error": {"code": "ThrottlingException"}}):
+
+                async def lost():
+                    return sum("was not renewed" in text for text in one.warned()) == 2
+
+                await made.wait_for(lost)
+                before = len(made.seen)
+                await made.put(60)
+
+                async def closed():
+                    return not one.lanes
+
+                await made.wait_for(closed)
+                assert one.source.lease_seconds > 0
+                assert len(made.seen) == before
+            await made.wait_seen(range(120))
+            await one.stop()
+            in_order_for_each_key(made)
+
+    uvloop.run(main())
