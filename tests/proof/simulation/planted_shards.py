@@ -69,7 +69,11 @@ class ReadsAChildBeforeItIsKnownThatItsParentHasEnded(Shards):
     """The end of a shard is written down when there is time for it."""
 
     async def closed(self, lane: Lane) -> None:
-        del self._readings[lane]
+        reading = self._readings.pop(lane)
+        if reading.leaving:
+            self._roster.end(reading.name)
+        reading.over = True
+        reading.wanted.set()
         await self._look()
 
 
