@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -84,13 +83,16 @@ class LeasedRoster:
         wall_clock: Callable[[], float],
         warn: Callable[[str], None],
         give_up: GiveUp,
+        make_table: Callable[..., LeaseTable],
+        jitter: Callable[[], float],
     ) -> None:
         assert options.leases is not None
         self.described = Described("", "", 0.0, None)
         self.fresh: dict[str, str] = {}
         self.worker = options.leases.worker
         self._terms = Terms(options.leases.failover_seconds)
-        self._table = LeaseTable(
+        self._jitter = jitter
+        self._table = make_table(
             options.leases.access, options.leases.table, call_seconds=self._terms.renew_seconds
         )
         self._stream = stream
@@ -233,10 +235,12 @@ class LeasedRoster:
         await self._forget_strangers()
         if await self._make_rows():
             self._saw(await self._table.scan())
+        if self._watch.leases.keys() - self._known.keys():
+            await self._list()  # others know of shards that are newer than our list of them
         for lease in done_with(self._watch.leases, self._parents()):
             await self._attempt(self._table.remove(lease))
         readable, now = self._watch.may_be_read(self._parents()), self._clock()
-        plan = self._watch.plan(readable, {*self._holds, *reading}, now, random.random())
+        plan = self._watch.plan(readable, {*self._holds, *reading}, now, self._jitter())
         self._look_at = plan.look_at
         await self._take(plan.take)
         if plan.ask is not None and await self._attempt(self._table.want(plan.ask, self.worker)):
@@ -270,10 +274,14 @@ class LeasedRoster:
         born, now = not self._watch.leases, self._clock()
         first = {name: self._orphans.get(name, now) for name, of_kin in due if not of_kin}
         self._orphans = first
-        made = False
+        made, waiting = False, set[str]()
         for name, of_kin in due:
-            if born or of_kin or now >= first[name] + self._terms.failover_seconds:
+            ripe = born or of_kin or now >= first[name] + self._terms.failover_seconds
+            # a row without that of a parent would say that the parent is finished with
+            if ripe and waiting.isdisjoint(self._known[name].parents):
                 made |= await self._attempt(self._table.make(self._row(name, born=born)))
+            else:
+                waiting.add(name)
         return made
 
     def _row(self, name: str, *, born: bool) -> Lease:

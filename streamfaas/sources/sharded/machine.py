@@ -41,6 +41,7 @@ from streamfaas.sources.sharded.reading import Reading
 from streamfaas.sources.sharded.roster import Roster
 from streamfaas.store.shards import Mark
 from streamfaas.telemetry.signals import DaemonStepped, Emit, SourceChanged
+from streamfaas.wire.lease_table import LeaseTable
 from streamfaas.wire.shards import Origin, Stream
 
 CLOSE_SECONDS = 5.0
@@ -79,6 +80,7 @@ class ShardedLog:
         emit: Emit,
         wall_clock: Callable[[], float],
         jitter: Callable[[], float] = random.random,
+        make_table: Callable[..., LeaseTable] = LeaseTable,
     ) -> None:
         self.name = name
         self.kind = dialect.kind
@@ -102,6 +104,8 @@ class ShardedLog:
                 wall_clock=wall_clock,
                 warn=self._warn,
                 give_up=self._give_up,
+                make_table=make_table,
+                jitter=jitter,
             )
         else:
             self._roster = Roster(

@@ -157,7 +157,17 @@ OF_KINDS = {
     "stream": ("guest", "guest", "cut-off", "cut-off"),
     "tray": ("queue-deaf",),
     "messages": ("stop", "kill-on", "throttled", "slow-service"),
-    "shards": ("stop", "kill-on", "split", "merge", "expire", "throttled", "slow-service"),
+    "shards": (
+        "stop",
+        "kill-on",
+        "cut-off",
+        "table",
+        "split",
+        "merge",
+        "expire",
+        "throttled",
+        "slow-service",
+    ),
 }
 
 KINDS = {"stream": 0.4, "tray": 0.15, "shards": 0.25, "messages": 0.2}
@@ -197,6 +207,7 @@ def draw(seed: int, kind: str | None = None) -> Plan:
     if kind == "shards":
         plan = replace(plan, **_sharded(of, plan))
         plan = replace(plan, start=of.choice(STARTS[plan.late > 0]))
+        daemons = plan.daemons
     if of.random() < 0.12:  # a quiet world, in which every step is to be explained
         quiet = replace(plan, poison=0.03, daemons=1)
         quiet = replace(quiet, wire=0.0, retention=None)
@@ -205,6 +216,7 @@ def draw(seed: int, kind: str | None = None) -> Plan:
     faults = _faults(of, kind, daemons)
     if kind == "shards":
         faults += _reshaped(of, plan)
+        plan = plan if daemons == 1 else replace(plan, retention=None)
     if plan.retention is not None:
         down = round(plan.retention + of.uniform(-40.0, 40.0), 2)
         faults += (Fault(at=round(of.uniform(1.0, 60.0), 2), kind="down", seconds=down),)
@@ -242,6 +254,7 @@ def _sharded(of: random.Random, plan: Plan) -> dict[str, Any]:
         "poll": of.choice((0.5, 1.0, 5.0)),
         "late": of.choice((0.0, 0.0, 0.0, 20.0)),
         "commit": of.choice((0.0, 0.2, 2.0, 8.0)),
+        "daemons": of.choice((1, 1, 2)),
         "aggregated": of.random() < 0.4,
         "mute": of.random() < 0.25,
         "retention": of.choice((None,) * 5 + (3660.0,)),

@@ -139,7 +139,7 @@ class GoesOnAtTheTipWhenAnIteratorHasExpired(_Misreading):
 class _Whole(Reading):
     def start(self) -> Start:
         start = super().start()
-        self._skip = 0
+        self._done = None
         return start
 
 

@@ -17,6 +17,7 @@ from proof.simulation.faces import ShardFace
 from proof.simulation.resharding import Entry, Put, Shard, puts_of, shard_for, shards_of
 from proof.simulation.world import EPOCH, MAPPING, TOPIC, World
 from streamfaas.flow.errors import Busy, Gone
+from streamfaas.flow.leases import Lease
 from streamfaas.flow.record import Lane, Record
 from streamfaas.wire import shards as wire
 
@@ -27,6 +28,7 @@ READS_A_SECOND = 5
 PAGE_MAX = 12
 TOGETHER_MAX = 5
 DAY_SECONDS = 86_400.0
+LEASE_SECONDS = 10.0
 
 
 class Service:
@@ -50,6 +52,7 @@ class Service:
         self._horizon_at_birth: float | None = None  # what the trigger could have at best
         self._passed: set[str] = set()  # names of records that nobody can have any more
         self.committed: dict[int, int] = {}
+        self.leases: dict[str, Lease] = {}  # where several daemons share the stream
 
     # -- what there is
 
@@ -192,6 +195,8 @@ class Service:
     def stored(self, connection: sqlite3.Connection) -> None:
         """Marks may have been written."""
         query = "SELECT shard, kind, sequence, sub, at_ms FROM shards"
+        if self._world.plan.daemons > 1:
+            return  # the table of leases is what counts
         rows = connection.execute(query).fetchall()
         if rows and self._horizon_at_birth is None:
             self._horizon_at_birth = self._horizon
@@ -204,11 +209,31 @@ class Service:
             entry = self._placed[number, sequence]
             after = kind == "AFTER_SEQUENCE_NUMBER"
             offset = entry.first + (len(entry.names) if after else sub)
-            if self.committed.get(number) != offset:
-                self.committed[number] = offset
-                self._world.story.tell("service", "{} is committed at {}", number, offset)
-                row = Committed(self._world.now, MAPPING, TOPIC, number, offset)
-                self._world.books.committed.append(row)
+            self._commit(number, offset)
+
+    def leased(self, lease: Lease) -> None:
+        """A row has been made, or has another checkpoint."""
+        shard = self._shards[lease.key]
+        if lease.since_ms is not None:
+            self._begun_ms.setdefault(shard.number, lease.since_ms)
+        if lease.ended:
+            self._commit(shard.number, shard.end)
+        elif lease.begun:
+            entry = self._placed[shard.number, lease.checkpoint]
+            self._commit(shard.number, entry.first + lease.sub + 1)
+
+    def changed_hands(self, lease: Lease, worker: str) -> None:
+        """Whose lease has expired may have finished with more than it could say."""
+        self._world.story.tell("table", "{} takes {} of {}", worker, lease.key, lease.owner)
+        if lease.owner and lease.owner != worker:
+            self._world.books.harm("seat-lost", lease.owner, self._world.now - LEASE_SECONDS)
+
+    def _commit(self, number: int, offset: int) -> None:
+        if self.committed.get(number) != offset:
+            self.committed[number] = offset
+            self._world.story.tell("service", "{} is committed at {}", number, offset)
+            row = Committed(self._world.now, MAPPING, TOPIC, number, offset)
+            self._world.books.committed.append(row)
 
     def noticed(self, name: str) -> None:
         """Nobody holds anything here."""

@@ -6,16 +6,18 @@ from collections.abc import Callable, Collection
 from typing import ClassVar, TypeVar
 
 from proof.simulation.disk import Disk
-from proof.simulation.service import ARN, NAME, Service
+from proof.simulation.service import ARN, LEASE_SECONDS, NAME, Service
+from proof.simulation.tenants import Tenants
 from proof.simulation.world import EPOCH, MAPPING, TOPIC, Process
 from streamfaas.flow.errors import Busy, Unreachable
 from streamfaas.flow.record import Lane
 from streamfaas.sources import Arrival, Arrived, Opened, Spawn
 from streamfaas.sources.sharded.kinesis import Kinesis
 from streamfaas.sources.sharded.machine import ShardedLog
-from streamfaas.sources.sharded.options import LogOptions
+from streamfaas.sources.sharded.options import LeaseOptions, LogOptions
 from streamfaas.store.checkpoints import Checkpoints
 from streamfaas.wire import shards as wire
+from streamfaas.wire.aws import AwsAccess
 
 T = TypeVar("T")
 
@@ -52,6 +54,7 @@ class Wire:
 
     async def _ask(self, what: str, act: Callable[[], T]) -> T:
         world, ill, seconds = self._world, self._ill(), self._world.latency()
+        seconds += 2 * world.right_in("cut-off", self._process.slot)
         if ill == "late" or world.wrong("slow-service"):
             seconds += 8 * world.chance("late", world.asked)
 
@@ -87,6 +90,7 @@ class Shards(ShardedLog):
     """Reads the stream like any other; what it hands over is counted."""
 
     wire: ClassVar[type[Wire]] = Wire
+    table: ClassVar[type[Tenants]] = Tenants
     marks: ClassVar[type[Checkpoints]] = Checkpoints
 
     def __init__(self, process: Process, service: Service) -> None:
@@ -99,15 +103,23 @@ class Shards(ShardedLog):
             MAPPING,
             Kinesis(plan.aggregated),
             self.wire(process, service),
-            LogOptions(start, poll_seconds=plan.poll, commit_seconds=plan.commit),
+            LogOptions(
+                start, poll_seconds=plan.poll, commit_seconds=plan.commit, leases=self._leased()
+            ),
             origin=wire.Origin(ARN, "local", "arn:aws:iam::000000000000:role/streamfaas"),
             marks=self.marks(Disk(process), MAPPING),  # type: ignore[arg-type]
             memory_lost=False,
             sender=lambda topic: None,  # type: ignore[arg-type,return-value]
             emit=process.emit,
             wall_clock=lambda: world.wall,
+            make_table=lambda _, __, *, call_seconds: self.table(process, service, call_seconds),  # type: ignore[arg-type,return-value]
             jitter=lambda: world.chance("poll", world.time_of("poll")),
         )
+
+    def _leased(self) -> LeaseOptions | None:
+        if self._process.world.plan.daemons == 1:
+            return None
+        return LeaseOptions(AwsAccess("local"), "leases", self._seat, LEASE_SECONDS)
 
     async def open(self, spawn: Spawn) -> None:
         self._process.seat = self._seat
@@ -117,10 +129,12 @@ class Shards(ShardedLog):
         arrival, world = await super().next(ready), self._process.world
         match arrival:
             case Opened(lane):
+                self._process.lives[lane.name] += 1
                 world.books.harm("handover", f"{TOPIC}-{int(lane.name.split('-')[1])}")
             case Arrived(run):
                 self._process.cross("records")
-                self._process.received += run.count
+                if not self._readings[run.lane].closing:  # else nobody takes it
+                    self._process.received += run.count
                 what = "{} has read {} {}..{}"
                 world.story.tell("service", what, self._seat, run.lane.name, run.first, run.last)
         return arrival

@@ -60,6 +60,21 @@ KEPT = {
         seed=204, kind="messages", lanes=1, records=28, spread=0.0, keys=1, poison=0.02,
         batch_bytes=3000, retries=None, backoff_max=2.0, commit=0.0, fifo=True,
     ),
+    "a child has no row before all of its parents have one": Plan(
+        seed=36, kind="shards", daemons=2, records=1, spread=0.0, keys=20, batch=1,
+        batch_bytes=6000, retries=0, backoff_max=2.0, commit=0.0, wire=0.3, late=20.0,
+        faults=(Fault(at=19.3, kind="merge", count=10),),
+    ),
+    "a shard that is newer than our list of them is not forgotten": Plan(
+        seed=146, kind="shards", daemons=2, lanes=1, records=26, spread=90.0, keys=1, batch=1,
+        batch_bytes=6000, retries=0, backoff_max=2.0, commit=0.0, late=20.0,
+        trouble=Trouble(init=0.3),
+        faults=(
+            Fault(at=21.44, kind="kill-on", where=1, seconds=12.0, count=15),
+            Fault(at=52.6, kind="split", count=24),
+            Fault(at=54.47, kind="merge", where=1, seconds=4.0, count=22),
+        ),
+    ),
 }  # fmt: skip
 
 

@@ -185,6 +185,7 @@ class Workers:
         prints = [row.print for row in rows]
         ranges = stretches(row.offset for row in rows)
         place = rows[0].lane.rpartition("-")[2]
+        life = process.lives[invocation.lane.name] if invocation.lane else 0
         execution = world.books.begin(
             invocation=invocation.id,
             worker=process.name,
@@ -193,7 +194,7 @@ class Workers:
             stretches=tuple((first, last) for first, last in ranges),
             digest=digest_of(prints),
             wall=world.wall,
-            owner=process.seat,
+            owner=f"{process.seat}/{life}" if life else process.seat,
         )
         world.story.tell(
             process.name,

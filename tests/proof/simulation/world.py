@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
@@ -82,6 +83,7 @@ class Process:
     received: int = 0
     again: int = 0
     seat: str = ""  # under which it reads
+    lives: Counter[str] = field(default_factory=Counter)  # of lanes that may come back
     paused: Any = None  # by whom: then nothing may be begun
     emit: Emit = lambda _: None  # where its signals go
 
