@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
+from datetime import datetime
 
 import anyio
 import orjson
@@ -97,7 +98,7 @@ class World:
         self.store = windows.Windows(self.table)
         self.options = MemoryOptions("orders", partitions, records, rate)
         self.answer = answer or (lambda event, outcome: outcome)
-        self.signals, self.events, self.finals = [], [], []
+        self.signals, self.events, self.finals, self.states = [], [], [], []
         self.policy, self.seconds = policy, seconds
         self.sources = []
 
@@ -138,6 +139,8 @@ class World:
         event = orjson.loads(b"".join(invocation.event.parts))
         self.events.append(event)
         seen = event["state"].get("seen", []) + [r["offset"] for r in records_of(event)]
+        start = datetime.fromisoformat(event["window"]["start"])
+        self.states.append((event["shardId"], int(start.timestamp() * 1000), seen))
         outcome = self.answer(event, Success(orjson.dumps({"state": {"seen": seen}})))
         await anyio.sleep(0.01)
         if event["isFinalInvokeForWindow"] and not isinstance(outcome, Failure):

@@ -58,17 +58,16 @@ class Panes:
 
     async def open(self) -> None:
         """Finds out how an earlier life has left them."""
-        lane, source = self._lane.lane, self._lane.source
+        lane = self._lane.lane
         try:
             kept = await self._store.load(lane)
+            standing, lost = resumed(kept, self._source.life(lane), self._durable)
+            if lost and kept is not None and kept.standing.window is not None:
+                bounds = _bounds(kept.standing.window)
+                self._lane.around.emit(signals.WindowLost(lane, *bounds, lost))
+                await self._store.forget([lane])  # or that would be told again
         except StoreError as error:
             raise Unreachable(str(error)) from error
-        checkpoint = source.durable(lane)
-        standing, lost = resumed(
-            kept, self._source.life(lane), -1 if checkpoint is None else checkpoint
-        )
-        if lost and kept is not None and kept.standing.window is not None:
-            self._lane.around.emit(signals.WindowLost(lane, *_bounds(kept.standing.window), lost))
         self._windower = Windower(self._seconds, standing)
         self._kept, self._upto = standing, standing.position
 
@@ -78,6 +77,11 @@ class Panes:
         before, left = (sum([run.count for run in some]) for some in (runs, pieces))
         self._lane.status.records += before - left
         return pieces
+
+    @property
+    def _durable(self) -> int:
+        durable = self._lane.source.durable(self._lane.lane)
+        return -1 if durable is None else durable
 
     # -- a batch
 
@@ -121,8 +125,7 @@ class Panes:
         standing, lane = self._windower.standing, self._lane.lane
         if standing.window is None and self._kept.window is None:
             return  # nothing is in hand, wherever that is
-        durable = self._lane.source.durable(lane)
-        kept = Kept(standing, self._source.life(lane), -1 if durable is None else durable)
+        kept = Kept(standing, self._source.life(lane), self._durable)
         try:
             await self._store.put(lane, kept)
         except StoreError as error:

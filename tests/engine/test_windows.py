@@ -15,9 +15,10 @@ from streamfaas.flow.record import Instant
 from streamfaas.flow.verdict import RetryPolicy
 from streamfaas.flow.window import GRACE_SECONDS
 from streamfaas.sources import Closing
+from streamfaas.store import windows
 from streamfaas.telemetry import signals
 from streamfaas.testing.simulation import simulate
-from window_scene import World, counted, lived, partial, positions, until
+from window_scene import Table, World, counted, lived, partial, positions, until
 
 steps = st.lists(
     st.tuples(st.sampled_from(["crash", "crash", "move", "pause"]), st.floats(0.01, 3.0)),
@@ -84,6 +85,43 @@ def test_each_record_is_in_the_last_state_of_one_window_or_put_aside(steps, chan
     aside = {(int(one["streamfaas"]["lane"][-1]), one["streamfaas"]["first"]) for one in documents}
     assert aside == poison
     assert len({start for _, start in found}) >= 3
+
+
+@pytest.mark.slow
+@settings(max_examples=40)
+@given(st.lists(st.tuples(st.integers(0, 1), st.floats(0.05, 2.5)), max_size=8))
+def test_where_daemons_with_stores_of_their_own_take_turns_nothing_is_lost_untold(turns):
+    """Each record is in the last state of a window, or in a state that is told to be lost."""
+
+    async def main():
+        world = World(records=40, rate=6.0)
+        tables = [world.table, Table()]
+
+        def take_over(who):
+            world.table = tables[who]
+            world.store = windows.Windows(world.table)
+
+        for who, seconds in turns:
+            take_over(who)
+            async with world.daemon():
+                await anyio.sleep(seconds)
+        for who in (0, 1):  # each ends its windows, or learns that others have read on
+            take_over(who)
+            async with world.daemon():
+                with anyio.fail_after(600):
+                    await world.until_all_is_counted()
+        return world
+
+    world, _ = simulate(main)
+    in_finals = {position for event in world.finals for position in event["state"]["seen"]}
+    lost = {(signal.lane.name, signal.start_ms) for signal in world.seen(signals.WindowLost)}
+    told = {
+        position
+        for lane, start_ms, seen in world.states
+        if (lane, start_ms) in lost
+        for position in seen
+    }
+    assert in_finals | told == set(range(40))
 
 
 # -- single steps
