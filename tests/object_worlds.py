@@ -13,13 +13,14 @@ from typing import Any
 import anyio
 import orjson
 
-from aws_servers import Aws
 from source_subjects import loop_clock
+from streamfaas.daemon.listening import Listener
 from streamfaas.sources.objects import Objects, ObjectsOptions
 from streamfaas.sources.objects.polling import Polling, PollingOptions
 from streamfaas.store import Store
 from streamfaas.telemetry.signals import SourceChanged
 from streamfaas.testing.conformance import Driver, driven
+from streamfaas.wire.inbound import Desks
 
 _NAMES = itertools.count()
 ALL = ("s3:ObjectCreated:*", "s3:ObjectRemoved:*")
@@ -28,7 +29,7 @@ ALL = ("s3:ObjectCreated:*", "s3:ObjectRemoved:*")
 class World:
     """A bucket, the store of a trigger on it, and what the trigger says."""
 
-    def __init__(self, server: Aws, client: Any, bucket: str, store: Store) -> None:
+    def __init__(self, server: Any, client: Any, bucket: str, store: Store) -> None:
         self.client = client
         self.bucket = bucket
         self.store = store
@@ -36,7 +37,13 @@ class World:
         self.polling = PollingOptions(server.access, bucket, interval_seconds=0.2)
         self.options = ObjectsOptions((bucket,), (), events=ALL, listed=True, parallel=20)
 
-    def source(self, *feeds: Any, options: dict[str, Any] | None = None, **polling: Any) -> Objects:
+    def source(
+        self,
+        *feeds: Any,
+        options: dict[str, Any] | None = None,
+        desks: Desks | None = None,
+        **polling: Any,
+    ) -> Objects:
         """With these feeds, or one that lists."""
         chosen = replace(self.polling, **polling)
         ways = feeds or (partial(Polling, chosen),)
@@ -46,7 +53,16 @@ class World:
             store=self.store,
             clock=loop_clock,
             emit=self.told.append,
+            desks=desks,
         )
+
+    @asynccontextmanager
+    async def served(self, listener: Listener) -> AsyncIterator[None]:
+        """While it is, what is posted is taken."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(listener.serve)
+            yield
+            tasks.cancel_scope.cancel()
 
     def behind(self, interval_seconds: float = 0.2) -> PollingOptions:
         """A listing behind a feed of notifications."""
@@ -73,7 +89,7 @@ class World:
 
 
 @asynccontextmanager
-async def world(server: Aws, folder: Path) -> AsyncIterator[World]:
+async def world(server: Any, folder: Path) -> AsyncIterator[World]:
     name = f"objects-{next(_NAMES)}"
     store = await Store.open(folder / "state" / "streamfaas.db")
     try:

@@ -275,3 +275,27 @@ def test_the_example_is_polled(tmp_path, ministack):
         assert "out/c" not in daemon.text
         daemon.signal()
         assert daemon.wait() == 0
+
+
+@pytest.mark.slow
+def test_what_a_store_did_not_post_is_found_behind_a_webhook(tmp_path, moto):
+    bucket = bucket_of(moto)
+    put(moto, bucket, ["old"])
+    time.sleep(2.5)  # a listing tells its time in whole seconds
+    trigger = {"via": "webhook", "listen": free_address(), "bucket": bucket, "reconcile": "10s",
+               "store": "store"}  # fmt: skip
+    config = project(tmp_path, trigger, {"store": access(moto)})
+    env = {"SECRET": "a-secret"}
+    with DaemonProcess(config, env=env) as daemon:
+        daemon.wait_ready()
+        daemon.signal()
+        assert daemon.wait() == 0
+    put(moto, bucket, ["missed"])
+    with DaemonProcess(config, env=env) as daemon:
+        daemon.wait_for(lambda _: ran(tmp_path) == ["ObjectCreated:Put missed"])
+        put(moto, bucket, ["and this"])  # the next listing finds it
+        daemon.wait_for(lambda _: len(ran(tmp_path)) > 1)
+        daemon.signal()
+        assert daemon.wait() == 0
+    # and not what was there when the trigger was born
+    assert ran(tmp_path) == ["ObjectCreated:Put missed", "ObjectCreated:Put and+this"]

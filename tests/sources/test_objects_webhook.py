@@ -65,12 +65,16 @@ class Served:
         return [each.reason for each in self.told if isinstance(each, SourceChanged)]
 
 
+def free_address():
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{found.getsockname()[1]}"
+
+
 @asynccontextmanager
 async def serving(folder, **options):
     pending_max = options.pop("pending_max", 1_000)
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{found.getsockname()[1]}"
+    address = free_address()
     desks = DeskRoom({address: frozenset({"/uploads", "/not-there"})})
     listener = desks.listener(address)
     listener.open()
