@@ -145,6 +145,9 @@ async def _history(world: World, parts: Parts) -> None:
         tasks.cancel_scope.cancel()
 
 
+TOLD_SECONDS = 10.0
+"""After which a queue that is back has been told what was done meanwhile."""
+
 STEPS = ("send", "send, done", "commit", "commit, done", "store, done", "answer", "settle, done")
 """Steps at which a daemon may be killed on purpose: those where something is half done."""
 
@@ -182,6 +185,9 @@ def _strike(fault: Fault, world: World, daemons: list[Daemon], tasks: TaskGroup)
             world.story.tell("world", "the wall clock is off by {:.0f} s", world.skew)
         case "source-away":
             world.spoil("source", fault.seconds)
+            if world.plan.kind == "messages":  # what was done of it cannot be told
+                until = world.now + fault.seconds + TOLD_SECONDS
+                world.books.harmed.append(Harmed("ack-lost", "queue: away", world.now, until))
             world.story.tell("world", "the source is away for {} s", fault.seconds)
             for one in daemons:
                 one.stir()

@@ -255,7 +255,9 @@ class Mailbox:
         """Nothing of that is ours."""
 
     def judged(self, wanted: Wanted) -> Wanted:
-        return replace(wanted, handed_out=True)
+        """What came twice may have failed twice, in two hands at once."""
+        most = None if self._world.plan.twice else wanted.attempts_max
+        return replace(wanted, handed_out=True, attempts_max=most)
 
 
 _EXPIRED = "Value for parameter ReceiptHandle is invalid. Reason: The receipt handle has expired."

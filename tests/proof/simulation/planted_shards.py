@@ -8,12 +8,15 @@ from typing import ClassVar
 from proof.simulation.service import Service
 from proof.simulation.shards import Shards, Wire
 from proof.simulation.table import planted
+from proof.simulation.tenants import Tenants
 from proof.simulation.world import Process
+from streamfaas.flow.leases import Lease
 from streamfaas.flow.ledger import Checkpoint, Settlement
 from streamfaas.flow.record import Lane
 from streamfaas.sources.sharded.reading import AFTER, AT, Reading
 from streamfaas.store.checkpoints import Checkpoints
 from streamfaas.store.shards import Mark
+from streamfaas.wire.lease_table import Lost
 from streamfaas.wire.shards import Page, Shard, Start
 
 
@@ -246,3 +249,20 @@ class ForgetsWhereItBegan(Shards):
 @planted("shards", "I-01")
 class TellsNobodyWhatIsLost(Shards):
     def _warn(self, text: str) -> None: ...
+
+
+# -- leases
+
+
+class _Unfenced(Tenants):
+    """A row is written by whoever comes."""
+
+    def _expected(self, lease: Lease) -> Lease:
+        if lease.key not in self._rows:
+            raise Lost
+        return self._rows[lease.key]
+
+
+@planted("shards", "I-04", "I-20", "I-21", "I-06")
+class WritesALeaseThatIsNotItsOwn(Shards):
+    table = _Unfenced
