@@ -17,6 +17,7 @@ from streamfaas.flow.letters import Attribute, Letter, Payload, hops_of
 from streamfaas.flow.outcome import Failure, Fault, Outcome, Success
 from streamfaas.flow.record import Record
 from streamfaas.flow.verdict import Condition
+from streamfaas.wire.dynamodb_event import dynamodb_info_of_one
 from streamfaas.wire.kafka_event import kafka_info_of_one
 from streamfaas.wire.kinesis_event import kinesis_info_of_one
 from streamfaas.wire.sqs_event import sqs_info_of_one
@@ -306,6 +307,7 @@ def _info_of_one(batch_info: Mapping[str, Any], record: Record) -> dict[str, Any
 
 
 _INFO_OF_ONE = {
+    "DDBStreamBatchInfo": dynamodb_info_of_one,
     "KafkaBatchInfo": kafka_info_of_one,
     "KinesisBatchInfo": kinesis_info_of_one,
     "SQSBatchInfo": sqs_info_of_one,

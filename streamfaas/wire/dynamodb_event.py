@@ -80,5 +80,19 @@ def dynamodb_batch_info(
     }
 
 
+def dynamodb_info_of_one(info: Mapping[str, Any], record: Record) -> dict[str, Any]:
+    """The content of the `DDBStreamBatchInfo` of a change alone, out of its batch's."""
+    told = told_of(record)
+    sequence, made = sequence_of(told), _iso(seconds_of(told))
+    return {
+        **info,
+        "startSequenceNumber": sequence,
+        "endSequenceNumber": sequence,
+        "approximateArrivalOfFirstRecord": made,
+        "approximateArrivalOfLastRecord": made,
+        "batchSize": 1,
+    }
+
+
 def _iso(seconds: float) -> str:
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%SZ}"

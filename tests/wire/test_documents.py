@@ -24,9 +24,12 @@ from streamfaas.wire.documents import (
     failure_letters,
     success_letters,
 )
+from streamfaas.wire.dynamodb_event import dynamodb_batch_info, dynamodb_event
+from streamfaas.wire.dynamodb_event import record_of as change_of
 from streamfaas.wire.kafka_event import kafka_batch_info, kafka_event
 from streamfaas.wire.kinesis_event import record_of
 from streamfaas.wire.s3_event import s3_event
+from streamfaas.wire.shards import Origin
 from streamfaas.wire.sqs_event import Origin as QueueOrigin
 from streamfaas.wire.sqs_event import record_of as queue_record_of
 from streamfaas.wire.sqs_event import sqs_batch_info, sqs_event
@@ -91,7 +94,7 @@ def only(letters):
 def shown():
     """The documents in the manual."""
     blocks = re.findall(r"(?:^    .*\n)+", topics()["documents"] + "\n", re.MULTILINE)
-    return [orjson.loads(block) for block in blocks]
+    return [orjson.loads(block) for block in blocks if block.startswith("    {")]
 
 
 def test_the_manual_shows_documents_as_they_are():
@@ -336,6 +339,29 @@ def test_records_of_a_stream_are_told_one_by_one_each_with_its_number():
     ]
     assert [each["startSequenceNumber"] for each in infos] == ["41", "42"]
     assert [each["endSequenceNumber"] for each in infos] == ["41", "42"]
+
+
+def test_changes_of_a_table_are_told_one_by_one_each_with_its_number():
+    origin = Origin("arn:aws:dynamodb:eu-central-1:0:table/t/stream/s", "eu-central-1", "")
+    told = [
+        {
+            "eventID": f"{n}",
+            "dynamodb": {
+                "Keys": {"id": {"N": "1"}},
+                "SequenceNumber": f"{n}",
+                "ApproximateCreationDateTime": n,
+            },
+        }
+        for n in (41, 42)
+    ]
+    records = [change_of(LANE, n, each) for n, each in enumerate(told)]
+    ending = ended(*records, payload=dynamodb_event(origin, told))
+    info = dynamodb_batch_info(ending.batch, origin, told)
+    ending = replace(ending, batch_info=info)
+    alone = documents(failure_letters(ending, per_record=True))
+    assert [each["DDBStreamBatchInfo"] for each in alone] == [
+        dynamodb_batch_info(ending.batch, origin, [each])["DDBStreamBatchInfo"] for each in told
+    ]
 
 
 def test_messages_of_a_queue_are_told_one_by_one_each_with_its_id():
