@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -138,13 +138,19 @@ def scalars(root: Node) -> Iterator[tuple[Path, Scalar]]:
     todo: list[tuple[Path, Node]] = [((), root)]
     while todo:
         path, node = todo.pop()
+        inside: Iterable[tuple[str | int, Node]] = ()
         match node:
             case Scalar():
                 yield path, node
             case Items(values=values):
-                todo.extend(((*path, at), value) for at, value in enumerate(values))
+                inside = enumerate(values)
             case Table(values=entries):
-                todo.extend(((*path, key), value) for key, value in entries.items())
+                inside = entries.items()
+        for key, value in inside:
+            if isinstance(value, Scalar):  # almost all are
+                yield (*path, key), value
+            else:
+                todo.append(((*path, key), value))
 
 
 def find(root: Table, path: Sequence[str | int]) -> Node | None:

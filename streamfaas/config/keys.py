@@ -8,7 +8,7 @@ import typing
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from pydantic import BaseModel, SecretStr
@@ -230,25 +230,33 @@ def is_secret(path: Sequence[str | int]) -> bool:
 
 def siblings(path: Sequence[str | int], kind: str = "") -> tuple[str, ...]:
     """The keys that may stand where the path's last key stands."""
+    return _inside(tuple(path[:-1]), kind)
+
+
+@lru_cache(maxsize=256)  # a file may have thousands of wrong keys at one place
+def _inside(path: tuple[str | int, ...], kind: str) -> tuple[str, ...]:
     return tuple(
         key.path[-1]
         for key in known()
-        if key.path[-1] != ANY and key.kind in ("", kind) and _fits(key.path[:-1], path[:-1])
+        if key.path[-1] != ANY and key.kind in ("", kind) and _fits(key.path[:-1], path)
     )
 
 
 def below(path: Sequence[str | int], kind: str = "") -> str:
     """Where the path's last key would be known, right inside of one of those that may stand beside
     it: `retries.max_age`; or nothing."""
-    for key in known():
-        if (
-            key.path[-1] == path[-1]
-            and ANY not in key.path[-2:]
-            and key.kind in ("", kind)
-            and _fits(key.path[:-2], path[:-1])
-        ):
+    for key in _named().get(path[-1], ()):
+        if ANY not in key.path[-2:] and key.kind in ("", kind) and _fits(key.path[:-2], path[:-1]):
             return ".".join(key.path[-2:])
     return ""
+
+
+@cache
+def _named() -> Mapping[str | int, list[Key]]:
+    found: dict[str | int, list[Key]] = {}
+    for key in known():
+        found.setdefault(key.path[-1], []).append(key)
+    return found
 
 
 def elsewhere(path: Sequence[str | int]) -> str:

@@ -154,11 +154,15 @@ def plain_secrets(root: Table) -> Iterator[tuple[document.Path, Scalar]]:
 
 def suspects(root: Table) -> Iterator[tuple[document.Path, Scalar]]:
     """The variables of functions that look like secrets, and are written out in the file."""
-    for path, scalar in document.scalars(root):
-        match path:
-            case ("functions", _, "env", str() as name) if not scalar.origin and scalar.value:
-                if looks_secret(name, scalar.value):
-                    yield path, scalar
+    functions = root.values.get("functions")
+    for function in functions.values if isinstance(functions, Table) else ():
+        path = ("functions", function, "env")
+        env = document.find(root, path)
+        for name, scalar in env.values.items() if isinstance(env, Table) else ():
+            if not isinstance(scalar, Scalar) or scalar.origin or not scalar.value:
+                continue
+            if looks_secret(name, scalar.value):
+                yield (*path, name), scalar
 
 
 def _slug(path: document.Path) -> str:
