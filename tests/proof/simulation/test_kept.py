@@ -75,6 +75,16 @@ KEPT = {
             Fault(at=54.47, kind="merge", where=1, seconds=4.0, count=22),
         ),
     ),
+    "a lease is handed on once what was set aside under it stands in the table": Plan(
+        seed=537, kind="shards", daemons=2, records=59, spread=40.0, batch_bytes=3000, retries=0,
+        backoff_max=2.0, wire=0.3, trouble=Trouble(hang=0.3),
+        faults=(Fault(at=7.17, kind="reload", where=1, seconds=0.5, count=34),),
+    ),
+    "the end of a shard is told until somebody has heard it": Plan(
+        seed=593, kind="shards", daemons=2, lanes=1, records=96, spread=5.0, keys=1,
+        batch_bytes=6000, retries=1, backoff_max=2.0, commit=2.0, wire=0.3, aggregated=True,
+        faults=(Fault(at=2.73, kind="split", count=12),),
+    ),
 }  # fmt: skip
 
 
