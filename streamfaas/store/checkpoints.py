@@ -6,8 +6,7 @@ import sqlite3
 from collections.abc import Collection, Iterable
 
 from streamfaas.store.database import Store
-from streamfaas.store.rows import seal
-from streamfaas.store.shards import COLUMNS, Mark
+from streamfaas.store.shards import COLUMNS, Mark, mark_of, sealed
 
 
 class Checkpoints:
@@ -23,18 +22,19 @@ class Checkpoints:
 
         def job(connection: sqlite3.Connection) -> dict[str, Mark]:
             rows = connection.execute(query, (self._mapping,)).fetchall()
-            return {row[0]: Mark._make((*row[:-1], bool(row[-1]))) for row in rows}
+            return {row[0]: mark_of(row) for row in rows}
 
         return await self._store.read(job)
 
     async def put(self, marks: Iterable[Mark]) -> None:
         """Durable when this returns."""
-        rows = [(self._mapping, *mark[:-1], int(mark.ended)) for mark in marks]
+        rows = [(self._mapping, *mark, sealed(self._mapping, mark)) for mark in marks]
 
         def job(connection: sqlite3.Connection) -> None:
             connection.executemany(
-                "INSERT OR REPLACE INTO shards VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                [(*row, seal(*row)) for row in rows],
+                f"INSERT OR REPLACE INTO shards (mapping, {COLUMNS}, seal) "  # noqa: S608 - as above
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                rows,
             )
 
         await self._store.write(job)

@@ -28,6 +28,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     notices.SCHEMA,
     windows.SCHEMA,
     known.SCHEMA,
+    shards.SEEN,
 )
 """The statements that lead from version n to n + 1. Never changed once released, only added to."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from streamfaas.store.rows import seal
 
@@ -23,7 +23,10 @@ SCHEMA = (
     ) WITHOUT ROWID""",
 )
 
-COLUMNS = "shard, stream, position, kind, sequence, sub, at_ms, ended"
+SEEN = ("ALTER TABLE shards ADD COLUMN seen_ms INTEGER NOT NULL DEFAULT 0",)
+"""Sealed with the rest: a row without one has the seal that it had before there was this column."""
+
+COLUMNS = "shard, stream, position, kind, sequence, sub, at_ms, ended, seen_ms"
 
 
 class Mark(NamedTuple):
@@ -31,7 +34,8 @@ class Mark(NamedTuple):
     the service's words) is number `position` of the lane; `at_ms` is when that sequence arrived,
     or, where nothing has been read yet, from when on (`AT_TIMESTAMP`). The first `sub` records that
     begin there are finished with (of an aggregate). `stream` says which life of the stream it is
-    of. `ended`: all of the shard is finished with."""
+    of. `ended`: all of the shard is finished with. `seen_ms` is when, by the service's clock, the
+    mark was made, nothing was beyond it, or the shard was ended; 0: not known."""
 
     shard: str
     stream: str
@@ -41,11 +45,24 @@ class Mark(NamedTuple):
     sub: int
     at_ms: int
     ended: bool
+    seen_ms: int = 0
+
+
+def sealed(mapping: str, mark: Mark) -> int:
+    """The seal of a row."""
+    values = (mapping, *mark[:-2], int(mark.ended))
+    return seal(*values, mark.seen_ms) if mark.seen_ms else seal(*values)
+
+
+def mark_of(row: tuple[Any, ...]) -> Mark:
+    """Out of the columns."""
+    mark = Mark._make(row)
+    return mark._replace(ended=bool(mark.ended))
 
 
 def damage(connection: sqlite3.Connection) -> str:
     """The first row whose seal is broken, or nothing."""
-    for *values, given in connection.execute(f"SELECT mapping, {COLUMNS}, seal FROM shards"):  # noqa: S608 - as above
-        if seal(*values) != given:
+    for mapping, *row, given in connection.execute(f"SELECT mapping, {COLUMNS}, seal FROM shards"):  # noqa: S608 - as above
+        if sealed(mapping, mark_of(tuple(row))) != given:
             return "a row of shards is damaged"
     return ""

@@ -25,6 +25,7 @@ from streamfaas.flow.leases import (
 from streamfaas.flow.record import Instant
 from streamfaas.sources import Spawn
 from streamfaas.sources.sharded import handed
+from streamfaas.sources.sharded.clock import ServiceClock
 from streamfaas.sources.sharded.marks import Keeper, Standing
 from streamfaas.sources.sharded.options import LogOptions
 from streamfaas.store.shards import Mark
@@ -80,7 +81,7 @@ class LeasedRoster:
         options: LogOptions,
         *,
         timestamps: bool,
-        wall_clock: Callable[[], float],
+        time: ServiceClock,
         warn: Callable[[str], None],
         give_up: GiveUp,
         make_table: Callable[..., LeaseTable],
@@ -99,7 +100,7 @@ class LeasedRoster:
         self._keeper = keeper
         self._options = options
         self._timestamps = timestamps
-        self._wall_clock = wall_clock
+        self._time = time
         self._warn = warn
         self._give_up = give_up
         self._spawn: Spawn | None = None
@@ -137,7 +138,7 @@ class LeasedRoster:
         rows = await self._table.scan()
         self._answered_at = self._clock()
         lives = {row.stream for row in rows if row.stream and not row.ended}
-        self.described = await self._stream.describe(lives)
+        self.described = self._time.set(await self._stream.describe(lives))
         await self._list()
         if all(self._is_strange(row) for row in rows) and rows:
             name, remade = self._stream.name, self._stream.remade
@@ -164,7 +165,7 @@ class LeasedRoster:
         one that follows, or None."""
         if not all(lease.ended for lease in self._watch.leases.values()):
             return None
-        described = await self._stream.describe()
+        described = self._time.set(await self._stream.describe())
         changed = described.life != self.described.life
         self.described = described
         if not changed:
@@ -299,7 +300,7 @@ class LeasedRoster:
             return lease if mark is None else handed.remembered(lease, mark)
         if self._options.start == "latest" and shard.closed and not self._timestamps:
             return replace(lease, checkpoint=SHARD_END)
-        return handed.begun_at(lease, self._options.start, self._now())
+        return handed.begun_at(lease, self._options.start, self._time.now())
 
     async def _take(self, leases: Sequence[Lease]) -> None:
         for lease in leases:
@@ -325,7 +326,7 @@ class LeasedRoster:
             return lease
         start = self._options.start
         if lease.checkpoint == LATEST:
-            return replace(lease, since_ms=int(self._now() * 1000))
+            return replace(lease, since_ms=self._time.now_ms())
         return replace(lease, since_ms=int(start * 1000) if isinstance(start, float) else None)
 
     async def _attempt(self, write: Awaitable[object]) -> bool:
@@ -341,10 +342,6 @@ class LeasedRoster:
 
     def _clock(self) -> Instant:
         return Instant(anyio.current_time())
-
-    def _now(self) -> float:
-        now = self.described.now
-        return self._wall_clock() if now is None else now
 
     # -- leases that are ours
 

@@ -31,6 +31,7 @@ from streamfaas.sources import (
     SourceView,
     Spawn,
 )
+from streamfaas.sources.sharded.clock import ServiceClock
 from streamfaas.sources.sharded.dialect import Dialect
 from streamfaas.sources.sharded.leases import LeasedRoster
 from streamfaas.sources.sharded.marks import Keeper, Marks
@@ -98,6 +99,7 @@ class ShardedLog:
         self._emit = emit
         self._readings: dict[Lane, Reading] = {}
         self._keeper = Keeper(marks, self._readings)
+        self._time = time = ServiceClock(wall_clock)
         self._leases: LeasedRoster | None = None
         self._roster: Roster | LeasedRoster
         if options.leases is not None:
@@ -106,7 +108,7 @@ class ShardedLog:
                 self._keeper,
                 options,
                 timestamps=dialect.limits.timestamps,
-                wall_clock=wall_clock,
+                time=time,
                 warn=self._warn,
                 give_up=self._give_up,
                 make_table=make_table,
@@ -118,7 +120,7 @@ class ShardedLog:
                 self._keeper,
                 "trim_horizon" if memory_lost else options.start,
                 timestamps=dialect.limits.timestamps,
-                wall_clock=wall_clock,
+                time=time,
                 warn=self._warn,
             )
         self._poller = Poller(
@@ -126,6 +128,7 @@ class ShardedLog:
             self._keeper,
             self._roster,
             options.records_max or dialect.limits.records_max,
+            time=time,
             ends_untold=dialect.limits.ends_untold,
             told=self._moved,
             jitter=jitter,
@@ -221,7 +224,7 @@ class ShardedLog:
         lease is another's, or will be."""
         reading = self._readings[lane]
         if reading.leaving:
-            reading.mark = reading.mark._replace(ended=True)
+            reading.mark = reading.mark._replace(ended=True, seen_ms=self._time.now_ms())
             self._roster.end(reading.name)
         await self._write_down([reading])
         reading.over = True

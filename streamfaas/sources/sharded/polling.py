@@ -9,6 +9,7 @@ import anyio
 from streamfaas.flow.errors import Busy, Gone, Unreachable
 from streamfaas.flow.record import Instant
 from streamfaas.flow.verdict import RetryPolicy
+from streamfaas.sources.sharded.clock import ServiceClock
 from streamfaas.sources.sharded.handed import EPOCH
 from streamfaas.sources.sharded.leases import LeasedRoster
 from streamfaas.sources.sharded.marks import Keeper
@@ -35,6 +36,7 @@ class Poller:
         roster: Roster | LeasedRoster,
         records_max: int,
         *,
+        time: ServiceClock,
         ends_untold: bool,
         told: Callable[[Reading], None],
         jitter: Callable[[], float],
@@ -43,6 +45,7 @@ class Poller:
         self._keeper = keeper
         self._roster = roster
         self._records_max = records_max
+        self._time = time
         self._ends_untold = ends_untold
         self._told = told
         self._jitter = jitter
@@ -73,7 +76,7 @@ class Poller:
         try:
             if reading.iterator is None:
                 reading.iterator = await self._stream.iterator(reading.name, reading.start())
-            asked = anyio.current_time()
+            asked, asked_ms = anyio.current_time(), self._time.now_ms()
             read = await self._stream.read(reading.iterator, self._records_max)
         except IteratorExpired:
             reading.iterator = None
@@ -91,6 +94,8 @@ class Poller:
         reading.take(read)
         if read.behind_ms == 0:
             reading.tip_at = Instant(asked)
+            if reading.saw_the_tip(asked_ms):
+                self._keeper.changed()
         if self._seems_ended(reading, read):
             reading.ended = True
 

@@ -24,6 +24,9 @@ PASS_MARGIN_MS = 60_000
 """Of records that are older than the trigger by the service's clock, these may still be newer: some
 services date them by the minute. So many may come that need not."""
 
+SEEN_MS = 600_000
+"""So often a mark that stands still, since nothing comes, is told the time."""
+
 
 def start_of(mark: Mark) -> Start:
     """Where reading goes on by a mark alone."""
@@ -120,9 +123,8 @@ class Reading:
     def anchor(self, read: Read) -> Mark:
         """The mark that names the first record that was read; to be made durable before anybody
         sees that record."""
-        first = read.records[0]
-        sequence = self._dialect.sequence(first)
-        self.mark = self.mark._replace(kind=AT, sequence=sequence, at_ms=self._at_ms(first))
+        sequence, at_ms = self._dialect.sequence(read.records[0]), self._at_ms(read.records[0])
+        self.mark = self.mark._replace(kind=AT, sequence=sequence, at_ms=at_ms, seen_ms=at_ms)
         return self.mark
 
     def take(self, read: Read) -> None:
@@ -158,6 +160,15 @@ class Reading:
         done = [e for e in records if self._dialect.sequence(e) == sequence]
         done = [e for e in done if self._dialect.last(e) < count]
         return records[len(done) :]
+
+    def saw_the_tip(self, at_ms: int) -> bool:
+        """There was nothing beyond what has been read. Whether that is worth being written down:
+        all is finished with, and it was long ago that this was."""
+        idle = self._next == self.mark.position
+        if idle and at_ms >= self.mark.seen_ms + SEEN_MS:
+            self.mark = self.mark._replace(seen_ms=at_ms)
+            return True
+        return False
 
     def leap(self, positions: int) -> bool:
         """Goes on with the oldest record that there is, so many positions later: what follows the

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 
 from streamfaas.flow.errors import Gone
 from streamfaas.flow.shards import readable
+from streamfaas.sources.sharded.clock import ServiceClock
 from streamfaas.sources.sharded.handed import EPOCH, EPOCH_BITS
 from streamfaas.sources.sharded.marks import Keeper
 from streamfaas.sources.sharded.reading import start_of
@@ -31,7 +32,7 @@ class Roster:
         start: str | float,
         *,
         timestamps: bool,
-        wall_clock: Callable[[], float],
+        time: ServiceClock,
         warn: Callable[[str], None],
     ) -> None:
         self.described = Described("", "", 0.0, None)
@@ -42,7 +43,7 @@ class Roster:
         self._keeper = keeper
         self._start = start
         self._timestamps = timestamps
-        self._wall_clock = wall_clock
+        self._time = time
         self._warn = warn
         self._base = 0  # where positions begin in this life
         self._known: dict[str, Shard] = {}
@@ -55,7 +56,8 @@ class Roster:
         all that are there begin where the trigger begins."""
         marks = await self._keeper.load()
         unfinished = {mark.stream for mark in marks.values() if not mark.ended}
-        return await self._live(await self._stream.describe(unfinished), marks)
+        described = await self._stream.describe(unfinished)
+        return await self._live(self._time.set(described), marks)
 
     async def look(self, reading: Collection[str]) -> list[Mark]:
         """Asks for the shards: marks of those whose turn has come beside the ones being read."""
@@ -68,7 +70,7 @@ class Roster:
     async def followed(self) -> list[Mark] | None:
         """Where nothing of this life can be read any more: marks of the one that follows, or
         None."""
-        described = await self._stream.describe()
+        described = self._time.set(await self._stream.describe())
         if described.life == self.described.life:
             self.described = described
             return None
@@ -135,9 +137,15 @@ class Roster:
     # -- marks of a life
 
     def _perhaps_leapt(self, marks: Mapping[str, Mark]) -> dict[str, Mark]:
-        limit = self._now() - self.described.retention_seconds + RETENTION_MARGIN_SECONDS
-        # a shard that nothing was read of says no time: it was looked at when the others were
-        newest = max((mark.at_ms for mark in marks.values() if mark.sequence), default=0)
+        limit = self._time.now() - self.described.retention_seconds + RETENTION_MARGIN_SECONDS
+        # marks of an older make say no time where nothing was read: they are as old as the others
+        newest = max(map(_known_ms, marks.values()), default=0)
+        ended = [name for name, mark in marks.items() if mark.ended]
+        if ended and 0 < newest < limit * 1000:
+            self._warn(
+                f"nothing was read for about as long as the stream's retention; what followed "
+                f"{', '.join(ended)} may have been lost to it"
+            )
         return {
             shard: self._leapt(mark) if _may_be_trimmed(mark, newest, limit) else mark
             for shard, mark in marks.items()
@@ -174,7 +182,7 @@ class Roster:
         if start == "trim_horizon":
             return {name: self._mark(name, "TRIM_HORIZON") for name in self._known}
         if start == "latest":  # by the service's clock: the next life begins there as well
-            start = self._now()
+            start = self._time.now()
         at_ms = int(float(start) * 1000)
         return {name: self._mark(name, "AT_TIMESTAMP", at_ms) for name in self._known}
 
@@ -185,24 +193,25 @@ class Roster:
         for shard in self._known.values():
             if not shard.closed:
                 self.fresh[shard.id] = await self._stream.iterator(shard.id, Start("LATEST"))
-        self.described = await self._stream.describe((self.described.life,))
-        at_ms = int(self._now() * 1000)
+        self.described = self._time.set(await self._stream.describe((self.described.life,)))
+        at_ms = self._time.now_ms()
         return {
             name: self._mark(name, "TRIM_HORIZON", at_ms)._replace(ended=shard.closed)
             for name, shard in self._known.items()
         }
 
-    def _now(self) -> float:
-        now = self.described.now
-        return self._wall_clock() if now is None else now
-
     def _mark(self, shard: str, kind: str, at_ms: int = 0) -> Mark:
-        return Mark(shard, self.described.life, self._base, kind, "", 0, at_ms, ended=False)
+        life, seen_ms = self.described.life, self._time.now_ms()
+        return Mark(shard, life, self._base, kind, "", 0, at_ms, ended=False, seen_ms=seen_ms)
 
 
 def _may_be_trimmed(mark: Mark, newest_ms: int, limit: float) -> bool:
-    last_ms = mark.at_ms if mark.sequence else newest_ms
-    return not mark.ended and 0 < last_ms < limit * 1000
+    return not mark.ended and 0 < (_known_ms(mark) or newest_ms) < limit * 1000
+
+
+def _known_ms(mark: Mark) -> int:
+    """Nothing that is to be read was lost before then; 0: not known."""
+    return max(mark.at_ms if mark.sequence else 0, mark.seen_ms)
 
 
 def _epoch(marks: Iterable[Mark], later: int = 0) -> int:

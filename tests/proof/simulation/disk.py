@@ -18,7 +18,7 @@ MOMENT = 1e-6
 def prepared() -> sqlite3.Connection:
     """A database with the tables of the outbox, and of shards."""
     connection = sqlite3.connect(":memory:", isolation_level=None)
-    for statement in intents.SCHEMA + shards.SCHEMA:
+    for statement in intents.SCHEMA + shards.SCHEMA + shards.SEEN:
         connection.execute(statement)
     return connection
 

@@ -85,6 +85,19 @@ KEPT = {
         batch_bytes=6000, retries=1, backoff_max=2.0, commit=2.0, wire=0.3, aggregated=True,
         faults=(Fault(at=2.73, kind="split", count=12),),
     ),
+    "what retention took of a shard before anything at all was read is told": Plan(
+        seed=705, kind="shards", lanes=3, records=1, spread=0.0, keys=1, batch=1,
+        batch_bytes=6000, retries=0, backoff_max=2.0, commit=0.0, wire=0.3, retention=3660.0,
+        faults=(Fault(at=1.12, kind="down", seconds=3691.13),),
+    ),
+    "what retention took of shards that followed one that has ended is told": Plan(
+        seed=677, kind="shards", lanes=3, records=60, spread=90.0, poison=0.1, batch=1,
+        batch_bytes=6000, retries=0, backoff_max=2.0, age=5.0, keyless=0.3, commit=0.0, wire=0.3,
+        poll=0.5, aggregated=True, mute=True, retention=3660.0,
+        faults=(
+            Fault(at=16.17, kind="split", count=7), Fault(at=41.66, kind="down", seconds=3670.25),
+        ),
+    ),
 }  # fmt: skip
 
 
@@ -92,3 +105,16 @@ KEPT = {
 def test_a_history_that_once_failed(plan):
     history = live(plan)
     assert not history.broken, "\n".join(history.complaints)
+
+
+def test_a_stream_that_was_quiet_is_not_said_to_have_lost_anything():
+    """Longer than retention, as far as the last record tells; and it was seen to be quiet."""
+    plan = Plan(
+        kind="shards", lanes=2, records=20, spread=5.0, retention=5000.0,
+        faults=(Fault(at=1700.0, kind="down", seconds=5.0), Fault(at=1720.0, kind="expire")),
+    )  # fmt: skip
+    history = live(plan)
+    assert not history.broken, "\n".join(history.complaints)
+    story = str(history.story)
+    assert story.count("LaneOpened") == 4
+    assert "may have been lost" not in story
