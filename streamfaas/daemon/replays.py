@@ -25,6 +25,10 @@ PAGE_MAX = 1_000
 """Records that one request replays at most: who asks goes on from where the answer ends."""
 
 
+POSITION_MAX = 10**60
+"""Beyond the sequence numbers of all logs. They travel as text: not all JSON has such numbers."""
+
+
 class Accept(Protocol):
     """The backlog's door."""
 
@@ -41,8 +45,9 @@ class Accept(Protocol):
 
 
 class Replays:
-    """Routes: `POST /redrive/<id>`; `POST /replay/<function>/<trigger>`, which says what a stretch
-    holds (`plan`) or replays a page of one lane; `POST /skip/<function>/<trigger>`.
+    """Routes: `POST /redrive/<id>`; `POST /replay/<function>/<trigger>`, which says which
+    lanes hold of a stretch (`plan`), or replays a page of it in one lane (with `dry_run`: says what
+    that would be); `POST /skip/<function>/<trigger>`.
 
     What is replayed becomes asynchronous invocations of the trigger's function, one for each
     record; those of one lane run one after the other. They are retried and put aside as all such
@@ -103,25 +108,26 @@ class Replays:
         if (log := _log_of(source)) is None:
             kind = getattr(source, "kind", "")
             return _no(409, f"a {kind} trigger keeps no log to read again; see `streamfaas dlq`")
-        if asked.plan or asked.lane is None or asked.first is None or asked.last is None:
+        wanted = asked.stretch()
+        unbounded = wanted.first is None or wanted.last is None
+        if asked.plan or asked.lane is None or (log.counted and unbounded):
             names = () if asked.lane is None else (asked.lane,)
-            found = await log.stretches(names, asked.stretch())
-            lanes = [{"lane": lane.name, "first": f, "last": last} for lane, f, last in found]
-            return Response.json(200, {"lanes": lanes})
-        lane = Lane(name, asked.lane)
-        room = min(PAGE_MAX, asked.records_max)
-        records, following = await log.reread(lane, asked.first, asked.last, room)
-        wanted = mapping.policy.filter
-        chosen = [one for one in records if wanted is None or wanted.wants(*source.face(one))]
-        events = 0
-        if chosen:
+            found = await log.stretches(names, wanted)
+            lanes = [_stretch(lane, each) for lane, each in found.items()]
+            return Response.json(200, {"lanes": lanes, "counted": log.counted})
+        lane, policy = Lane(name, asked.lane), mapping.policy
+        wants = None if policy.filter is None else policy.filter.wants
+        read = await log.reread(lane, wanted, min(PAGE_MAX, asked.records_max))
+        chosen = [one for one in read.records if wants is None or wants(*source.face(one))]
+        events = len(chosen)
+        if chosen and not asked.dry_run:
             order = f"{mapping.name} {lane.name}"
-            policy = mapping.policy
             again = _Again(policy.function, 1, order, reports=policy.partial)
             event = source.event(Batch((run_of_records(tuple(chosen)),)))
             events = await self._run(event, again)
-        told = {"lane": lane.name, "records": len(records), "events": events, "next": following}
-        return Response.json(202, told)
+        first = _text(read.records[0].position) if read.records else None
+        told = {"lane": lane.name, "records": len(read.records), "events": events, "first": first}
+        return Response.json(202, {**told, "reached": _text(read.reached), "more": read.more})
 
     async def _run(self, event: bytes, again: _Again) -> int:
         """Hands it on record by record; how many events that were. They share commits, and keep
@@ -173,15 +179,17 @@ def _log_of(source: object) -> Rereadable | None:
 
 class _Asked(BaseModel, extra="forbid"):
     lane: str | None = None
-    first: Annotated[int, Field(ge=0, lt=1 << 63)] | None = None
-    last: Annotated[int, Field(ge=0, lt=1 << 63)] | None = None
+    first: Annotated[int, Field(ge=0, lt=POSITION_MAX)] | None = None
+    last: Annotated[int, Field(ge=0, lt=POSITION_MAX)] | None = None
+    after: Annotated[int, Field(ge=0, lt=POSITION_MAX)] | None = None
     since: AwareDatetime | None = None
     until: AwareDatetime | None = None
     records_max: Annotated[int, Field(ge=1, le=PAGE_MAX)] = PAGE_MAX
     plan: bool = False
+    dry_run: bool = False
 
     def stretch(self) -> Stretch:
-        return Stretch(self.first, self.last, _ms(self.since), _ms(self.until))
+        return Stretch(self.first, self.last, _ms(self.since), _ms(self.until), self.after)
 
 
 class _Skipping(BaseModel, extra="forbid"):
@@ -189,8 +197,23 @@ class _Skipping(BaseModel, extra="forbid"):
     dry_run: bool = False
 
 
+def _stretch(lane: Lane, stretch: Stretch) -> dict[str, str | None]:
+    """As it is asked for."""
+    positions = {"first": _text(stretch.first), "last": _text(stretch.last)}
+    times = {"since": _time(stretch.since_ms), "until": _time(stretch.until_ms)}
+    return {"lane": lane.name, **positions, **times}
+
+
+def _text(position: int | None) -> str | None:
+    return None if position is None else str(position)
+
+
 def _ms(moment: datetime | None) -> int | None:
-    return None if moment is None else int(moment.astimezone(UTC).timestamp() * 1000)
+    return None if moment is None else round(moment.timestamp() * 1000)
+
+
+def _time(ms: int | None) -> str | None:
+    return None if ms is None else datetime.fromtimestamp(ms / 1000, UTC).isoformat()
 
 
 def _no(status: int, error: str) -> Response:

@@ -97,28 +97,42 @@ class SourceView:
 @dataclass(frozen=True, slots=True)
 class Stretch:
     """A part of a log: positions `first`..`last`, or from one time up to another (exclusive, epoch
-    milliseconds); None: no bound on that side."""
+    milliseconds); None: no bound on that side. `after`: what follows that position of it."""
 
     first: int | None = None
     last: int | None = None
     since_ms: int | None = None
     until_ms: int | None = None
+    after: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reread:
+    """What came of reading once more. `reached`: the last position that was looked at, if there was
+    any; records that are older than the stretch count. `more`: it may have more after that."""
+
+    records: tuple[Record, ...]
+    reached: int | None
+    more: bool
 
 
 @runtime_checkable
 class Rereadable(Protocol):
-    """A source that can be read once more beside its reading. Errors are `WorldError`s."""
+    """A log that can be read once more beside its reading. Errors are `WorldError`s."""
+
+    @property
+    def counted(self) -> bool:
+        """Positions rise one by one: a stretch from one to another says how much there is in it."""
 
     async def stretches(
         self, lane_names: Collection[str], wanted: Stretch
-    ) -> tuple[tuple[Lane, int, int], ...]:
-        """First and last position of a stretch in each of the lanes that have any of it; of all
-        that there are where none is named."""
+    ) -> Mapping[Lane, Stretch]:
+        """What to read of a stretch, bounded by now, in each of the lanes that may have any of it;
+        of all that there are where none is named."""
 
-    async def reread(
-        self, lane: Lane, first: int, last: int, records_max: int
-    ) -> tuple[tuple[Record, ...], int]:
-        """Records at `first`..`last`, so many at most, and the position that follows them."""
+    async def reread(self, lane: Lane, wanted: Stretch, records_max: int) -> Reread:
+        """Records of such a stretch, so many at most; what was put together as one record comes
+        whole."""
 
 
 @runtime_checkable

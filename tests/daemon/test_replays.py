@@ -247,3 +247,66 @@ def test_a_stretch_of_a_topic_is_read_once_more_and_the_group_stays_where_it_is(
         assert trigger["records"] == 15, "a replay is nothing that arrived"
         assert daemon.stop() == 0
     assert [place for place, _, _ in replayed(daemon)] == [f"0-{n}" for n in range(5, 10)]
+
+
+KINESIS = """
+version: 1
+connections:
+  aws: {type: aws, region: us-east-1, endpoint_url: "%s", access_key_id: a, secret_access_key: "${SECRET}"}
+functions:
+  clicks:
+    code: clicks
+    handler: app.main
+    isolation: best-effort
+    triggers:
+      stream:
+        type: kinesis
+        connection: aws
+        stream: "%s"
+        start: earliest
+        filter: [{data: {n: [{numeric: [">=", 2]}]}}]
+"""
+
+COUNTING = """
+import base64, json
+
+def main(event, context):
+    for record in event["Records"]:
+        number = json.loads(base64.b64decode(record["kinesis"]["data"]))["n"]
+        if context.client_context:
+            times = context.client_context.custom["streamfaas-replays"]
+            print(f"replayed {number} b'{len(event['Records'])}' {times}")
+"""
+
+
+def test_a_stretch_of_a_stream_is_read_once_more_by_sequence_numbers_and_by_times(
+    kinesalite, tmp_path
+):
+    asyncio.run(kinesalite.create("again", 2))
+    records = [("key", b'{"n": %d}' % number) for number in range(8)]
+    asyncio.run(kinesalite.put("again", records))
+    config = write_project(tmp_path, KINESIS % (kinesalite.url, "again"), clicks=COUNTING)
+    with DaemonProcess(config, env={"SECRET": "a-secret"}) as daemon:
+        daemon.wait_for(lambda s: s["triggers"]["clicks/stream"]["records"] == 6)
+        since = ["replay", "clicks/stream", "--since", "2020-01-01T00:00:00Z"]
+        told = asked(daemon, *since, "--dry-run")
+        line, total = told.splitlines()
+        found = re.fullmatch(
+            r"would run (shardId-\S+) @(\d{50,60})\.\.(\d{50,60}): 6 records", line
+        )
+        assert found, told
+        assert total == "6 records in 1 lanes"
+        assert replayed(daemon) == []
+        shard, first, last = found.groups()
+        some = ["replay", "clicks/stream", "--lane", shard, "--from", last, "--rate", "5"]
+        assert asked(daemon, *some) == "1 records will run: streamfaas status\n"
+        daemon.wait_for(lambda status: len(replayed(daemon)) == 1)
+        assert asked(daemon, *since) == "6 records will run: streamfaas status\n"
+        daemon.wait_for(lambda status: len(replayed(daemon)) == 7)
+        future = ["--since", "2100-01-01T00:00:00Z"]
+        assert "no such records" in asked(daemon, "replay", "clicks/stream", *future, code=1)
+        without = asked(daemon, "replay", "clicks/stream", "--from", first, code=1)
+        assert "name that by --lane, or give times" in without
+        assert daemon.status()["triggers"]["clicks/stream"]["records"] == 6
+        assert daemon.stop() == 0
+    assert [place for place, one, _ in replayed(daemon) if one == "1"] == list("7234567")

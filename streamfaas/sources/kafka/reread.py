@@ -11,7 +11,7 @@ from aiokafka.errors import KafkaError
 
 from streamfaas.flow.errors import Unreachable
 from streamfaas.flow.record import Lane, Record
-from streamfaas.sources import Stretch
+from streamfaas.sources import Reread, Stretch
 from streamfaas.sources.kafka.options import KafkaOptions
 from streamfaas.wire.kafka import begun, connection, quiet, reach, translated
 
@@ -28,14 +28,14 @@ async def stretches(
     wanted: Stretch,
     *,
     clock: Callable[[], float],
-) -> tuple[tuple[Lane, int, int], ...]:
+) -> dict[Lane, Stretch]:
     """Which offsets of the lanes' partitions a stretch covers today: first and last, both
     included; partitions of which it covers none are left out."""
     async with _consumer(options, clock) as consumer:
         places = {_place(lane): lane for lane in lanes}
         begins = await consumer.beginning_offsets(list(places))
         ends = await consumer.end_offsets(list(places))
-        found = []
+        found = {}
         for place, lane in places.items():
             first, last = begins[place], ends[place] - 1
             if wanted.first is not None:
@@ -47,8 +47,8 @@ async def stretches(
             if wanted.until_ms is not None:
                 last = min(last, await _at(consumer, place, wanted.until_ms, ends[place]) - 1)
             if first <= last:
-                found.append((lane, first, last))
-        return tuple(found)
+                found[lane] = Stretch(first, last)
+        return found
 
 
 async def reread(
@@ -59,8 +59,8 @@ async def reread(
     records_max: int,
     *,
     clock: Callable[[], float],
-) -> tuple[tuple[Record, ...], int]:
-    """Records from `first` to `last` at most, and the position that follows what was read."""
+) -> Reread:
+    """Records from `first` to `last` at most."""
     async with _consumer(options, clock) as consumer:
         place = _place(lane)
         consumer.assign([place])
@@ -73,7 +73,7 @@ async def reread(
             found = arrived.get(place, ())
             records += [_record(lane, one) for one in found if one.offset <= last]
             following = await consumer.position(place)
-        return tuple(records), following
+        return Reread(tuple(records), min(following - 1, last), more=following <= last)
 
 
 @asynccontextmanager

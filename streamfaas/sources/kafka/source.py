@@ -37,6 +37,7 @@ from streamfaas.sources import (
     LaneView,
     Opened,
     Place,
+    Reread,
     Sender,
     SourceView,
     Spawn,
@@ -256,9 +257,13 @@ class Kafka:
 
     # -- reading once more, beside all this
 
+    @property
+    def counted(self) -> bool:
+        return True
+
     async def stretches(
         self, lane_names: Collection[str], wanted: Stretch
-    ) -> tuple[tuple[Lane, int, int], ...]:
+    ) -> Mapping[Lane, Stretch]:
         from streamfaas.sources.kafka import reread
 
         known = {lane.name: lane for lane in self._everything()}
@@ -267,13 +272,14 @@ class Kafka:
         lanes = tuple(known[name] for name in sorted(lane_names) or sorted(known))
         return await reread.stretches(self._options, lanes, wanted, clock=self._clock)
 
-    async def reread(
-        self, lane: Lane, first: int, last: int, records_max: int
-    ) -> tuple[tuple[Record, ...], int]:
+    async def reread(self, lane: Lane, wanted: Stretch, records_max: int) -> Reread:
         from streamfaas.sources.kafka import reread
 
-        options, clock = self._options, self._clock
-        return await reread.reread(options, lane, first, last, records_max, clock=clock)
+        assert wanted.first is not None
+        assert wanted.last is not None
+        first = wanted.first if wanted.after is None else wanted.after + 1
+        last, clock = wanted.last, self._clock
+        return await reread.reread(self._options, lane, first, last, records_max, clock=clock)
 
     @property
     def known_by(self) -> None:

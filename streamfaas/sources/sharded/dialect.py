@@ -18,13 +18,15 @@ Told: TypeAlias = Mapping[str, Any]
 class Limits:
     """What the service allows for a shard: the pause between two reads, the bytes of a second, and
     the records of one read. `timestamps`: reading can begin at a time; `ends_untold`: those who
-    speak like the service may never say that a closed shard is at its end."""
+    speak like the service may never say that a closed shard is at its end. A sequence number has
+    so many digits at least."""
 
     reads_seconds: float
     bytes_a_second: int
     records_max: int
     timestamps: bool
     ends_untold: bool
+    sequence_digits: int = 1
 
 
 class Dialect(Protocol):

@@ -39,6 +39,7 @@ DYNAMODB = Limits(
     records_max=1_000,
     timestamps=False,
     ends_untold=False,
+    sequence_digits=21,
 )
 """A read gives 1 MB at most; two may read a shard at a time."""
 

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import anyio
 
 from streamfaas.flow.batch import Batch
-from streamfaas.flow.errors import Busy
+from streamfaas.flow.errors import Busy, Unreachable
 from streamfaas.flow.event import Encoding, Event
 from streamfaas.flow.invocation import Manner
 from streamfaas.flow.ledger import Checkpoint, Ledger, LogLedger, Settlement
@@ -27,9 +27,11 @@ from streamfaas.sources import (
     Closing,
     LaneView,
     Opened,
+    Reread,
     Sender,
     SourceView,
     Spawn,
+    Stretch,
 )
 from streamfaas.sources.sharded.clock import ServiceClock
 from streamfaas.sources.sharded.dialect import Dialect
@@ -39,6 +41,7 @@ from streamfaas.sources.sharded.options import LogOptions
 from streamfaas.sources.sharded.pages import looked, positions, told
 from streamfaas.sources.sharded.polling import Poller
 from streamfaas.sources.sharded.reading import Reading
+from streamfaas.sources.sharded.rereading import Rereader
 from streamfaas.sources.sharded.roster import Roster
 from streamfaas.store.shards import Mark
 from streamfaas.telemetry.signals import DaemonStepped, Emit, SourceChanged
@@ -133,6 +136,9 @@ class ShardedLog:
             told=self._moved,
             jitter=jitter,
         )
+        self._rereader = Rereader(
+            stream, dialect, self._roster.is_closed, wall_clock=wall_clock, jitter=jitter
+        )
         self._told: deque[Opened | Closing] = deque()
         self._turn = 0
         self._changed = asyncio.Event()
@@ -188,6 +194,25 @@ class ShardedLog:
     @asynccontextmanager
     async def sender(self, topic: str) -> AsyncIterator[Sender]:
         yield self._sender(topic)
+
+    # -- once more
+
+    @property
+    def counted(self) -> bool:
+        return False
+
+    async def stretches(
+        self, lane_names: Collection[str], wanted: Stretch
+    ) -> Mapping[Lane, Stretch]:
+        if self._state == "connecting":
+            raise Unreachable(f"{self._stream.name}: not connected")
+        life = self._roster.described.life
+        return await self._rereader.stretches(self.name, lane_names, wanted, life)
+
+    async def reread(self, lane: Lane, wanted: Stretch, records_max: int) -> Reread:
+        if self._state == "connecting":
+            raise Unreachable(f"{self._stream.name}: not connected")
+        return await self._rereader.reread(lane, wanted, records_max)
 
     # -- life
 
