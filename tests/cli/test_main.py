@@ -52,7 +52,7 @@ def test_examples_in_a_help_stand_on_lines_of_their_own(name):
         "schema": 1,
         "doctor": 2,
         "test": 2,
-        "replay": 3,
+        "replay": 4,
         "pause": 3,
         "resume": 2,
         "triggers": 3,
