@@ -22,6 +22,10 @@ ITERATOR_SECONDS = 3.0
 """Where to begin at a time may take so long to say: some who speak like the service never do where
 nothing is of then or later."""
 
+AHEAD_MS = 5_000
+"""Records may be dated so much later than the service's clock, which it shows by the second: what
+is there when a stretch is asked for belongs to it."""
+
 SHARE = 2
 """Of what the service allows for a shard, one part in so many: the reading goes on beside it."""
 
@@ -61,8 +65,7 @@ class Rereader:
                 "or give times (--since, --until)"
             )
         now = (await self._stream.describe((life,))).now
-        # the service shows its clock by the second, and what came in this one is wanted, too
-        now_ms = int((self._wall_clock() if now is None else now) * 1000) + 1000
+        now_ms = int((self._wall_clock() if now is None else now) * 1000) + AHEAD_MS
         until_ms = now_ms if wanted.until_ms is None else min(now_ms, wanted.until_ms)
         if wanted.since_ms is not None and wanted.since_ms >= until_ms:
             return {}
