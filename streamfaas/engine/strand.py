@@ -350,6 +350,8 @@ class Strand:
             self._tell(tried, told, at, blocked=verdict.blocked)
         reason = self.status.reason if at is not None else ""
         await self._lane.release(back, at, counted=verdict.counted, reason=reason)
+        while verdict.in_order and self._pending:
+            await self._lane.release(self._pending.popleft(), None, counted=False, reason="")
         # the lane goes on with others: it is the source that holds what failed
         self.status.blocked = False
         self.status.state, self.status.reason, self.status.attempt = "running", "", 0

@@ -101,13 +101,15 @@ class Reread:
 @dataclass(frozen=True, slots=True)
 class Release:
     """Queues: `back` goes where it came from, to be handed out again from `at` on (None: at once),
-    and counts as delivered if `counted`; `done` is finished with."""
+    and counts as delivered if `counted`; `done` is finished with. `in_order`: what comes behind it
+    in hand goes back as well, unrun."""
 
     back: Batch
     at: Instant | None
     counted: bool = True
     blocked: bool = False
     done: Batch | None = None
+    in_order: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,8 +258,11 @@ def judge_group(
     batch: Batch, outcome: Outcome | Partial, policy: RetryPolicy, moment: Moment
 ) -> Verdict:
     """A queue whose batches are of one group, in order: what is given up is what the function
-    stopped at, and what follows has not been looked at: it runs on."""
+    stopped at, and what follows has not been looked at: it runs on. What goes back takes what
+    follows along, even where the batch had been split."""
     verdict = judge_queue(batch, outcome, policy, moment)
+    if isinstance(verdict, Release):
+        return replace(verdict, in_order=True)
     if isinstance(verdict, GiveUp) and isinstance(outcome, Partial) and verdict.lost.count > 1:
         head, tail = _first_of(verdict.lost)
         return replace(verdict, lost=head, rest=(tail,))

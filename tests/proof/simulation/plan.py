@@ -266,7 +266,6 @@ def _posted(of: random.Random, plan: Plan) -> dict[str, Any]:
     return {
         "fifo": fifo,
         "gaps": 0.0,
-        "large": 0.0 if fifo else plan.large,
         "daemons": of.choice((1, 1, 2)),
         "lowest": plan.partial and fifo,
         "batch": of.choice((1, 3, 10)),

@@ -60,6 +60,11 @@ KEPT = {
         seed=204, kind="messages", lanes=1, records=28, spread=0.0, keys=1, poison=0.02,
         batch_bytes=3000, retries=None, backoff_max=2.0, commit=0.0, fifo=True,
     ),
+    "what came behind a failed part of a batch that was too large goes back with it": Plan(
+        seed=101, kind="messages", lanes=1, records=27, spread=0.0, keys=1, poison=0.02,
+        large=0.05, batch_bytes=60000, retries=None, backoff_max=2.0, commit=0.0, fifo=True,
+        redrive=4,
+    ),
     "a child has no row before all of its parents have one": Plan(
         seed=36, kind="shards", daemons=2, records=1, spread=0.0, keys=20, batch=1,
         batch_bytes=6000, retries=0, backoff_max=2.0, commit=0.0, wire=0.3, late=20.0,
