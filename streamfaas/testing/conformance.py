@@ -12,7 +12,7 @@ import contextlib
 import random
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import anyio
@@ -29,10 +29,12 @@ from streamfaas.sources import (
     Closing,
     LaneView,
     Opened,
+    Rereadable,
     Seekable,
     Source,
     SourceView,
     Spawn,
+    Stretch,
 )
 
 PATIENCE_SECONDS = 60.0
@@ -69,11 +71,14 @@ Check: TypeAlias = Callable[[Subject], Awaitable[None]]
 Identity: TypeAlias = tuple[bytes | None, bytes | None]
 
 
-def checks(*, queue: bool, revoke: bool, unreachable: bool, seek: bool = False) -> list[Check]:
+def checks(
+    *, queue: bool, revoke: bool, unreachable: bool, seek: bool = False, reread: bool = False
+) -> list[Check]:
     """The checks that apply to a subject which has these."""
     chosen = list(_OF_ALL)
     chosen += _OF_QUEUES if queue else _OF_LOGS
     chosen += _OF_SEEKABLE if seek else []
+    chosen += _OF_REREADABLE if reread else []
     chosen += _OF_REVOKED if revoke else []
     chosen += _OF_UNREACHABLE if unreachable else []
     return chosen
@@ -513,6 +518,27 @@ async def check_a_seek_that_is_cut_off_leaves_one_of_the_two_places(subject: Sub
 # -- of queues
 
 
+async def check_a_log_is_read_once_more_beside_its_reading(subject: Subject) -> None:
+    """In pages, and in order; what it is read for otherwise does not move by that."""
+    await subject.produce(12)
+    async with driven(subject.make()) as driver:
+        log = driver.source
+        assert isinstance(log, Rereadable)
+        await driver.take(12)
+        found: dict[Lane, list[Identity]] = {}
+        for lane, stretch in (await log.stretches((), Stretch())).items():
+            asked, more = stretch, True
+            while more:
+                page = await log.reread(lane, asked, 3)
+                found.setdefault(lane, []).extend(map(identity, page.records))
+                asked, more = replace(asked, after=page.reached), page.more
+        for lane in driver.ledgers:
+            read = [identity(each) for each in driver.seen if each.lane == lane]
+            assert found.get(lane, []) == read
+    async with driven(subject.make()) as driver:
+        await driver.take(12)
+
+
 async def check_what_goes_back_comes_again_when_it_is_due(subject: Subject) -> None:
     """At once and uncounted, later and counted, and counted after a restart."""
     await subject.produce(3)
@@ -655,6 +681,7 @@ _OF_SEEKABLE: tuple[Check, ...] = (
     check_a_lane_goes_on_from_where_it_is_sent_to,
     check_a_seek_that_is_cut_off_leaves_one_of_the_two_places,
 )
+_OF_REREADABLE: tuple[Check, ...] = (check_a_log_is_read_once_more_beside_its_reading,)
 _OF_QUEUES: tuple[Check, ...] = (
     check_what_goes_back_comes_again_when_it_is_due,
     check_a_record_is_in_the_hands_of_one_lane_only,

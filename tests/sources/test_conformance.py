@@ -9,9 +9,9 @@ from streamfaas.testing import conformance
 from streamfaas.testing.conformance import checks
 
 MEMORY = checks(queue=False, revoke=True, unreachable=False, seek=True)
-KAFKA = checks(queue=False, revoke=True, unreachable=True, seek=True)
+KAFKA = checks(queue=False, revoke=True, unreachable=True, seek=True, reread=True)
 DIRECTORY = checks(queue=True, revoke=False, unreachable=True)
-KINESIS = checks(queue=False, revoke=False, unreachable=True)
+KINESIS = checks(queue=False, revoke=False, unreachable=True, reread=True)
 SQS = checks(queue=True, revoke=False, unreachable=True)
 BACKLOG = checks(queue=True, revoke=False, unreachable=True)
 OBJECTS = checks(queue=True, revoke=False, unreachable=True)

@@ -13,7 +13,7 @@ from replay_broker import ReplayBroker
 from streamfaas.sources.kafka import Kafka
 from streamfaas.testing.conformance import Subject, checks
 
-KAFKA = checks(queue=False, revoke=True, unreachable=True, seek=True)
+KAFKA = checks(queue=False, revoke=True, unreachable=True, seek=True, reread=True)
 
 
 @asynccontextmanager
