@@ -144,7 +144,7 @@ def test_what_cannot_be_read_again_is_said(kinesalite, tmp_path):
         store = await Store.open(tmp_path / "other" / "streamfaas.db")
         try:
             source = kinesis("shop/clicks", options, store=store, emit=silent)
-            with pytest.raises(Unreachable, match="not connected"):
+            with pytest.raises(Unreachable, match="shop/clicks is not connected"):
                 await source.stretches((), Stretch())
         finally:
             await store.close()

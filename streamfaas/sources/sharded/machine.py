@@ -204,15 +204,17 @@ class ShardedLog:
     async def stretches(
         self, lane_names: Collection[str], wanted: Stretch
     ) -> Mapping[Lane, Stretch]:
-        if self._state == "connecting":
-            raise Unreachable(f"{self._stream.name}: not connected")
+        self._must_run()
         life = self._roster.described.life
         return await self._rereader.stretches(self.name, lane_names, wanted, life)
 
     async def reread(self, lane: Lane, wanted: Stretch, records_max: int) -> Reread:
-        if self._state == "connecting":
-            raise Unreachable(f"{self._stream.name}: not connected")
+        self._must_run()
         return await self._rereader.reread(lane, wanted, records_max)
+
+    def _must_run(self) -> None:
+        if self._state == "connecting":
+            raise Unreachable(f"{self.name} is not connected; why: streamfaas status")
 
     # -- life
 
