@@ -93,10 +93,10 @@ def test_nothing_was_finished_with_since_a_mark_was_anchored():
 
 
 def test_a_row_begins_where_the_trigger_does():
-    assert begun_at(NEW, "trim_horizon", 5.0) == NEW
-    latest = begun_at(NEW, "latest", 5.0)
+    assert begun_at(NEW, "trim_horizon", 5_000) == NEW
+    latest = begun_at(NEW, "latest", 5_000)
     assert (latest.checkpoint, latest.since_ms) == (LATEST, 5_000)
-    timed = begun_at(NEW, 7.0, 5.0)
+    timed = begun_at(NEW, 7.0, 5_000)
     assert (timed.checkpoint, timed.since_ms) == (AT_TIMESTAMP, 7_000)
     mark = resumed(latest, None, base=EPOCH, timestamps=True)
     assert (mark.position, mark.kind, mark.at_ms) == (EPOCH, AT_TIMESTAMP, 5_000)

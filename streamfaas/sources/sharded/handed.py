@@ -51,11 +51,11 @@ def remembered(lease: Lease, mark: Mark) -> Lease:
     return lease
 
 
-def begun_at(lease: Lease, start: str | float, now: float) -> Lease:
+def begun_at(lease: Lease, start: str | float, now_ms: int) -> Lease:
     """A new row where a trigger begins. The library has no place for when that was: it would go on
     from LATEST by its own clock."""
     if start == "trim_horizon":
         return lease
     if start == "latest":
-        return replace(lease, checkpoint=LATEST, since_ms=int(now * 1000))
+        return replace(lease, checkpoint=LATEST, since_ms=now_ms)
     return replace(lease, checkpoint=AT_TIMESTAMP, since_ms=int(float(start) * 1000))

@@ -272,7 +272,8 @@ class LeasedRoster:
         """For shards that have none. One that came out of no shard with a row waits a while:
         perhaps another daemon is just making rows."""
         due = to_be_made(self._watch.leases, self._parents())
-        born, now = not self._watch.leases, self._clock()
+        since_ms, now = self._birth_ms(), self._clock()
+        born = since_ms is not None
         first = {name: self._orphans.get(name, now) for name, of_kin in due if not of_kin}
         self._orphans = first
         made, waiting = False, set[str]()
@@ -280,12 +281,22 @@ class LeasedRoster:
             ripe = born or of_kin or now >= first[name] + self._terms.failover_seconds
             # a row without that of a parent would say that the parent is finished with
             if ripe and waiting.isdisjoint(self._known[name].parents):
-                made |= await self._attempt(self._table.make(self._row(name, born=born)))
+                made |= await self._attempt(self._table.make(self._row(name, since_ms)))
             else:
                 waiting.add(name)
         return made
 
-    def _row(self, name: str, *, born: bool) -> Lease:
+    def _birth_ms(self) -> int | None:
+        """When the table was, or is now, begun to be filled: until all rows are there, nobody has
+        had a lease of it. None where that is over, or was done by whoever was alone before."""
+        rows = self._watch.leases.values()
+        if not rows:
+            return self._time.now_ms()
+        if any(row.counter or (row.begun and not row.ended) for row in rows):
+            return None
+        return min((row.since_ms for row in rows if row.since_ms is not None), default=None)
+
+    def _row(self, name: str, birth_ms: int | None) -> Lease:
         shard = self._known[name]
         lease = Lease(
             name,
@@ -293,14 +304,14 @@ class LeasedRoster:
             hashes=shard.hashes,
             stream=self.described.life,
         )
-        if not born or self._strangers.leases:
+        if birth_ms is None or self._strangers.leases:
             return lease
         if any(mark.stream == lease.stream for mark in self._marks.values()):
             mark = self._marks.get(name)
             return lease if mark is None else handed.remembered(lease, mark)
         if self._options.start == "latest" and shard.closed and not self._timestamps:
-            return replace(lease, checkpoint=SHARD_END)
-        return handed.begun_at(lease, self._options.start, self._time.now())
+            return replace(lease, checkpoint=SHARD_END, since_ms=birth_ms)
+        return handed.begun_at(lease, self._options.start, birth_ms)
 
     async def _take(self, leases: Sequence[Lease]) -> None:
         for lease in leases:

@@ -49,6 +49,8 @@ class Service:
         self._read_at: dict[str, deque[float]] = defaultdict(deque)
         self._void_before = -1.0  # iterators
         self._begun_ms: dict[int, int] = {}  # shards that began at a time
+        self._born_ms: int | None = None  # since when leased shards are read, where it is not all,
+        self._there_at_birth: set[str] = set()  # of those that were there
         self._horizon_at_birth: float | None = None  # what the trigger could have at best
         self._passed: set[str] = set()  # names of records that nobody can have any more
         self.committed: dict[int, int] = {}
@@ -216,6 +218,9 @@ class Service:
         shard = self._shards[lease.key]
         if lease.since_ms is not None:
             self._begun_ms.setdefault(shard.number, lease.since_ms)
+            if self._born_ms is None:
+                self._born_ms = lease.since_ms
+                self._there_at_birth = {each.id for each in self.list()}
         if lease.ended:
             self._commit(shard.number, shard.end)
         elif lease.begun:
@@ -257,6 +262,8 @@ class Service:
     def _skipped(self, shard: Shard) -> set[str]:
         """Records of before the time at which the shard began to be read."""
         begun = self._begun_ms.get(shard.number)
+        if begun is None and shard.id in self._there_at_birth:
+            begun = self._born_ms
         if begun is None:
             return set()
         return {name for entry in shard.entries if _ms(entry) < begun for name in entry.names}

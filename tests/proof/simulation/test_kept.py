@@ -85,6 +85,10 @@ KEPT = {
         backoff_max=2.0, wire=0.3, trouble=Trouble(hang=0.3),
         faults=(Fault(at=7.17, kind="reload", where=1, seconds=0.5, count=34),),
     ),
+    "all shards that are there begin from now on though the making of their rows was cut": Plan(
+        seed=1225, kind="shards", daemons=2, records=1, spread=90.0, keys=1, batch=3,
+        batch_bytes=6000, retries=None, backoff_max=2.0, commit=0.0, wire=0.3, start="latest",
+    ),
     "the end of a shard is told until somebody has heard it": Plan(
         seed=593, kind="shards", daemons=2, lanes=1, records=96, spread=5.0, keys=1,
         batch_bytes=6000, retries=1, backoff_max=2.0, commit=2.0, wire=0.3, aggregated=True,
