@@ -187,5 +187,7 @@ def test_changes_are_read_again_by_number_and_by_time(ministack, tmp_path):
             assert values(await again(source, since)) == values(found)
             later = Stretch(since_ms=found[-1].timestamp_ms + 100_000)
             assert await again(source, later) == []
+            with pytest.raises(Gone, match=f"{10**25} is past the stream's retention, or no rec"):
+                await again(source, Stretch(first=10**25), shard)
 
     uvloop.run(main())

@@ -106,7 +106,10 @@ class Rereader:
                 found.more = False
                 return
             except Trimmed as error:
-                raise Gone(f"{shard}: that is past the stream's retention") from error
+                where = found.wanted.first if found.reached is None else found.reached
+                raise Gone(
+                    f"{shard}: {where} is past the stream's retention, or no record of this shard"
+                ) from error
             failures, iterator = 0, page.next or ""
             empties = 0 if page.records or page.behind_ms else empties + 1
             self._note_digits(page)
