@@ -63,6 +63,6 @@ def mark_of(row: tuple[Any, ...]) -> Mark:
 def damage(connection: sqlite3.Connection) -> str:
     """The first row whose seal is broken, or nothing."""
     for mapping, *row, given in connection.execute(f"SELECT mapping, {COLUMNS}, seal FROM shards"):  # noqa: S608 - as above
-        if sealed(mapping, mark_of(tuple(row))) != given:
+        if sealed(mapping, Mark._make(row)) != given:
             return "a row of shards is damaged"
     return ""

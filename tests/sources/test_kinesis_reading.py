@@ -10,7 +10,7 @@ from kinesis_shard import BORN, LANE, Shard, record
 from streamfaas.flow.batch import Batch
 from streamfaas.sources.sharded.kinesis import Kinesis
 from streamfaas.sources.sharded.pages import Page, positions
-from streamfaas.sources.sharded.reading import AFTER, AT, Reading
+from streamfaas.sources.sharded.reading import AFTER, AT, SEEN_MS, Reading
 from streamfaas.wire.shards import Page as Read
 
 AGGREGATED = Kinesis(aggregated=True)
@@ -112,3 +112,18 @@ def test_a_shard_with_nothing_new_is_asked_less_and_less_often_and_a_full_one_as
 def test_a_page_of_no_aggregates_is_as_it_came():
     shard = Shard([0, 0, 0])
     assert Page(0, shard.records, Kinesis(), 10).between(1, 1) == shard.records[1:2]
+
+
+def test_a_mark_that_stands_still_is_told_the_time_now_and_then_once_all_is_finished_with():
+    reading = Reading(LANE, BORN, Kinesis(), overhead_bytes=1, poll_seconds=1.0)
+    assert reading.saw_the_tip(SEEN_MS)
+    assert not reading.saw_the_tip(2 * SEEN_MS - 1)
+    read = Read([record(0, b"x")], "iterator", 0, 10)
+    anchored = reading.anchor(read)
+    assert anchored.seen_ms == anchored.at_ms
+    later = anchored.at_ms + 3 * SEEN_MS
+    reading.take(read)
+    assert not reading.saw_the_tip(later)  # it may be lost yet
+    reading.settle(0)
+    assert reading.saw_the_tip(later)
+    assert reading.mark.seen_ms == later
