@@ -256,6 +256,21 @@ def done_with(leases: Mapping[str, Lease], known: Parents) -> list[Lease]:
     ]
 
 
+def of_another(leases: Collection[Lease], of: str, known: Collection[str]) -> str:
+    """Which other stream a table is in use for; "" where it is not. `of`: how lives of ours begin,
+    whichever it is read in; `known`: our shards. The library writes down no stream: there, that we
+    know none of the shards tells, where somebody has leases of them."""
+    # the streams of one table, one after the other, are one
+    family = of.partition("/stream/")[0]
+    for lease in leases:
+        if lease.stream and not lease.stream.startswith(family):
+            return lease.stream.partition(" ")[0]
+    left = [lease for lease in leases if not lease.ended]
+    foreign = known and not any(lease.stream or lease.key in known for lease in left)
+    owned = next((lease for lease in left if lease.owner), None)
+    return f"that of {owned.key}, of {owned.owner}" if foreign and owned is not None else ""
+
+
 def _begun(shards: Collection[str], leases: Mapping[str, Lease]) -> bool:
     return bool(shards) and all(each in leases and leases[each].begun for each in shards)
 

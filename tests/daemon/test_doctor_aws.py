@@ -65,18 +65,23 @@ def test_a_table_of_leases_is_looked_at(tmp_path, kinesalite, moto):
     told = [found.told for found in findings(path)]
     assert told[1] == "clicks/clicks leases: the table doctors-leases will be made"
 
-    async def make():
+    async def make(lease):
         table = LeaseTable(moto.access, "doctors-leases", call_seconds=20.0)
         try:
             await table.open()
             await table.ensure()
-            await table.make(Lease("shardId-0", owner="somebody"))
+            await table.make(lease)
         finally:
             await table.close()
 
-    asyncio.run(make())
+    asyncio.run(make(Lease("shardId-000000000000", owner="somebody")))
     told = [found.told for found in findings(path)]
     assert told[1] == "clicks/clicks leases in doctors-leases: 1 rows, by 1 workers"
+    asyncio.run(make(Lease("shardId-000000000001", stream="arn:of:another 17")))
+    found = findings(path)[1]
+    assert found.code == "SF3070"
+    assert "has the leases of another stream (arn:of:another)" in found.told
+    assert "a table of its own" in found.remedy
     path.write_text(path.read_text().replace(moto.url, "http://127.0.0.1:1"))
     found = findings(path)[1]
     assert found.code == "SF3070"

@@ -12,6 +12,7 @@ from streamfaas.flow.leases import (
     Tenure,
     Watch,
     done_with,
+    of_another,
     to_be_made,
 )
 
@@ -232,3 +233,25 @@ def test_what_was_given_to_somebody_is_not_taken_back_at_once():
     watch.saw([Lease("s", owner="other")], 20.1)  # who has let go of it, in turn
     watch.saw([Lease("s")], 20.2)
     assert watch.plan(watch.may_be_read({}), (), 20.2, 0.0).take == (Lease("s"),)
+
+
+def test_a_table_of_another_stream_is_told_from_one_of_an_earlier_life():
+    def another(*leases, of="arn:stream/a ", known=("s0",)):
+        return of_another(leases, of, known)
+
+    ours = Lease("s0", owner="x", stream="arn:stream/a 1")
+    theirs = Lease("s0", stream="arn:stream/ab 1")
+    assert another() == another(ours) == another(Lease("s0", owner="x")) == ""
+    assert another(ours, theirs) == "arn:stream/ab"
+    assert another(Lease("s7", stream="arn:stream/a 2", owner="x")) == ""
+    for of in ("arn:table/t/stream/", "arn:table/t/stream/2"):
+        assert another(Lease("s7", stream="arn:table/t/stream/1"), of=of) == ""
+        assert another(Lease("s7", stream="arn:table/u/stream/1"), of=of)
+
+
+def test_shards_of_the_library_that_nobody_knows_tell_of_another_stream():
+    owned, left = Lease("s7", owner="x"), Lease("s8")
+    assert of_another([owned, left], "arn ", {"s0"}) == "that of s7, of x"
+    assert of_another([left], "arn ", {"s0"}) == ""
+    assert of_another([owned, Lease("s0")], "arn ", {"s0"}) == ""
+    assert of_another([owned], "arn ", ()) == ""

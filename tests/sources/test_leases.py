@@ -7,6 +7,7 @@ import pytest
 import uvloop
 
 from lease_nodes import fleet
+from streamfaas.flow.errors import Refused
 from streamfaas.flow.leases import LATEST, SHARD_END, Lease
 from streamfaas.sources.sharded.handed import EPOCH
 from streamfaas.wire.lease_table import Lost
@@ -199,6 +200,52 @@ def test_a_table_of_the_library_is_gone_on_with(kinesalite, moto, tmp_path):
             rows = await made.rows()
             assert rows["shardId-000000000000"].switches == 0
             assert rows["shardId-000000000001"].begun
+
+    uvloop.run(main())
+
+
+def test_a_table_of_another_stream_is_refused_and_left_as_it_is(kinesalite, moto, tmp_path):
+    async def main():
+        async with fleet(kinesalite, moto, tmp_path, 2) as made:
+            await made.put(50)
+            one = await made.node("one")
+            await made.wait_seen(range(50))
+            await one.stop()  # nobody has its leases now
+            before, name = await made.rows(), made.name
+            made.name = f"{name}-other"
+            await kinesalite.create(made.name, 2)
+            store = await made.store("two")
+            source = made.source("two", store)
+            try:
+                with pytest.raises(Refused, match=f"another stream .*{name}.* a table of its own"):
+                    await source.open(lambda work, name: None)
+            finally:
+                await source.close()
+                await store.close()
+            assert await made.rows() == before
+
+    uvloop.run(main())
+
+
+def test_a_stream_that_was_made_again_is_read_from_its_beginning(kinesalite, moto, tmp_path):
+    async def main():
+        async with fleet(kinesalite, moto, tmp_path, 2) as made:
+            await made.put(50)
+            one = await made.node("one")
+            await made.wait_seen(range(50))
+            await one.stop()
+            async with kinesalite.client() as client:
+                await client.delete_stream(StreamName=made.name)
+                await client.get_waiter("stream_not_exists").wait(
+                    StreamName=made.name, WaiterConfig={"Delay": 1}
+                )
+            await kinesalite.create(made.name, 2)
+            await made.put(50)
+            one = await made.node("one")
+            await made.wait_seen(range(100))
+            await one.stop()
+            assert any("was deleted and made again" in text for text in one.warned())
+            assert set(times(made).values()) == {1}
 
     uvloop.run(main())
 

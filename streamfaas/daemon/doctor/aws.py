@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from streamfaas.daemon.doctor import Check, Finding, bad, ok
 from streamfaas.flow.errors import Gone, Refused, WorldError
 
 if TYPE_CHECKING:
+    from streamfaas.flow.leases import Lease
     from streamfaas.wire.shards import Described, Shard, Stream
 
 _AWAY = "look at `endpoint_url`, the network and the firewall"
@@ -24,6 +25,9 @@ _DYNAMODB = "dynamodb:DescribeTable, DescribeStream, GetShardIterator, GetRecord
 _LEASES = (
     "dynamodb:DescribeTable, Scan, GetItem, PutItem, UpdateItem, DeleteItem, CreateTable; "
     "is `table` one of leases?"
+)
+_ANOTHER = (
+    "give `leases` a table of its own; or delete that one, if nobody reads that stream any more"
 )
 _NO_STREAM = "make it, or correct `stream` and `region`"
 _NO_TABLE = "make the table and turn its stream on, or correct `table`, `stream` and `region`"
@@ -50,7 +54,8 @@ def _tables(config: Config) -> Iterator[_Table]:
         if isinstance(trigger, KinesisTrigger | DynamoDbTrigger) and leases is not None:
             connection = config.connections[leases.connection or trigger.connection]
             assert isinstance(connection, AwsConnection)
-            yield _Table(f"{function}/{name}", connection, leases.table)
+            stream = next(each for each in _streams(config) if each.name == f"{function}/{name}")
+            yield _Table(f"{function}/{name}", connection, leases.table, stream)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +63,7 @@ class _Table:
     name: str
     connection: AwsConnection
     table: str
+    stream: _Stream
 
     async def __call__(self) -> Sequence[Finding]:
         from streamfaas.wire.lease_table import LeaseTable
@@ -67,6 +73,7 @@ class _Table:
             await table.open()
             await table.describe()
             leases = await table.scan()
+            other = await self.stream.another(leases)
         except Gone:
             return [ok(self.name, f"{self.name} leases: the table {self.table} will be made")]
         except WorldError as error:
@@ -74,6 +81,9 @@ class _Table:
             return [bad(self.name, f"{self.name}: {error}", remedy, "SF3070")]
         finally:
             await table.close()
+        if other:
+            told = f"{self.name}: {self.table} has the leases of another stream ({other})"
+            return [bad(self.name, told, _ANOTHER, "SF3070")]
         owners = {each.owner for each in leases if each.owner}
         told = f"{len(leases)} rows, by {len(owners)} workers" if leases else "no rows yet"
         return [ok(self.name, f"{self.name} leases in {self.table}: {told}")]
@@ -99,6 +109,21 @@ class _Stream:
         if described.over:
             return [bad(self.name, f"{self.name}: {described.over}", _NO_TABLE, "SF3046")]
         return [ok(self.name, self._told(described, shards))]
+
+    async def another(self, leases: Collection[Lease]) -> str:
+        """Which other stream leases are of; "" where they are of this one, or it cannot be asked,
+        which is told elsewhere."""
+        from streamfaas.flow.leases import of_another
+
+        stream = self._made()
+        try:
+            await stream.open()
+            described = await stream.describe()
+            return of_another(leases, described.of, {each.id for each in await stream.shards()})
+        except WorldError:
+            return ""
+        finally:
+            await stream.close()
 
     def _made(self) -> Stream:
         access = aws_access(self.connection)

@@ -20,6 +20,7 @@ from streamfaas.flow.leases import (
     Terms,
     Watch,
     done_with,
+    of_another,
     to_be_made,
 )
 from streamfaas.flow.record import Instant
@@ -140,6 +141,7 @@ class LeasedRoster:
         lives = {row.stream for row in rows if row.stream and not row.ended}
         self.described = self._time.set(await self._stream.describe(lives))
         await self._list()
+        self._must_be_ours(rows, self._known)
         if all(self._is_strange(row) for row in rows) and rows:
             name, remade = self._stream.name, self._stream.remade
             self._warn(f"{name} {remade}; it is read from its beginning")
@@ -256,8 +258,18 @@ class LeasedRoster:
                 f"{self._table.name} has leases of several streams ({several}): "
                 "such a table of the Kinesis Client Library cannot be gone on with"
             )
+        self._must_be_ours(rows)
         self._watch.saw([row for row in rows if not self._is_strange(row)], now)
         self._strangers.saw([row for row in rows if self._is_strange(row)], now)
+
+    def _must_be_ours(self, rows: Collection[Lease], known: Collection[str] = ()) -> None:
+        """Nothing of another stream's is taken, reset or removed."""
+        if other := of_another(rows, self.described.of, known):
+            raise Refused(
+                f"the table {self._table.name} has the leases of another stream ({other}), and is "
+                "left as it is: give `leases` of this trigger a table of its own, or delete that "
+                "one, if nobody reads that stream any more"
+            )
 
     def _is_strange(self, row: Lease) -> bool:
         return bool(row.stream) and row.stream != self.described.life
