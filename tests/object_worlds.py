@@ -123,6 +123,13 @@ async def degraded(driver: Driver, seconds: float = 30) -> str:
     return view.reason
 
 
+async def running(driver: Driver, seconds: float = 30) -> None:
+    """Once it is, what lists has listed."""
+    with anyio.fail_after(seconds):
+        while driver.source.view().state != "running":  # noqa: ASYNC110 - it tells nobody
+            await anyio.sleep(0.02)
+
+
 async def nothing_more(driver: Driver, seconds: float = 0.7) -> None:
     """For several listings."""
     before = len(driver.seen)
@@ -133,4 +140,14 @@ async def nothing_more(driver: Driver, seconds: float = 0.7) -> None:
     assert [named(record.value) for record in driver.seen[before:]] == []
 
 
-__all__ = ["ALL", "World", "degraded", "driven", "named", "nothing_more", "taken", "world"]
+__all__ = [
+    "ALL",
+    "World",
+    "degraded",
+    "driven",
+    "named",
+    "nothing_more",
+    "running",
+    "taken",
+    "world",
+]

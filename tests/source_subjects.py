@@ -326,7 +326,7 @@ class Carrier:
     """A feed that hands on what it was given, and forgets it once the inbox has it."""
 
     name = "the carrier"
-    trouble = ""
+    trouble: str | None = ""
 
     def __init__(self) -> None:
         self.carried: list[Notification] = []

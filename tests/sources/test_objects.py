@@ -238,11 +238,13 @@ class Failing(Carrier):
         super().__init__()
         self.times = times
         self.closed = 0
+        self.trouble = None
 
     async def run(self, inbox) -> None:
         if self.times:
             self.times -= 1
             raise Unreachable("nobody answers")
+        self.trouble = ""
         await super().run(inbox)
 
     async def close(self) -> None:
@@ -253,22 +255,25 @@ class Failing(Carrier):
 def test_a_feed_that_is_away_degrades_the_source_and_holds_up_no_other(monkeypatch):
     monkeypatch.setattr("streamfaas.sources.objects.feed.AGAIN_SECONDS", (0.2,))
     failing, other = Failing(2), Carrier()
+    heard: list[object] = []
 
     async def main(folder):
         async with (
             opened(Path(folder)) as store,
-            driven(source(store, failing, other)) as driver,
+            driven(source(store, failing, other, told=heard)) as driver,
         ):
             other.put([put("a", "1")])
             assert [r.key for r in await all_of(driver, 1)] == [b"a"]
             view = driver.source.view()
             assert view.state == "degraded"
-            assert "the failing one: nobody answers; next try in" in view.reason
+            assert "the failing one: nobody answers; tried again every" in view.reason
             failing.put([put("b", "1")])
             assert [r.key for r in await all_of(driver, 1)] == [b"b"]
             await until(lambda: driver.source.view().state == "running")
             assert failing.closed == 2
         assert failing.closed == 3
+        states = [each.state for each in heard if isinstance(each, SourceChanged)]
+        assert states == ["degraded", "running"]  # one line for both tries
 
     with tempfile.TemporaryDirectory() as folder:
         asyncio.run(main(folder))

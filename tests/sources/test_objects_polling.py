@@ -1,5 +1,7 @@
 """Buckets of real servers that are polled."""
 
+import asyncio
+
 import anyio
 import orjson
 import pytest
@@ -7,7 +9,7 @@ import uvloop
 from aws_lambda_powertools.utilities.parser.models import S3Model
 
 from minio_stream import minio_stream
-from object_worlds import degraded, driven, nothing_more, taken, world
+from object_worlds import degraded, driven, nothing_more, running, taken, world
 from streamfaas.sources.objects.polling import Polling
 from streamfaas.sources.objects.polling import _end as end
 from streamfaas.testing.conformance import crashed
@@ -96,6 +98,7 @@ def test_only_what_is_wanted_comes(moto, tmp_path):
             filters = {"prefix": "in/", "suffix": ".jpg"}
             options = {**filters, "events": ("s3:ObjectRemoved:*",)}
             async with driven(made.source(options=options, **filters)) as driver:
+                await running(driver)  # a page of it has been seen, and that is all of it
                 await nothing_more(driver)
                 await made.delete("in/a.jpg", "in/a.png", "out/a.jpg")
                 assert await taken(driver, 1) == [(GONE, "in/a.jpg")]
@@ -212,6 +215,7 @@ class Notifier:
     """A feed that says what a test tells it to."""
 
     name = "notifier"
+    trouble = ""
 
     def __init__(self, means):
         self.inbox = None
@@ -278,5 +282,48 @@ def test_a_notification_of_what_a_listing_has_shown_before_is_a_duplicate(moto, 
                 assert await notifier.inbox.take([gone]) == 0
                 assert notifier.inbox.duplicates == 2
                 await nothing_more(driver)
+
+    uvloop.run(main())
+
+
+@pytest.mark.slow
+def test_until_a_store_has_answered_nothing_is_said_to_run(moto, tmp_path):
+    """One that takes calls and says nothing."""
+
+    async def main():
+        asked = anyio.Event()
+
+        async def silent(reader, writer):
+            await reader.readuntil(b"\r\n\r\n")
+            asked.set()
+            await reader.read()  # until it is left
+            writer.close()
+
+        server = await asyncio.start_server(silent, "127.0.0.1", 0)
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with world(moto, tmp_path) as made, server:
+            access = AwsAccess("us-east-1", url, "an-id", "a-secret")
+            async with driven(made.source(access=access)) as driver:
+                await asked.wait()
+                assert driver.source.view().state == "connecting"
+            assert made.told == []
+
+    uvloop.run(main())
+
+
+@pytest.mark.slow
+def test_an_outage_is_told_once_however_often_it_is_tried(moto, tmp_path, monkeypatch):
+    monkeypatch.setattr("streamfaas.sources.objects.feed.AGAIN_SECONDS", (0.1,))
+    monkeypatch.setattr("streamfaas.sources.objects.feed.REFUSED_SECONDS", 0.1)
+
+    async def main():
+        async with world(moto, tmp_path) as made:
+            await made.client.delete_bucket(Bucket=made.bucket)
+            async with driven(made.source()) as driver:
+                await degraded(driver)
+                await nothing_more(driver)
+                await made.client.create_bucket(Bucket=made.bucket)
+                await running(driver)
+            assert [each.state for each in made.told] == ["degraded", "running"]
 
     uvloop.run(main())

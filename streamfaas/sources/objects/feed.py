@@ -34,11 +34,12 @@ class Feed(Protocol):
     or ends when it is cancelled.
 
     `name` says for people where it takes them from; `trouble`, why nothing comes, though it runs
-    (empty: it does).
+    (empty: it does; None: that is not known yet, as nothing has answered since `open`). Whoever
+    sets it says so by `Means.changed`.
     """
 
     name: str
-    trouble: str
+    trouble: str | None
 
     async def open(self) -> None:
         """Connects. Must be safe to `close()` after it failed half-way."""
@@ -73,15 +74,18 @@ class Keeper:
         self, feed: Feed, inbox: Inbox, clock: Callable[[], Instant], changed: Callable[[], None]
     ) -> None:
         self.feed = feed
-        self._failed: str | None = None
+        self._failed: str | None = None  # the last time, if ever
+        self._open = False
         self._inbox = inbox
         self._clock = clock
         self._changed = changed
 
     @property
     def trouble(self) -> str | None:
-        """Why nothing comes by it at the moment; None: that is not known yet."""
-        return self._failed or (None if self._failed is None else self.feed.trouble)
+        """Why nothing comes by it at the moment; None: that is not known yet. What failed holds
+        until something has answered: that it could be opened says little."""
+        told = self.feed.trouble if self._open else None
+        return self._failed if told is None else told
 
     async def keep(self) -> None:
         """Until it is cancelled."""
@@ -93,7 +97,10 @@ class Keeper:
             pause = AGAIN_SECONDS[min(failures, len(AGAIN_SECONDS)) - 1]
             if isinstance(error, Refused) and failures > 1:
                 pause = max(pause, REFUSED_SECONDS)
-            self._tell(f"{error}; next try in {pause:.0f} s")
+            # the same words for each try of an outage, so that it is told once
+            most = REFUSED_SECONDS if isinstance(error, Refused) else AGAIN_SECONDS[-1]
+            self._failed = f"{error}; tried again every {most:.0f} s or sooner"
+            self._changed()
             await anyio.sleep(pause)
 
     async def _fall(self) -> WorldError:
@@ -111,12 +118,10 @@ class Keeper:
     async def _once(self) -> None:
         try:
             await self.feed.open()
-            self._tell("")
+            self._open = True
+            self._changed()
             await self.feed.run(self._inbox)
         finally:
+            self._open = False
             with anyio.CancelScope(shield=True), anyio.move_on_after(CLOSE_SECONDS):
                 await self.feed.close()
-
-    def _tell(self, trouble: str) -> None:
-        self._failed = trouble
-        self._changed()

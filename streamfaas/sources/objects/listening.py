@@ -36,10 +36,9 @@ class Listening:
     Permissions needed: s3:ListenBucketNotification.
     """
 
-    trouble = ""
-
     def __init__(self, options: ListeningOptions, means: Means, *, nudge: asyncio.Event) -> None:
         self.name = f"stream of {options.bucket}"
+        self.trouble: str | None = None
         self._options = options
         self._means = means
         self._nudge = nudge
@@ -47,12 +46,15 @@ class Listening:
         self._malformed = 0
 
     async def open(self) -> None:
+        self.trouble = None
         self._bucket = self._made()
         await self._bucket.open()
 
     async def run(self, inbox: Inbox) -> None:
         options = self._options
         async with self._bucket.listen(options.events, options.prefix, options.suffix) as lines:
+            self.trouble = ""
+            self._means.changed()
             self._nudge.set()
             async for line in lines:
                 await self._hear(inbox, line)

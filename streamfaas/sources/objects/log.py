@@ -28,7 +28,7 @@ class LogFeed:
 
     def __init__(self, name: str, make: Callable[[Emit], Source], means: Means) -> None:
         self.name = name
-        self.trouble = ""
+        self.trouble: str | None = None
         self._changed = means.changed
         self._make = make
         self._source: Source | None = None
@@ -36,7 +36,7 @@ class LogFeed:
         self._ledgers: dict[Lane, Ledger] = {}
 
     async def open(self) -> None:
-        self.trouble, self._work, self._ledgers = "", [], {}
+        self.trouble, self._work, self._ledgers = None, [], {}
         self._source = self._make(self._heard)
         await self._source.open(lambda work, name: self._work.append((work, name)))
 
@@ -49,6 +49,7 @@ class LogFeed:
                 match await self._source.next(self._ledgers):
                     case Opened(lane):
                         self._ledgers[lane] = self._source.ledger(lane)
+                        self._stand(self.trouble or "")
                     case Arrived(run):
                         await self._take(run, self._source, inbox)
                     case Closing(lane):  # nothing is in hand between two arrivals
@@ -75,6 +76,9 @@ class LogFeed:
 
     def _heard(self, signal: Signal) -> None:
         """Of its own standing: what else it tells is about lanes that are none of the trigger's."""
-        if isinstance(signal, SourceChanged):
-            self.trouble = signal.reason if signal.state == "degraded" else ""
-            self._changed()
+        if isinstance(signal, SourceChanged) and signal.state in {"running", "degraded"}:
+            self._stand(signal.reason if signal.state == "degraded" else "")
+
+    def _stand(self, trouble: str) -> None:
+        self.trouble = trouble
+        self._changed()

@@ -61,8 +61,6 @@ class Polling:
     Permissions needed: s3:ListBucket.
     """
 
-    trouble = ""
-
     def __init__(
         self,
         options: PollingOptions,
@@ -74,6 +72,8 @@ class Polling:
         self.name = f"listing of {options.bucket}"
         self._options = options
         self._listings = Listings(means.store, means.name)
+        self.trouble: str | None = None
+        self._changed = means.changed
         self._nudge = nudge or asyncio.Event()
         self._wall_clock = wall_clock
         self._bucket = self._made()
@@ -82,6 +82,7 @@ class Polling:
         self._existing = options.existing or bool(means.store.lost)
 
     async def open(self) -> None:
+        self.trouble = None
         self._bucket = self._made()
         await self._bucket.open()
         try:
@@ -117,6 +118,9 @@ class Polling:
         since, silent_ms, asked_ms = prefix, -1, self._now_ms()
         async with aclosing(self._pages()) as pages:
             async for page in pages:
+                if self.trouble is None:
+                    self.trouble = ""
+                    self._changed()
                 made_ms = asked_ms if page.now_ms is None else page.now_ms
                 if since == prefix:
                     silent_ms = self._silent_ms(asked_ms, made_ms)

@@ -23,11 +23,10 @@ class QueueFeed:
     sqs:GetQueueUrl, sqs:ReceiveMessage, sqs:DeleteMessage.
     """
 
-    trouble = ""
-
     def __init__(self, access: AwsAccess, queue: str, via: str, means: Means) -> None:
         """`via` is what is said to be between the store and the queue."""
         self.name = f"the queue {queue}"
+        self.trouble: str | None = None
         self._via = via
         self._means = means
         self._access = access
@@ -36,6 +35,7 @@ class QueueFeed:
         self._more = anyio.Event()
 
     async def open(self) -> None:
+        self.trouble = None
         self._queue = Queue(self._access, self._asked)
         await self._queue.open()
 
@@ -43,9 +43,11 @@ class QueueFeed:
         async with anyio.create_task_group() as tasks:
             for _ in range(HELPERS):
                 tasks.start_soon(self._help, inbox)
+            wait_seconds = 0  # at first: until it has answered nobody knows whether it does
             while True:
-                if await self._receive(inbox, WAIT_SECONDS_MAX) == BATCH_MAX:
+                if await self._receive(inbox, wait_seconds) == BATCH_MAX:
                     self._more.set()
+                wait_seconds = WAIT_SECONDS_MAX
 
     async def close(self) -> None:
         await self._queue.close()
@@ -60,6 +62,9 @@ class QueueFeed:
         """How many messages there were."""
         await inbox.wait_for_room()
         messages = await self._queue.receive(BATCH_MAX, wait_seconds)
+        if self.trouble is None:
+            self.trouble = ""
+            self._means.changed()
         if messages:
             bodies = [message["Body"].encode() for message in messages]
             self._compare(bodies[0])

@@ -46,7 +46,7 @@ class Webhook:
     an address that comes from outside is not followed; it is told, for a person to open.
     """
 
-    trouble = ""
+    trouble: str | None = ""
 
     def __init__(self, options: WebhookOptions, means: Means) -> None:
         assert means.desks is not None
