@@ -116,6 +116,8 @@ class Mapping:
         self._ready.clear()
         for runner in self._lanes.values():
             runner.pause(paused=True)
+        if self._source is not None:
+            self._source.wake()
 
     def resume(self) -> None:
         self.paused = None

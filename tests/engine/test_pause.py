@@ -139,6 +139,18 @@ def test_what_is_in_flight_ends_and_is_settled_and_what_was_read_waits():
     watched(body, seconds=1.0)
 
 
+def test_a_source_is_told_that_its_lanes_are_not_ready_any_more():
+    async def body(s):
+        await anyio.sleep(0.5)
+        ready, woken = s.mapping._ready, s.source.woken
+        assert ready
+        s.mapping.pause(PAUSE)
+        assert not ready
+        assert s.source.woken == woken + 1
+
+    watched(body)
+
+
 def test_what_waits_to_be_tried_again_waits_on_and_keeps_its_attempts():
     async def body(s):
         s.put(3)

@@ -121,6 +121,34 @@ def test_nothing_is_received_that_no_worker_is_free_for(aws_server):
 
 
 @pytest.mark.slow
+def test_while_no_lane_is_to_get_anything_a_pending_receive_is_cut_off_and_nothing_is_counted(
+    aws_server,
+):
+    async def main():
+        async with scene(aws_server) as it, driven(it.source(wait_seconds=20)) as driver:
+            await taking(driver, 0.5)
+            polling_ = driver.source._polling
+            assert polling_.asking == 1, "a long poll is pending"
+            lanes, _ = set(driver.ready), driver.ready.clear()
+            driver.source.wake()
+            await it.send("a")  # which that poll may bring, once
+            await taking(driver, 3.0)
+            assert polling_.asking == 0
+            assert bodies(driver) == []
+            driver.ready |= lanes
+            driver.source.wake()
+            await driver.take(1)
+            (run_,) = driver.taken
+            assert run_.deliveries == 0
+            (told,) = orjson.loads(driver.source.event(Batch((run_,))))["Records"]
+            receives = int(told["attributes"]["ApproximateReceiveCount"])
+            assert receives <= 2, "it was not received over and over"
+            await driver.finish_all()
+
+    run(main)
+
+
+@pytest.mark.slow
 def test_what_is_in_hand_stays_hidden_for_longer_than_its_timeout(aws_server):
     async def main():
         async with scene(aws_server) as it:

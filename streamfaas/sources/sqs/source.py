@@ -223,7 +223,11 @@ class Sqs:
 
     def wake(self) -> None:
         self._changed.set()
-        self._polling.stir()
+        if self._paused:  # what is asked for by now would go back, and the queue counts
+            self._polling.leave()
+        else:
+            self._polling.stay()
+            self._polling.stir()
 
     async def rewind(self, lane: Lane, position: int) -> None:
         raise AssertionError("a queue is not read again from a position")
@@ -309,13 +313,21 @@ class Sqs:
         if not self._reading:
             return 0
         idle = sum(lane in self._ready for lane in self._idle)
-        free = min(idle, self._room() - len(self._unbegun)) - self._gathering.batches
+        able = min(idle, self._room() - len(self._unbegun))
+        if able <= 0:
+            return 0
+        free = able - self._gathering.batches
         size = self._options.batch.records_max
         if self._fifo:  # what comes may be of as many groups as there are messages
             one_by_one = self._counts and self._returned.suspects(self._clock())
             return (1 if one_by_one else min(size, BATCH_MAX)) * (free > self._polling.asking)
         room = max(0, free) * size + self._gathering.shortfall - self._polling.asked
         return min(max(0, room), BATCH_MAX)
+
+    @property
+    def _paused(self) -> bool:
+        """Whether lanes have nothing in hand, and none of them is to get anything."""
+        return bool(self._idle) and not any(lane in self._ready for lane in self._idle)
 
     @property
     def _counts(self) -> bool:
@@ -412,8 +424,7 @@ class Sqs:
     async def _let_go(self) -> None:
         """Where nothing more is read, or nothing is to be run for now, others may have it."""
         left = self._left_at is not None and self._clock() - self._left_at >= TICK_SECONDS / 2
-        paused = bool(self._idle) and not any(lane in self._ready for lane in self._idle)
-        if (left or paused) and len(self._gathering):
+        if (left or self._paused) and len(self._gathering):
             await self._give_back(self._gathering.clear(), None)
 
     async def _look(self) -> None:
