@@ -10,12 +10,12 @@ import anyio
 
 from streamfaas.destinations import Destination
 from streamfaas.engine.aside import Aside, Outbox
-from streamfaas.engine.panes import Panes, WindowStore, event_of
+from streamfaas.engine.panes import Panes, WindowStore, event_of, turned_off
 from streamfaas.engine.strand import Strand, StrandStatus
 from streamfaas.flow.batch import Batch, BatchPolicy
 from streamfaas.flow.errors import CorruptBatch
 from streamfaas.flow.event import Encoding, Event
-from streamfaas.flow.invocation import Invocation
+from streamfaas.flow.invocation import Invocation, Manner
 from streamfaas.flow.ledger import Checkpoint
 from streamfaas.flow.outcome import Outcome
 from streamfaas.flow.record import Instant, Lane, Record, Run
@@ -215,6 +215,8 @@ class LaneRunner:
         await self.aside.open(ordered=self._ledger.ordered)
         if self.panes is not None:
             await self.panes.open()
+        elif self.around.windows is not None and self.source.manner is Manner.STREAM:
+            await turned_off(self.lane, self.around.windows, self.around.emit)
 
     def offer(self, run: Run) -> None:
         if self.closing:

@@ -22,6 +22,9 @@ from streamfaas.telemetry import signals
 
 RECONNECT = RetryPolicy(backoff_seconds=1.0, backoff_seconds_max=30.0)
 REFUSED_SECONDS = 60.0
+REFUSALS_QUICK = 3
+"""After so many failures in a row it is not some credentials that are just being renewed."""
+
 CLOSE_SECONDS = 15.0
 REBUILD_GRACE_SECONDS = 10.0
 """How long what is in flight may go on after its source has failed; less, where others may have
@@ -273,7 +276,7 @@ class Mapping:
     async def _rest(self, error: WorldError, failures: int) -> None:
         pause = RECONNECT.delay(failures, self._around.jitter())
         if isinstance(error, Refused):  # a person has to act; do not hammer the door meanwhile
-            pause = max(pause, REFUSED_SECONDS if failures > 1 else pause)
+            pause = max(pause, REFUSED_SECONDS if failures > REFUSALS_QUICK else pause)
         self._tell("degraded", f"{error}; next try in {pause:.0f} s")
         with anyio.CancelScope() as self._reading:
             if not self.stopping:
@@ -434,6 +437,8 @@ class Mapping:
         if state == "running":
             states = {lane["state"] for lane in lanes}
             state = next((s for s in ("blocked", "retrying") if s in states), state)
+        if state == "running" and source is not None:
+            reason = source.reason or reason
         if self.paused is not None:
             state = "paused"
         totals = {

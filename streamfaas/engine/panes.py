@@ -177,5 +177,21 @@ def event_of(source: Source, batch: Batch) -> bytes:
     return framed(event, batch.pane, batch.lane.name, named.arn)
 
 
+async def turned_off(lane: Lane, store: WindowStore, emit: signals.Emit) -> None:
+    """There are no windows over a log any more: one that an earlier life has left open never has
+    its last invocation, which is told, once."""
+    try:
+        kept = await store.load(lane)
+        if kept is None:
+            return
+        await store.forget([lane])
+    except StoreError as error:
+        raise Unreachable(str(error)) from error
+    if (window := kept.standing.window) is not None:
+        upto = kept.standing.position
+        why = f"tumbling_window is off: what ran in it, up to @{upto}, has no last invocation"
+        emit(signals.WindowLost(lane, *_bounds(window), why))
+
+
 def _bounds(window: Window) -> tuple[int, int]:
     return window.start_ms, window.end_ms

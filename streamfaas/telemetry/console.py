@@ -90,10 +90,8 @@ class Console:
                 text = f"window {_place(lane)} of {_moment(start)} ended: {state_bytes} bytes{why}"
                 return self._stamped(text, YELLOW) if early else ""
             case signals.WindowLost(lane, start, _, reason):
-                text = (
-                    f"lost {_place(lane)}: the state of the window of {_moment(start)}, and a new "
-                    f"one begins: {printable(reason)}"
-                )
+                window = f"the state of the window of {_moment(start)}"
+                text = f"lost {_place(lane)}: {window}: {printable(reason)}"
                 return self._stamped(text, YELLOW)
             case signals.BatchSetAside(lane, first, last, records, condition, destination):
                 text = (

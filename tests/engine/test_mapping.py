@@ -127,7 +127,18 @@ def test_refused_credentials_are_not_hammered():
         await anyio.sleep(600)
 
     done = scene(body, source)
-    assert done.made <= 12
+    assert done.made <= 14
+
+
+def test_credentials_that_are_just_being_renewed_cost_seconds():
+    source = Listed(failing={"open": [Refused("ExpiredToken")] * 3})
+    opened(source, LANE)
+
+    async def body(s):
+        await anyio.sleep(15)
+        assert s.view()["state"] == "running"
+
+    assert scene(body, source).made == 4
 
 
 def test_a_source_that_breaks_is_made_anew_and_its_unsettled_work_may_end():

@@ -262,6 +262,27 @@ def test_who_seeks_a_lane_elsewhere_drops_its_state_and_is_told():
     assert [position for seen in counted(world).values() for position in seen] == list(range(30))
 
 
+def test_windows_that_are_turned_off_lose_the_open_one_which_is_told_once():
+    world = World(records=30, rate=6.0)
+
+    async def main():
+        async with world.daemon():
+            await anyio.sleep(1.0)
+        world.seconds = 0.0
+        world.answer = lambda event, outcome: Success(b"null")
+        for _ in range(2):
+            async with world.daemon():
+                await anyio.sleep(1.0)
+        world.seconds, world.answer = 4.0, lambda event, outcome: outcome
+        async with world.daemon():
+            await world.until_all_is_counted()
+
+    simulate(main)
+    (lost,) = world.seen(signals.WindowLost)
+    assert "tumbling_window is off" in lost.reason
+    assert world.open == 0
+
+
 def test_a_store_that_fails_has_the_source_made_anew_and_nothing_is_lost():
     world = World(records=30, rate=6.0)
     world.table.failing = [StoreError("the disk is full", "make room")] * 3

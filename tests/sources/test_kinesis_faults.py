@@ -80,9 +80,14 @@ def test_a_shard_that_is_throttled_says_so_and_goes_on(kinesalite, tmp_path):
                 while "Throughput" not in _note(driver.source):
                     with anyio.move_on_after(0.1):
                         await driver.step()
-            assert "ProvisionedThroughputExceededException" in _note(driver.source)
+            seen = driver.source.view()
+            assert "shardId-000000000000: GetRecords" in seen.reason
+            assert "ProvisionedThroughputExceededException" in seen.reason
+            (lane,) = seen.lanes.values()
+            assert lane.lag is None  # it may have fallen behind meanwhile
             await driver.take(40 - len(driver.seen))
             assert values(driver) == list(range(40))
+            assert not driver.source.view().reason
 
     uvloop.run(main())
 

@@ -310,7 +310,10 @@ class ShardedLog:
             details["shows"] = shows
         if self._leases is not None:
             details |= self._leases.details()
-        return SourceView(self._state, self._reason, lanes=lanes, details=details)
+        slowed = (f"{each.name}: {each.note}" for each in self._readings.values() if each.note)
+        return SourceView(
+            self._state, self._reason or next(slowed, ""), lanes=lanes, details=details
+        )
 
     # -- shards that come and end
 

@@ -66,7 +66,7 @@ class Poller:
                 failures += 1
                 if isinstance(error, Unreachable) and failures > FAILURES_MAX:
                     raise
-                reading.note = str(error)
+                reading.fail(str(error))
                 pause = BACKOFF.delay(failures, self._jitter())
             self._told(reading)
             await anyio.sleep(pause)

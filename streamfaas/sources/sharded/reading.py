@@ -147,6 +147,10 @@ class Reading:
             self._pages.append(page)
             self.waiting.append(run_of_page(self.lane, page))
 
+    def fail(self, note: str) -> None:
+        """Nobody answered: how far behind it is is not known."""
+        self.note, self.behind_ms = note, None
+
     def _begins_at_the_mark(self, read: Read) -> bool:
         first = self._dialect.sequence(read.records[0])
         return self._read is not None or self.mark.kind != AT or first == self.mark.sequence
