@@ -127,3 +127,18 @@ def test_a_mark_that_stands_still_is_told_the_time_now_and_then_once_all_is_fini
     reading.settle(0)
     assert reading.saw_the_tip(later)
     assert reading.mark.seen_ms == later
+
+
+def test_a_record_to_go_on_at_that_is_not_there_any_more_is_missed():
+    mark = BORN._replace(kind=AT, sequence=record(3, b"")["SequenceNumber"], sub=1)
+    reading = Reading(LANE, mark, Kinesis(), overhead_bytes=1, poll_seconds=1.0)
+    there, later = record(3, b"x"), record(4, b"y")
+    place = reading.place
+    assert place == there["SequenceNumber"]
+    assert not reading.missed(place, Read([there], "iterator", 0, 10))
+    assert not reading.missed(place, Read([], "iterator", 0, 0))
+    assert reading.missed(place, Read([later], "iterator", 0, 10))
+    reading.take(Read([], None, 0, 0))
+    assert reading.missed(place, Read([], None, 0, 0))
+    reading.take(Read([there], "iterator", 0, 10))
+    assert not reading.place

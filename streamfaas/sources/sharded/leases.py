@@ -29,6 +29,7 @@ from streamfaas.sources.sharded import handed
 from streamfaas.sources.sharded.clock import ServiceClock
 from streamfaas.sources.sharded.marks import Keeper, Standing
 from streamfaas.sources.sharded.options import LogOptions
+from streamfaas.sources.sharded.retention import limit_ms, may_be_trimmed, passed, told_of
 from streamfaas.store.shards import Mark
 from streamfaas.wire.lease_table import LeaseTable, Lost
 from streamfaas.wire.shards import Described, Shard, Stream
@@ -214,6 +215,9 @@ class LeasedRoster:
     def tell_gone(self, shard: str) -> None:
         self._warn(f"{shard} is past the stream's retention; what was not read is lost")
 
+    def tell_passed(self, shard: str) -> None:
+        self._warn(passed(shard))
+
     def tell_trimmed(self, shard: str) -> None:
         self._warn(f"records of {shard} were lost to the stream's retention before they were read")
 
@@ -335,6 +339,11 @@ class LeasedRoster:
             mark = handed.resumed(
                 taken, self._marks.get(taken.key), base=self._base, timestamps=self._timestamps
             )
+            if may_be_trimmed(mark, limit_ms(self.described, self._time.now())):
+                self._warn(told_of(mark))
+                mark = mark._replace(position=mark.position + handed.EPOCH)
+            if not mark.seen_ms:
+                mark = mark._replace(seen_ms=self._time.now_ms())
             self._marks[taken.key] = mark
             hold = self._holds[taken.key] = _Hold(Tenure(taken, asked_at))
             await self._keeper.put(mark)

@@ -91,6 +91,7 @@ class Poller:
         if read.records and not reading.anchored:
             await self._keeper.put(reading.anchor(read))
             reading.durable = reading.mark
+        place = reading.place
         reading.take(read)
         if read.behind_ms == 0:
             reading.tip_at = Instant(asked)
@@ -98,6 +99,8 @@ class Poller:
                 self._keeper.changed()
         if self._seems_ended(reading, read):
             reading.ended = True
+        if place and reading.missed(place, read):
+            self._roster.tell_passed(reading.name)
 
     def _seems_ended(self, reading: Reading, read: Page) -> bool:
         at_the_tip = self._ends_untold and not read.behind_ms and reading.empties >= EMPTIES_MAX

@@ -127,6 +127,15 @@ class Reading:
         self.mark = self.mark._replace(kind=AT, sequence=sequence, at_ms=at_ms, seen_ms=at_ms)
         return self.mark
 
+    @property
+    def place(self) -> str:
+        """The record that must be the first to be read, where reading goes on at one."""
+        return self.mark.sequence if self._read is None and self.mark.kind == AT else ""
+
+    def missed(self, place: str, read: Read) -> bool:
+        """That record is not there any more, as far as has been read."""
+        return self._dialect.sequence(read.records[0]) != place if read.records else self.ended
+
     def take(self, read: Read) -> None:
         """What was read waits for its lane."""
         self.iterator = read.next
@@ -152,8 +161,7 @@ class Reading:
         self.note, self.behind_ms = note, None
 
     def _begins_at_the_mark(self, read: Read) -> bool:
-        first = self._dialect.sequence(read.records[0])
-        return self._read is not None or self.mark.kind != AT or first == self.mark.sequence
+        return not self.place or self._dialect.sequence(read.records[0]) == self.place
 
     def _unfinished(self, records: Sequence[Told]) -> Sequence[Told]:
         """Without those of the first sequence number that are finished with: of an aggregate that

@@ -11,10 +11,10 @@ from streamfaas.sources.sharded.clock import ServiceClock
 from streamfaas.sources.sharded.handed import EPOCH, EPOCH_BITS
 from streamfaas.sources.sharded.marks import Keeper
 from streamfaas.sources.sharded.reading import start_of
+from streamfaas.sources.sharded.retention import known_ms, limit_ms, may_be_trimmed, passed, told_of
 from streamfaas.store.shards import Mark
 from streamfaas.wire.shards import Described, Shard, Start, Stream, Trimmed
 
-RETENTION_MARGIN_SECONDS = 3600.0
 MISSING_MAX = 20
 """Looks in a row that did not show a shard which is finished with, before it is forgotten: a list
 may leave one out for a while, and it must not be read again then."""
@@ -88,6 +88,9 @@ class Roster:
     def tell_gone(self, shard: str) -> None:
         self._warn(f"{shard} is past the stream's retention; what was not read is lost")
 
+    def tell_passed(self, shard: str) -> None:
+        self._warn(passed(shard))
+
     def tell_trimmed(self, shard: str) -> None:
         self._warn(f"records of {shard} were lost to the stream's retention before they were read")
 
@@ -137,25 +140,22 @@ class Roster:
     # -- marks of a life
 
     def _perhaps_leapt(self, marks: Mapping[str, Mark]) -> dict[str, Mark]:
-        limit = self._time.now() - self.described.retention_seconds + RETENTION_MARGIN_SECONDS
+        limit = limit_ms(self.described, self._time.now())
         # marks of an older make say no time where nothing was read: they are as old as the others
-        newest = max(map(_known_ms, marks.values()), default=0)
+        newest = max(map(known_ms, marks.values()), default=0)
         ended = [name for name, mark in marks.items() if mark.ended]
-        if ended and 0 < newest < limit * 1000:
+        if ended and 0 < newest < limit:
             self._warn(
                 f"nothing was read for about as long as the stream's retention; what followed "
                 f"{', '.join(ended)} may have been lost to it"
             )
         return {
-            shard: self._leapt(mark) if _may_be_trimmed(mark, newest, limit) else mark
+            shard: self._leapt(mark) if may_be_trimmed(mark, limit, newest) else mark
             for shard, mark in marks.items()
         }
 
     def _leapt(self, mark: Mark) -> Mark:
-        self._warn(
-            f"{mark.shard} was last read near the end of the stream's retention; "
-            "records after that may have been lost to it"
-        )
+        self._warn(told_of(mark))
         return mark._replace(position=mark.position + EPOCH)
 
     async def _still_there(self, marks: dict[str, Mark]) -> dict[str, Mark]:
@@ -203,15 +203,6 @@ class Roster:
     def _mark(self, shard: str, kind: str, at_ms: int = 0) -> Mark:
         life, seen_ms = self.described.life, self._time.now_ms()
         return Mark(shard, life, self._base, kind, "", 0, at_ms, ended=False, seen_ms=seen_ms)
-
-
-def _may_be_trimmed(mark: Mark, newest_ms: int, limit: float) -> bool:
-    return not mark.ended and 0 < (_known_ms(mark) or newest_ms) < limit * 1000
-
-
-def _known_ms(mark: Mark) -> int:
-    """Nothing that is to be read was lost before then; 0: not known."""
-    return max(mark.at_ms if mark.sequence else 0, mark.seen_ms)
 
 
 def _epoch(marks: Iterable[Mark], later: int = 0) -> int:

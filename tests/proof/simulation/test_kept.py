@@ -107,6 +107,14 @@ KEPT = {
             Fault(at=16.17, kind="split", count=7), Fault(at=41.66, kind="down", seconds=3670.25),
         ),
     ),
+    "what retention took while all who share a stream were down is told": Plan(
+        seed=123, kind="shards", daemons=2, lanes=1, records=2, spread=90.0, keys=1,
+        batch_bytes=6000, retries=1, backoff_max=2.0, commit=0.0, retention=3660.0,
+        faults=(
+            Fault(at=23.0, kind="down", seconds=3690.0),
+            Fault(at=23.5, kind="down", where=1, seconds=3680.0),
+        ),
+    ),
 }  # fmt: skip
 
 
