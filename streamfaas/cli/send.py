@@ -136,9 +136,9 @@ def _one(rows: Iterable[Mapping[str, Any]]) -> int:
         what = row.get("what")
         if what == "sent":
             click.echo(f"sent to {printable(row['target'])}: {printable(row['place'])}")
-            if row["filtered"]:
-                output.coloured("  filtered: the trigger's filter leaves it out", "yellow")
-        elif what == "succeeded":
+        if what == "filtered" or (what == "sent" and row["filtered"]):
+            output.coloured("  filtered: the trigger's filter leaves it out", "yellow")
+        if what == "succeeded":
             output.coloured(_success(row), "green")
         elif what == "attempt" and not row["ok"]:
             failures.append(row)

@@ -66,6 +66,7 @@ class Fates:
         self.all: list[Fate] = []
         self.known_by = known_by
         self._keys: OrderedDict[bytes, int] = OrderedDict()
+        self._left_out: OrderedDict[bytes, None] = OrderedDict()
         self._early: deque[Signal] | None = None
         self._at: dict[tuple[Lane | None, int], Fate] = {}
         self._by_key: dict[bytes, Fate] = {}
@@ -80,11 +81,11 @@ class Fates:
         early, self._early = self._early or (), None
         return tuple(early)
 
-    def add(self, sent: Sent, *, request_id: str = "", filtered: bool = False) -> None:
+    def add(self, sent: Sent, *, request_id: str = "", filtered: bool = False) -> Fate:
         """It lies there."""
         fate = Fate(sent, self._clock(), request_id, sent.position)
         self.all.append(fate)
-        if filtered:
+        if filtered or sent.key in self._left_out:
             fate.state, fate.settled_at = FILTERED, fate.sent_at
         elif sent.lane is not None and sent.position is not None:
             self._at[sent.lane, sent.position] = fate
@@ -94,6 +95,7 @@ class Fates:
             self._by_key[sent.key] = fate
             if (position := self._keys.get(sent.key)) is not None:
                 self._place(fate, position)
+        return fate
 
     def count(self, state: str) -> int:
         return sum(fate.state == state for fate in self.all)
@@ -117,6 +119,20 @@ class Fates:
                 self._keys.popitem(last=False)
             if (fate := self._by_key.pop(key, None)) is not None:
                 self._place(fate, record.position)
+
+    def filtered(self, record: Record) -> Fate | None:
+        """The trigger's filter leaves out what is known by its key; the event that it is."""
+        if self.known_by is None or record.lane.source != self._name:
+            return None
+        if (key := self.known_by(record)) is None:
+            return None
+        if (fate := self._by_key.pop(key, None)) is not None:
+            fate.state, fate.settled_at = FILTERED, self._clock()
+            return fate
+        self._left_out[key] = None
+        if len(self._left_out) > EARLY_MAX:
+            self._left_out.popitem(last=False)
+        return None
 
     def hear(self, signal: Signal) -> list[Fate]:
         """Those of ours that it is about."""

@@ -127,7 +127,7 @@ class _Sending:
         """Errors before anything was sent are raised, later ones are told."""
         daemon, fates = self._daemon, self._fates
         feed = daemon.feeds.subscribe(self._hear)
-        daemon.witnesses.add(fates.saw)
+        daemon.witnesses.add(fates.saw, self._filtered)
         try:
             async with self._sender() as sender:
                 started = self._clock()
@@ -152,7 +152,7 @@ class _Sending:
             self._rows.append({"ended": ENDED} if feed.ended else self._end())
             yield self._news()
         finally:
-            daemon.witnesses.remove(fates.saw)
+            daemon.witnesses.remove(fates.saw, self._filtered)
             await feed.aclose()
 
     # -- sending
@@ -189,12 +189,12 @@ class _Sending:
             sent = await sender.send(message)
             filtered = trigger is not None and _is_filtered(trigger, message, sent)
             request_id = sent.place if isinstance(sender, _Accepting) else ""
-            self._fates.add(sent, request_id=request_id, filtered=filtered)
+            fate = self._fates.add(sent, request_id=request_id, filtered=filtered)
             if number < ROWS_MAX:
                 self._traces[sent.place] = trace_id
                 row = {"what": "sent", "target": sender.target, **_placed(sent)}
                 took = round((self._clock() - before) * 1000, 3)
-                told = {"trace_id": trace_id, "filtered": filtered, "send_ms": took}
+                told = {"trace_id": trace_id, "filtered": fate.state == FILTERED, "send_ms": took}
                 self._rows.append({**row, **told})
         finally:
             for signal in self._fates.ready():
@@ -225,6 +225,13 @@ class _Sending:
         if len(self._fates.all) <= ROWS_MAX and len(self._rows) < 10 * ROWS_MAX:
             row = self._daemon.taps.told(signal, Wanted(target=self._name))
             self._rows += [] if row is None else [row]
+
+    def _filtered(self, record: Record) -> None:
+        fate = self._fates.filtered(record)
+        if fate is not None:
+            self._stirred.set()
+            if len(self._fates.all) <= ROWS_MAX:
+                self._rows.append({"what": "filtered", **_placed(fate.sent)})
 
     async def _stir(self, pause: float) -> bool:
         """Whether something has happened within the pause."""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from streamfaas.flow.batch import Batch
+from streamfaas.flow.record import Record
 from streamfaas.sources import Source
 from streamfaas.telemetry.signals import InvocationEnded
 
@@ -17,6 +18,7 @@ class Witnesses:
 
     def __init__(self) -> None:
         self._looks: list[Look] = []
+        self._misses: list[Callable[[Record], None]] = []
 
     def __bool__(self) -> bool:
         return bool(self._looks)
@@ -25,8 +27,16 @@ class Witnesses:
         for look in self._looks:
             look(ended, source, batch)
 
-    def add(self, look: Look) -> None:
-        self._looks.append(look)
+    def filtered(self, record: Record) -> None:
+        for miss in self._misses:
+            miss(record)
 
-    def remove(self, look: Look) -> None:
+    def add(self, look: Look, miss: Callable[[Record], None] | None = None) -> None:
+        """`miss` is told of records that filters leave out."""
+        self._looks.append(look)
+        self._misses += [] if miss is None else [miss]
+
+    def remove(self, look: Look, miss: Callable[[Record], None] | None = None) -> None:
         self._looks.remove(look)
+        if miss is not None:
+            self._misses.remove(miss)

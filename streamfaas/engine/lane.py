@@ -80,6 +80,9 @@ class Witness(Protocol):
     def saw(self, ended: signals.InvocationEnded, source: Source, batch: Batch) -> None:
         """An attempt at a batch has ended, as is about to be told. Never raises, never waits."""
 
+    def filtered(self, record: Record) -> None:
+        """The filter leaves a record out. Never raises, never waits."""
+
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
@@ -396,6 +399,8 @@ class LaneRunner:
         wanted = self.policy.filter
         if wanted is not None and not wanted.wants(*self.source.face(record)):
             self.status.filtered += 1
+            if self.around.witness:
+                self.around.witness.filtered(record)
             return None
         return strand_of(record, len(self.strands))
 

@@ -107,6 +107,16 @@ def test_what_happens_before_it_is_known_where_an_event_lies_is_heard_after_that
     assert made.ready() == ()
 
 
+def test_what_is_known_by_its_key_is_filtered_when_it_is_read_be_that_before_it_is_known():
+    made = Fates("f/t", lambda: 0.0, known_by=lambda record: record.key)
+    late = made.add(Sent("shard:1", LANE, key=b"1"))
+    assert made.filtered(Record(ELSEWHERE, 0, b"", b"1")) is None
+    assert made.filtered(Record(LANE, 0, b"", b"1")) is late
+    assert made.filtered(Record(LANE, 1, b"", b"2")) is None
+    made.add(Sent("shard:2", LANE, key=b"2"))
+    assert [fate.state for fate in made.all] == [FILTERED, FILTERED]
+
+
 def test_a_file_may_be_run_before_it_is_known_that_it_is_there():
     source = Memory("f/t", MemoryOptions("topic"), clock=lambda: 0.0, emit=lambda _signal: None)
     made = Fates("f/t", lambda: 0.0, known_by=lambda record: record.key)

@@ -82,3 +82,28 @@ def test_the_example_counts_clicks_and_stops_at_the_one_that_it_cannot_read(tmp_
     assert info["streamArn"].endswith(":stream/clicks")
     (record,) = letter["payload"]["Records"]
     assert record["kinesis"]["sequenceNumber"] == info["startSequenceNumber"]
+
+
+@pytest.mark.slow
+def test_who_sends_what_the_filter_leaves_out_is_told_so(tmp_path, kinesalite):
+    asyncio.run(kinesalite.create("left-out", 1))
+    path = project(tmp_path, kinesalite, "left-out")
+    config = json.loads(path.read_text())
+    config["functions"]["clicks"]["triggers"]["clicks"]["filter"] = {"data": {"id": [1]}}
+    path.write_text(json.dumps(config))
+    env = {"SECRET": "a-secret"}
+    with DaemonProcess(path, env=env) as daemon:
+        daemon.wait_ready()
+        sent = [sys.executable, "-m", "streamfaas", "send", "clicks/clicks", '{"id": 2}']
+        told = subprocess.run(
+            [*sent, "--config", str(path)],
+            check=False,
+            capture_output=True,
+            text=True,
+            env={**os.environ, **env},
+        )
+        daemon.signal()
+        assert daemon.wait() == 0
+    assert told.returncode == 0, told.stderr
+    assert "filtered: the trigger's filter leaves it out" in told.stdout
+    assert "not run yet" not in told.stdout
