@@ -303,7 +303,7 @@ class Daemon:
             self.outbox = Outbox(store, emit=self.emit)
             await self.outbox.open({each.name: f for f, each in plan.asynchronous.items()})
             server.open()
-            await pool.open()
+            await pool.open(patient=True)
             surroundings = Surroundings(
                 dispatch=pool.call,
                 clock=clock,

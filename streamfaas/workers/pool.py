@@ -101,11 +101,12 @@ class WorkerPool:
 
     # -- the path
 
-    async def open(self) -> None:
-        """Starts the warm minimum. `CannotIsolate` where a function must be refused."""
+    async def open(self, *, patient: bool = False) -> None:
+        """Starts the warm minimum. `CannotIsolate` where a function must be refused. `patient`:
+        one whose workers miss a directory of the host is not; they start once it is there."""
         self._loop = asyncio.get_running_loop()
         try:
-            await self._staff.learn(self._teams.values())
+            await self._staff.learn(self._teams.values(), patient=patient)
         except CannotIsolate:
             await self.close(0)
             raise

@@ -105,15 +105,16 @@ class Staff:
         for team in (*self.teams.values(), *self._former):
             team.release()
 
-    async def learn(self, teams: Collection[Team]) -> None:
-        """What the machine can give them. `CannotIsolate` names all that must be refused."""
+    async def learn(self, teams: Collection[Team], *, patient: bool = False) -> None:
+        """What the machine can give them. `CannotIsolate` names all that must be refused: not,
+        where we are patient, who only misses a directory."""
         slots = anyio.Semaphore(_LEARNED_AT_ONCE)
         refused: list[CannotIsolate] = []
 
         async def learn(team: Team) -> None:
             async with slots:
                 try:
-                    await team.learn()
+                    await team.learn(patient=patient)
                 except CannotIsolate as error:
                     refused.append(error)
                 if not self._wanted_ahead(team):

@@ -120,9 +120,10 @@ class Team:
         """Whether it has no worker, and none is on its way."""
         return not (self.workers or self._pending)
 
-    async def learn(self) -> None:
+    async def learn(self, *, patient: bool = False) -> None:
         """Starts the launcher once, to know what the machine can give the function.
-        `CannotIsolate` where that is less than it must have."""
+        `CannotIsolate` where that is less than it must have; but where we are patient, a directory
+        that is not there may come later: its workers wait for it."""
         self._loop = asyncio.get_running_loop()
         self._learned = self._loop.create_future()
         name = self.function.name
@@ -135,6 +136,8 @@ class Team:
         finally:
             self._learned = None
         match message:
+            case Denied(control="mounts") if patient:
+                pass
             case Denied():
                 text = f"function {name}: {message.control}: {message.reason}"
                 raise CannotIsolate(text, message.remedy)
@@ -222,7 +225,7 @@ class Team:
             case Ready():
                 self._isolated(message)
             case Denied():
-                self.blame(f"{message.control}: {message.reason}")
+                self.fall(f"was refused {message.control}: {message.reason}")
             case Spawned(number, pidfd) if number in self.workers:
                 self.workers[number].spawned(pidfd, group=self._group)
             case Spawned(_, pidfd):

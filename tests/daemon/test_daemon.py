@@ -275,3 +275,40 @@ def test_workers_that_do_not_start_do_not_hold_up_the_end(tmp_path):
         _, ending = daemon.text.split(" draining ")
         told = [line for line in ending.splitlines() if "✗" in line]
         assert all("the service is stopping" in line for line in told)
+
+
+MOUNTED = """
+version: 1
+state: {path: ./state}
+functions:
+  photos:
+    code: photos
+    handler: app.main
+    isolation: best-effort
+    concurrency: {warm: 1}
+    triggers:
+      box: {type: object-store, via: directory, path: box, bucket: box, interval: 1s}
+      stream: {type: memory, topic: orders, partitions: 1, records: 10, rate: 1000, retries: {max: 1},
+               on_failure: {type: file, path: dead.jsonl}}
+"""
+
+
+def test_a_directory_that_comes_later_is_waited_for_and_nothing_is_lost(tmp_path):
+    config = write_project(tmp_path, MOUNTED, photos=ECHO)
+
+    def waits(status):
+        told = status["functions"]["photos"]["last_error"]
+        state = status["triggers"]["photos/box"]["state"]
+        return "box: No such file" in told and state == "degraded"
+
+    def both(status):
+        return all(each["records"] for each in status["triggers"].values()) and status
+
+    with DaemonProcess(config) as daemon:
+        daemon.wait_for(waits)
+        (tmp_path / "box").mkdir()
+        (tmp_path / "box" / "a.txt").write_text("a")
+        status = daemon.wait_for(both)
+        assert sum(each["set_aside"] for each in status["triggers"].values()) == 0
+        assert daemon.stop() == 0
+    assert not (tmp_path / "dead.jsonl").exists()
