@@ -485,7 +485,7 @@ def _sqs_options(connection: AwsConnection, trigger: SqsTrigger) -> Any:
         visibility_seconds=None if hidden is None else math.ceil(hidden),
         filter=filters.compiled(trigger.filter, "body") if trigger.filter else None,
         apart=not trigger.partial_failures,
-        counted=trigger.retries.max is not None,
+        retries_max=trigger.retries.max,
     )
 
 

@@ -319,7 +319,7 @@ def test_those_behind_a_message_that_fails_are_not_counted_with_it(ministack):
 
     async def main():
         async with scene(ministack, fifo=True) as it:
-            source = it.source(parallel=2, counted=True)
+            source = it.source(parallel=2, retries_max=9)
             await it.send(*(f"a{n}" for n in range(5)), group="a")
             async with driven(source) as driver:
                 await driver.take(5)
@@ -339,6 +339,24 @@ def test_those_behind_a_message_that_fails_are_not_counted_with_it(ministack):
                 assert bodies(driver)[-1] == "a1"
                 assert counts == [1], "it was handed out once before, with all others"
                 await driver.finish_all()
+
+    run(main)
+
+
+@pytest.mark.slow
+def test_after_a_restart_those_behind_what_failed_are_not_tried_with_it(ministack):
+    async def main():
+        async with scene(ministack, fifo=True) as it:
+            await it.send(*(f"a{n}" for n in range(5)), group="a")
+            for _ in range(2):  # lives that end while all of it is in hand, having failed
+                async with driven(it.source(parallel=2, retries_max=2)) as driver:
+                    await driver.take(1)
+            async with driven(it.source(parallel=2, retries_max=2)) as driver:
+                for number in range(5):
+                    assert bodies(driver) == [f"a{n}" for n in range(number)]
+                    await driver.take(1)
+                    await taking(driver, 0.1)
+                    await driver.finish_all()
 
     run(main)
 

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -110,6 +111,29 @@ def test_what_failed_together_comes_apart_each_time_a_little_more():
     assert [gathering.limit(failures) for failures in range(5)] == [10, 5, 2, 1, 1]
     large = Gathering(BatchPolicy(10_000, 1_000_000), fifo=False, apart=True)
     assert [large.limit(failures) for failures in range(6)] == [10_000, 8, 4, 2, 1, 1]
+
+
+@pytest.mark.parametrize("apart", [True, False])
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=20), st.integers(0, 4))
+def test_what_has_one_try_left_has_it_alone(apart, pasts, last):
+    gathering = Gathering(BatchPolicy(10, 10_000), fifo=False, apart=apart, last=lambda: last)
+    for position, deliveries in enumerate(pasts):
+        gathering.add(message(position, deliveries=deliveries), Instant(0.0))
+    while batch := gathering.take(Instant(1.0), ()):
+        assert len(batch) == 1 or batch[0].deliveries < max(1, last)
+
+
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=20))
+def test_of_a_group_what_was_handed_out_before_goes_alone_where_failures_are_counted(pasts):
+    """After a restart nobody knows which of them it was that failed."""
+    gathering = Gathering(BatchPolicy(10, 10_000), fifo=True, apart=False, last=lambda: 3)
+    for position, deliveries in enumerate(pasts):
+        gathering.add(message(position, "a", deliveries), Instant(0.0))
+    came = []
+    while batch := gathering.take(Instant(1.0), ()):
+        assert len(batch) == 1 or not any(each.deliveries for each in batch)
+        came += [each.position for each in batch]
+    assert came == list(range(len(pasts)))
 
 
 # -- positions

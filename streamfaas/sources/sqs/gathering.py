@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -43,12 +43,24 @@ class Gathering:
     (`apart`) in smaller batches each time, down to one: what makes a batch fail is then known
     before its neighbours have been handed out too often. Those of a FIFO queue go by their groups,
     as they were received.
+
+    `last`: how often a message has failed that has one try left; None: there is no such number. It
+    has that try alone; of a FIFO queue, so has each that was handed out before, since nobody knows
+    which of them it was that failed.
     """
 
-    def __init__(self, policy: BatchPolicy, *, fifo: bool, apart: bool) -> None:
+    def __init__(
+        self,
+        policy: BatchPolicy,
+        *,
+        fifo: bool,
+        apart: bool,
+        last: Callable[[], int | None] = lambda: None,
+    ) -> None:
         self._policy = policy
         self._fifo = fifo
         self._apart = apart
+        self._last = last
         self._piles: dict[Key, _Pile] = {}
 
     def __len__(self) -> int:
@@ -73,7 +85,12 @@ class Gathering:
     def limit(self, key: Key) -> int:
         """Messages of a batch."""
         most = self._policy.records_max
-        if not self._apart or not isinstance(key, int) or not key:
+        if not isinstance(key, int) or not key:
+            return most
+        last = self._last()
+        if last is not None and key >= last:
+            return 1
+        if not self._apart:
             return most
         return max(1, min(most, APART_MAX) >> min(key, APART_MAX))
 
@@ -119,12 +136,15 @@ class Gathering:
         waits = not (full or self._fifo)
         return Instant(arrived + policy.window_seconds) if waits else arrived
 
+    def _alone(self, message: Message) -> bool:
+        return self._fifo and message.deliveries > 0 and self._last() is not None
+
     def _filled(self, pile: _Pile, limit: int) -> list[Message]:
         if self._fifo:
             pile.held = deque(sorted(pile.held, key=lambda each: each[0].position))
         batch = [pile.take()]
         wanted, weight = int(batch[0].wanted), batch[0].record.weight
-        while pile.held:
+        while pile.held and not (self._alone(batch[0]) or self._alone(pile.held[0][0])):
             message, _ = pile.held[0]
             weight += message.record.weight
             wanted += message.wanted

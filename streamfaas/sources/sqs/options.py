@@ -15,8 +15,8 @@ class SqsOptions:
     """`queue` is a name, a URL or an ARN. `parallel`: how many batches are in hand at a time.
     `visibility_seconds`: for how long messages are kept at a time (None: as long as the queue has
     it). `filter`: messages that it does not want make no batch fuller. `apart`: messages that have
-    failed together are tried in smaller batches. `counted`: after how many failures they are given
-    up here is bounded."""
+    failed together are tried in smaller batches. `retries_max`: how often they are tried again
+    here before they are given up."""
 
     access: AwsAccess
     queue: str
@@ -26,7 +26,7 @@ class SqsOptions:
     wait_seconds: int = WAIT_SECONDS_MAX
     filter: Filter | None = None
     apart: bool = True
-    counted: bool = False
+    retries_max: int | None = None
 
     def __post_init__(self) -> None:
         assert self.parallel >= 1

@@ -100,7 +100,9 @@ class Sqs:
         self._fifo = self._queue.fifo
         self.judge: Judge = judge_group if self._fifo else judge_queue
         self._errands = Errands(self._queue)
-        self._gathering = Gathering(options.batch, fifo=self._fifo, apart=options.apart)
+        self._gathering = Gathering(
+            options.batch, fifo=self._fifo, apart=options.apart, last=self._last
+        )
         self._polling = Polling(
             self._queue,
             options.wait_seconds,
@@ -332,9 +334,14 @@ class Sqs:
     @property
     def _counts(self) -> bool:
         """Whether it matters how often a message is received."""
-        return self._options.counted or (
-            self._about is not None and self._about.receives_max is not None
-        )
+        return self._last() is not None
+
+    def _last(self) -> int | None:
+        """How often a message has failed that has one try left: then it is given up here, or the
+        queue moves it."""
+        receives = self._about.receives_max if self._about else None
+        bounds = [self._options.retries_max, None if receives is None else receives - 1]
+        return min((each for each in bounds if each is not None), default=None)
 
     def _took(self, found: Sequence[Mapping[str, Any]]) -> None:
         if not found:

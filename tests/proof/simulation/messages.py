@@ -109,7 +109,7 @@ class Messages(Sqs):
             batch=BatchPolicy(plan.batch, plan.batch_bytes, plan.window),
             parallel=plan.lanes,
             wait_seconds=plan.wait,
-            counted=plan.retries is not None,
+            retries_max=plan.retries,
         )
         super().__init__(
             MAPPING,
