@@ -8,6 +8,9 @@ from streamfaas.store.database import Store
 from streamfaas.store.known import COLUMNS, UNKNOWN, Known, Listing, Step, Told
 from streamfaas.store.rows import seal
 
+LISTED_MS = 999
+"""So much earlier than a listing's time it may have been made: stores tell whole seconds."""
+
 
 class Listings:
     """The rows of one trigger."""
@@ -94,7 +97,8 @@ class Listings:
         if known is not None and time_ms is not None:
             if time_ms <= known.listed_ms and _is_same(told, known):
                 return False
-            if time_ms < max(known.listed_ms, known.told_ms):
+            # what happened in the second of a listing may be older or newer than what that showed
+            if time_ms < max(known.listed_ms - LISTED_MS, known.told_ms):
                 return True
         size, etag = told.size, told.etag
         if told.gone and known is not None:
