@@ -28,6 +28,9 @@ PLACES_TICKS = 5
 PLACES_MAX = 4
 """Positions of lanes are remembered every tenth second, for half a minute."""
 
+LEAP = 1 << 31
+"""No lane comes so far from one look to the next: its positions were begun anew."""
+
 AT_HAND_SECONDS = 5.0
 """What is done of within this time is on its way, and no backlog."""
 
@@ -206,8 +209,8 @@ class Lately:
         if len(found) < 2:
             return nothing
         (begun, first, first_lag), (ended, last, last_lag) = found[0], found[-1]
-        if any(after[1] < before[1] for before, after in pairwise(found)):
-            return nothing  # it was sent back meanwhile
+        if any(not 0 <= after[1] - before[1] < LEAP for before, after in pairwise(found)):
+            return nothing  # it was sent elsewhere meanwhile
         done = (last - first) / (ended - begun)
         came = max(0.0, (last + last_lag - first - first_lag) / (ended - begun))
         wait = None

@@ -86,6 +86,8 @@ def test_nothing_was_finished_with_since_a_mark_was_anchored():
     for checkpoint in (TRIM_HORIZON, LATEST, AT_TIMESTAMP):
         lease = replace(NEW, checkpoint=checkpoint)
         assert resumed(lease, anchored, base=0, timestamps=True) == anchored
+        further = anchored._replace(kind=AFTER)  # and the row was lost, and made anew
+        assert resumed(lease, further, base=0, timestamps=True) == further
     moved = resumed(replace(NEW, checkpoint="49"), anchored, base=0, timestamps=True)
     assert (moved.position, moved.sequence, moved.sub) == (EPOCH, "49", 1)
     other = resumed(NEW, anchored._replace(stream="before"), base=0, timestamps=True)

@@ -250,6 +250,33 @@ def test_a_stream_that_was_made_again_is_read_from_its_beginning(kinesalite, mot
     uvloop.run(main())
 
 
+def test_a_table_that_is_lost_is_made_anew_and_who_has_read_goes_on(kinesalite, moto, tmp_path):
+    async def main():
+        async with fleet(kinesalite, moto, tmp_path, 2) as made:
+            one = await made.node("one")
+            await made.put(50)
+            await made.wait_seen(range(50))
+            await one.stop()
+            for lease in await made.table.scan():
+                await made.table.remove(lease)
+            one = await made.node("one")
+            await made.put(50)
+            await made.wait_seen(range(100))
+            await one.stop()
+            assert any("has no leases, or not any more" in text for text in one.warned())
+            for key, lease in (await made.rows()).items():  # another has made them, from the start
+                await made.table.remove(lease)
+                await made.table.make(Lease(key, stream=lease.stream))
+            one = await made.node("one")
+            await made.put(50)
+            await made.wait_seen(range(150))
+            await one.stop()
+            assert sum("had no checkpoint any more" in text for text in one.warned()) == 2
+            assert set(times(made).values()) == {1}
+
+    uvloop.run(main())
+
+
 def test_who_was_alone_goes_on_where_it_stood(kinesalite, moto, tmp_path):
     async def main():
         async with fleet(kinesalite, moto, tmp_path, 2) as made:

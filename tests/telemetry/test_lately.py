@@ -136,6 +136,18 @@ def test_a_lane_that_falls_behind_is_never_caught_up_and_one_sent_back_has_no_ra
     assert lately.lane("f/t", "a", 5, 300)["done_per_second"] is None
 
 
+def test_a_lane_whose_positions_leap_has_no_rate_until_that_is_past():
+    lately, clock = made()
+    for position in (7, 1 << 32, (1 << 32) + 50, (1 << 32) + 100, (1 << 32) + 150):
+        lately.tick(lambda position=position: {"f/t": {"a": (position, 0)}})
+        if position == 1 << 32:
+            assert lately.lane("f/t", "a", position, 0)["done_per_second"] is None
+        for _ in range(4):
+            lately.tick(PLACES)
+        clock.now += 10
+    assert lately.lane("f/t", "a", (1 << 32) + 200, 0)["done_per_second"] == pytest.approx(5)
+
+
 def test_a_rate_decays_as_soon_as_nothing_more_is_done():
     lately, clock = made()
     for position in (0, 1000):

@@ -121,6 +121,21 @@ def _leases(case: Case) -> Iterator[Problem]:
             message = f"{other[1]}/{other[3]} has the same table of leases"
             hint = "give each trigger a table of its own"
             yield case.tell("SF1130", (*path, "table"), message, hint)
+    yield from _read_tables(case)
+
+
+def _read_tables(case: Case) -> Iterator[Problem]:
+    """A table whose changes are read has no leases: each checkpoint would be a change again."""
+    tables = of_kind(case.config, DynamoDbTrigger)
+    read = {(each.connection, each.place) for _, each in tables if each.table or each.stream}
+    for function, name, trigger in case.config.mappings():
+        leases = getattr(trigger, "leases", None)
+        if isinstance(trigger, KinesisTrigger | DynamoDbTrigger) and leases is not None:
+            connection = leases.connection or trigger.connection
+            if (connection, leases.table) in read:
+                path = ("functions", function, "triggers", name, "leases", "table")
+                message = f"{leases.table} is a table whose changes are read"
+                yield case.tell("SF1130", path, message, "name another table for the leases")
 
 
 def _sqs(case: Case) -> Iterator[Problem]:

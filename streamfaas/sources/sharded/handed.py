@@ -34,7 +34,7 @@ def resumed(lease: Lease, mark: Mark | None, *, base: int, timestamps: bool) -> 
 def _same(lease: Lease, mark: Mark) -> bool:
     """Whether nobody has finished with anything of the shard since the mark was written."""
     if lease.checkpoint in BEGINNINGS:
-        return not mark.sequence or (mark.kind == AT and not mark.sub)
+        return True  # where the mark is further, the row was lost meanwhile, and made anew
     if mark.kind == AT:
         return (mark.sequence, mark.sub) == (lease.checkpoint, lease.sub + 1)
     return (mark.kind, mark.sequence) == (AFTER, lease.checkpoint)

@@ -29,6 +29,7 @@ from streamfaas.sources.sharded import handed
 from streamfaas.sources.sharded.clock import ServiceClock
 from streamfaas.sources.sharded.marks import Keeper, Standing
 from streamfaas.sources.sharded.options import LogOptions
+from streamfaas.sources.sharded.reading import AFTER
 from streamfaas.sources.sharded.retention import limit_ms, may_be_trimmed, passed, told_of
 from streamfaas.store.shards import Mark
 from streamfaas.wire.lease_table import LeaseTable, Lost
@@ -146,6 +147,11 @@ class LeasedRoster:
         if all(self._is_strange(row) for row in rows) and rows:
             name, remade = self._stream.name, self._stream.remade
             self._warn(f"{name} {remade}; it is read from its beginning")
+        if not rows and any(mark.stream == self.described.life for mark in self._marks.values()):
+            self._warn(
+                f"{self._table.name} has no leases, or not any more: shards are read on from where "
+                "this daemon has read them to, others from their beginning"
+            )
         return await self._turn(rows, ())
 
     async def look(self, reading: Collection[str]) -> list[Mark]:
@@ -345,6 +351,11 @@ class LeasedRoster:
             if not mark.seen_ms:
                 mark = mark._replace(seen_ms=self._time.now_ms())
             self._marks[taken.key] = mark
+            if mark.sequence and not taken.begun and mark.kind == AFTER:
+                self._warn(
+                    f"the lease of {taken.key} had no checkpoint any more: it is read on "
+                    "from where this daemon has read it to"
+                )
             hold = self._holds[taken.key] = _Hold(Tenure(taken, asked_at))
             await self._keeper.put(mark)
             assert self._spawn is not None
