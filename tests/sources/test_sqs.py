@@ -13,7 +13,7 @@ from source_subjects import loop_clock
 from streamfaas.flow.batch import Batch, BatchPolicy
 from streamfaas.flow.errors import Gone, Refused
 from streamfaas.flow.record import Instant
-from streamfaas.sources.sqs import Sqs, SqsOptions, polling
+from streamfaas.sources.sqs import Sqs, SqsOptions, hand, polling
 from streamfaas.telemetry.signals import DaemonStepped, SourceChanged
 from streamfaas.testing.conformance import driven
 from streamfaas.wire.sqs_event import RECEIPT, message_id
@@ -86,6 +86,12 @@ def run(main):
 async def has_waiting(it, count):
     with anyio.fail_after(15):
         while await it.waiting() != count:  # noqa: ASYNC110 - it is another process that changes
+            await anyio.sleep(0.05)
+
+
+async def stands(source, state):
+    with anyio.fail_after(15):
+        while source.view().state != state:  # noqa: ASYNC110 - it does not ring when it changes
             await anyio.sleep(0.05)
 
 
@@ -252,6 +258,30 @@ def test_deletes_and_receives_that_fail_are_asked_for_again(ministack_faults, mo
                 assert len(set(bodies(driver))) == 12
             assert await it.waiting() == 0
             assert await it.receive() == {}
+            states = [each.state for each in it.signals if isinstance(each, SourceChanged)]
+            assert states == ["running", "degraded", "running"]
+
+    run(main)
+
+
+@pytest.mark.slow
+def test_it_is_told_while_lanes_wait_for_their_deletes(ministack_faults, monkeypatch):
+    monkeypatch.setattr(hand, "LATE_SECONDS", 0.3)
+
+    async def main():
+        async with scene(ministack_faults.server) as it:
+            await it.send("a")
+            gone = {"service": "sqs", "operation": "DeleteMessageBatch", "reset": True}
+            source = it.source(ministack_faults.access)
+            async with driven(source) as driver, anyio.create_task_group() as tasks:
+                await driver.take(1)
+                async with ministack_faults.of(gone):
+                    tasks.start_soon(driver.finish_all)
+                    await stands(source, "degraded")
+                    await taking(driver, 1.5)  # what is received does not make it well
+                    assert source.view().state == "degraded"
+                    assert "cannot be deleted" in source.view().reason
+                await stands(source, "running")
             states = [each.state for each in it.signals if isinstance(each, SourceChanged)]
             assert states == ["running", "degraded", "running"]
 

@@ -37,7 +37,12 @@ class Scene:
         self.queue, self.clock, self.told = queue, clock, []
         self.errands = Errands(queue)
         self.hand = Hand(
-            self.errands, lambda: 30, clock=clock, warn=self.told.append, jitter=lambda: 0.0
+            self.errands,
+            lambda: 30,
+            clock=clock,
+            warn=self.told.append,
+            late=lambda reason: None,
+            jitter=lambda: 0.0,
         )
 
     async def received(self, count):

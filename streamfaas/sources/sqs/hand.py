@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import anyio
 
@@ -16,6 +18,10 @@ from streamfaas.wire.sqs import VISIBILITY_SECONDS_MAX, Undone
 DELETE_SECONDS = 60.0
 """How long a delete is tried for, while nobody answers, before all is made anew."""
 
+LATE_SECONDS = 3.0
+"""After which it is told that what is done with is not deleted yet: lanes wait for that, and
+nobody else may notice while all of them do."""
+
 DELETE = RetryPolicy(backoff_seconds=0.2, backoff_seconds_max=5.0)
 
 _HIDDEN_SECONDS_MAX = VISIBILITY_SECONDS_MAX - 1
@@ -23,7 +29,8 @@ _HIDDEN_SECONDS_MAX = VISIBILITY_SECONDS_MAX - 1
 
 class Hand:
     """All messages that were received and are not done with. `visibility_seconds` says for how
-    long they are hidden at a time; `warn` is told what may come twice."""
+    long they are hidden at a time; `warn` is told what may come twice, and `late` why
+    deleting takes long, and None once it does not any more."""
 
     def __init__(
         self,
@@ -32,12 +39,16 @@ class Hand:
         *,
         clock: Callable[[], Instant],
         warn: Callable[[str], None],
+        late: Callable[[str | None], None],
         jitter: Callable[[], float],
     ) -> None:
         self._errands = errands
         self._visibility_seconds = visibility_seconds
         self._clock = clock
         self._warn = warn
+        self._late = late
+        self._slow: set[object] = set()  # deletes that take long
+        self._reason = ""  # of what failed last
         self._jitter = jitter
         self._messages: dict[str, Message] = {}
 
@@ -94,6 +105,12 @@ class Hand:
     async def delete(self, done: Sequence[Message]) -> None:
         """Until none is left that could still be deleted. What cannot be is told, and will come
         again. `WorldError` where that is for want of permission, or nobody answers for long."""
+        with self._timed():
+            await self._delete(done)
+        for each in done:
+            self._messages.pop(each.id, None)
+
+    async def _delete(self, done: Sequence[Message]) -> None:
         left, failures, until = list(done), 0, self._clock() + DELETE_SECONDS
         while left:
             answers = await self._errands.delete([each.receipt for each in left])
@@ -101,6 +118,7 @@ class Hand:
             self._tell_refused([each for each in answers if _is_refused(each)])
             left = [message for message, answer in told if _may_succeed(answer)]
             error = next((each for each in answers if _is_error(each)), None)
+            self._reason = str(error or "")
             late = self._clock() >= until
             if isinstance(error, WorldError) and (late or isinstance(error, Refused)):
                 raise error
@@ -110,8 +128,23 @@ class Hand:
             if left:
                 failures += 1
                 await anyio.sleep(DELETE.delay(failures, self._jitter()))
-        for each in done:
-            self._messages.pop(each.id, None)
+
+    @contextmanager
+    def _timed(self) -> Iterator[None]:
+        """What fails for good is told by others."""
+        one = object()
+        timer = asyncio.get_running_loop().call_later(LATE_SECONDS, self._tell_late, one)
+        try:
+            yield
+        finally:
+            timer.cancel()
+            self._slow.discard(one)
+        if not self._slow:
+            self._late(None)
+
+    def _tell_late(self, one: object) -> None:
+        self._slow.add(one)
+        self._late(f"what is done with cannot be deleted: {self._reason or 'no answer'}")
 
     async def hide(self, messages: Sequence[Message], seconds: int) -> None:
         """They leave our hands, and come again after so long. If this fails that is when their

@@ -122,7 +122,12 @@ class Sqs:
         self._idle = dict.fromkeys(self._lanes)  # a set that keeps its order
         self._in_hand: dict[Lane, dict[int, Message]] = {}
         self._hand = Hand(
-            self._errands, lambda: self._visibility, clock=clock, warn=self._warn, jitter=jitter
+            self._errands,
+            lambda: self._visibility,
+            clock=clock,
+            warn=self._warn,
+            late=self._deletes,
+            jitter=jitter,
         )
         self._group_of: dict[Lane, str] = {}
         self._groups: set[str | int] = set()  # those
@@ -133,6 +138,7 @@ class Sqs:
         self._left_at: Instant | None = None
         self._changed = asyncio.Event()
         self._state, self._reason = "connecting", ""
+        self._trouble = {"receive": "", "delete": ""}
 
     @property
     def style(self) -> Style:
@@ -399,11 +405,18 @@ class Sqs:
 
     def _heard(self, error: WorldError | None) -> None:
         """What has become of a receive."""
-        if error is not None:
-            self._tell("degraded", str(error))
-        elif self._state != "running":
+        if error is None and self._trouble["receive"]:
             self._look_at = self._clock()  # it may be another queue by the same name
-            self._tell("running", "")
+        self._ill("receive", None if error is None else str(error))
+
+    def _deletes(self, reason: str | None) -> None:
+        """Why they take long, if they do."""
+        self._ill("delete", reason)
+
+    def _ill(self, what: str, reason: str | None) -> None:
+        self._trouble[what] = reason or ""
+        reasons = [each for each in self._trouble.values() if each]
+        self._tell("degraded" if reasons else "running", "; ".join(reasons))
 
     # -- keeping
 
