@@ -108,6 +108,24 @@ def test_only_what_is_wanted_comes(moto, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_suffix_that_changes_and_changes_back_forgets_nothing(moto, tmp_path):
+    async def main():
+        async with world(moto, tmp_path) as made:
+            await made.put("a.jpg", "b.jpg", "c.png")
+            async with driven(made.source(suffix=".jpg")) as driver:
+                assert len(await taken(driver, 2)) == 2
+            async with driven(made.source(suffix=".png")) as driver:
+                assert await taken(driver, 1) == [(PUT, "c.png")]
+                await made.delete("b.jpg")
+                await nothing_more(driver)
+            async with driven(made.source(suffix=".jpg")) as driver:
+                assert await taken(driver, 1) == [(GONE, "b.jpg")]
+                await nothing_more(driver)
+
+    uvloop.run(main())
+
+
+@pytest.mark.slow
 def test_a_bucket_that_is_gone_has_lost_nothing_until_it_is_there_again(moto, tmp_path):
     async def main():
         async with world(moto, tmp_path) as made:

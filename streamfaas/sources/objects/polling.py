@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from typing import TypeVar
 
 import anyio
 
@@ -14,7 +15,7 @@ from streamfaas.flow.errors import StoreError, Unreachable
 from streamfaas.sources.objects.feed import Means
 from streamfaas.sources.objects.inbox import Inbox
 from streamfaas.sources.objects.listing import Difference, Look, differences
-from streamfaas.store.known import Listing, Step
+from streamfaas.store.known import Known, Listing, Step
 from streamfaas.store.listings import Listings
 from streamfaas.wire.aws import AwsAccess
 from streamfaas.wire.s3 import Bucket, Page
@@ -23,6 +24,8 @@ from streamfaas.wire.s3_notifications import Notification, Told, notification
 
 PAGE = 1000
 """Objects that are listed, compared and written down at a time: no store lists more."""
+
+_Keyed = TypeVar("_Keyed", Listed, Known)
 
 SECOND_MS = 1_000
 """A store tells its time in whole seconds."""
@@ -126,7 +129,7 @@ class Polling:
                     silent_ms = self._silent_ms(asked_ms, made_ms)
                 look = Look(asked_ms, made_ms + SECOND_MS - 1, silent_ms, self._options.alone)
                 until = _end(prefix) if page.last else _end_of(page, since)
-                await self._compare(inbox, self._wanted(page), since, until, look)
+                await self._compare(inbox, self._wanted(page.objects), since, until, look)
                 since = until or b""
                 await inbox.wait_for_room()
                 asked_ms = self._now_ms()
@@ -141,9 +144,11 @@ class Polling:
             return -1
         return made_ms - max(0, asked_ms - self._listing.born_ms) - SECOND_MS
 
-    def _wanted(self, page: Page) -> list[Listed]:
+    def _wanted(self, listed: Iterable[_Keyed]) -> list[_Keyed]:
+        """Of others nothing is learnt, and nothing forgotten: the suffix may change and change
+        back, as the prefix may."""
         suffix = self._options.suffix.encode()
-        return [each for each in page.objects if each.key.endswith(suffix)]
+        return [each for each in listed if each.key.endswith(suffix)]
 
     async def _compare(
         self, inbox: Inbox, shown: Sequence[Listed], since: bytes, until: bytes | None, look: Look
@@ -158,7 +163,7 @@ class Polling:
             stop = place
             while stop < len(shown) and (bound is None or shown[stop].key < bound):
                 stop += 1
-            found = list(differences(shown[place:stop], rows, look))
+            found = list(differences(shown[place:stop], self._wanted(rows), look))
             if found:
                 steps = [self._told(each, look) for each in found]
                 await inbox.note(self._options.bucket, steps, self._sequencer)
