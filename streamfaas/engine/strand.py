@@ -156,9 +156,9 @@ class Strand:
             batch, *later = self._panes.divide(batch)
             self._pending.extendleft(reversed(later))
             self._in_hand = batch
-        outcome = await self._invoke(batch)
+        outcome, said = self._heard(batch, await self._invoke(batch))
         batch = self._ran(batch, outcome)
-        told = self._read(batch, outcome)
+        told = self._read(batch, said)
         self._streak = self._streak + 1 if batch.origin and not isinstance(told, Success) else 0
         around = self._around
         moment = Moment(around.clock(), around.jitter(), around.wall(), self._streak)
@@ -254,9 +254,18 @@ class Strand:
             else:
                 outcome = await around.dispatch(self._invocation(batch, event, context))
         status.in_flight = 0
+        return outcome
+
+    def _heard(self, batch: Batch, outcome: Outcome) -> tuple[Outcome, Outcome]:
+        """How the attempt has ended, and what the answer says beside the state of a window: one
+        without a state has failed."""
+        said = outcome
+        if isinstance(outcome, Success) and self._panes is not None:
+            said = self._panes.read(batch, outcome)
+            outcome = said if isinstance(said, Failure) else outcome
         self._lane.status.batches += 1
         self._lane.status.failures += isinstance(outcome, Failure)
-        return outcome
+        return outcome, said
 
     def _invocation(self, batch: Batch, event: Event, context: Context) -> Invocation:
         manner = self._source.manner
@@ -300,10 +309,8 @@ class Strand:
         return batch
 
     def _read(self, batch: Batch, outcome: Outcome) -> Outcome | Partial:
-        style = self._source.style
-        if isinstance(outcome, Success) and self._panes is not None:
-            # a state covers what it has come past: a list of failures would leave holes in it
-            outcome, style = self._panes.read(batch, outcome), Style.LOWEST
+        # a state covers what it has come past: a list of failures would leave holes in it
+        style = self._source.style if self._panes is None else Style.LOWEST
         if not self._policy.partial or batch.final or isinstance(outcome, Failure):
             return outcome
         if self._source.manner is Manner.ASYNC and not self._source.reports(batch):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import anyio
 import pytest
 from hypothesis import given, settings
@@ -260,6 +262,20 @@ def test_who_seeks_a_lane_elsewhere_drops_its_state_and_is_told():
     (lost,) = world.seen(signals.WindowLost)
     assert lost.reason == "it is read on from elsewhere"
     assert [position for seen in counted(world).values() for position in seen] == list(range(30))
+
+
+def test_an_answer_without_a_state_is_a_failure_in_all_that_counts_them():
+    world = World(records=5, rate=6.0, answer=lambda event, outcome: Success(b"null"))
+
+    async def body(world, mapping):
+        await anyio.sleep(2.0)
+        view = mapping.view(Instant(asyncio.get_running_loop().time()))
+        assert view["failures"] == view["batches"] > 0
+
+    lived(world, body)
+    ends = world.seen(signals.InvocationEnded)
+    assert ends
+    assert {end.outcome.type for end in ends} == {"TumblingWindow.NoState"}
 
 
 def test_windows_that_are_turned_off_lose_the_open_one_which_is_told_once():
