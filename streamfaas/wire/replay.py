@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import orjson
@@ -45,13 +46,24 @@ def reports(client_context: bytes) -> bool:
 
 
 def locates(event: bytes, identifier: object) -> bool:
-    """Whether an item identifier names the one record of a Kafka event."""
+    """Whether an item identifier names the one record of an event, as its source has them."""
     match identifier, orjson.loads(event):
         case {"partition": str(lane), "offset": int(offset)}, {"records": {**lanes}}:
             found = lanes.get(lane)
             known = [each.get("offset") for each in found] if isinstance(found, list) else []
             return not isinstance(offset, bool) and offset in known
+        case str(named), {"Records": [{**record}]}:
+            return named in _names(record)
     return False
+
+
+def _names(record: Mapping[Any, Any]) -> Iterator[Any]:
+    """A message's id, or the sequence number of a record of a stream."""
+    yield record.get("messageId")
+    for place, key in (("kinesis", "sequenceNumber"), ("dynamodb", "SequenceNumber")):
+        within = record.get(place)
+        if isinstance(within, dict):
+            yield within.get(key)
 
 
 REPORTS = "streamfaas-partial-failures"

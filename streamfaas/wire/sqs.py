@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 import orjson
 
-from streamfaas.flow.errors import Refused
+from streamfaas.flow.errors import Gone, Refused
 from streamfaas.wire import aws
 from streamfaas.wire.aws import AwsAccess
 
@@ -105,6 +105,8 @@ class Queue:
             )
             told = answer["Attributes"]
             arn = str(told["QueueArn"])
+            if self.name.startswith("arn:") and arn != self.name:
+                raise Gone(f"{self.name} was asked for, and {arn} is what was found")
             redrive = orjson.loads(told.get("RedrivePolicy") or b"{}")
             receives = redrive.get("maxReceiveCount")
             return Attributes(

@@ -93,3 +93,19 @@ def test_an_item_identifier_names_the_one_record_or_none(identifier, known):
     event = marked(orjson.dumps(KAFKA), 1)[0]
 
     assert locates(event, identifier) is known
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"messageId": "7", "body": "8"},
+        {"kinesis": {"sequenceNumber": "7", "data": "8"}},
+        {"dynamodb": {"SequenceNumber": "7", "Keys": {}}},
+    ],
+)
+def test_a_message_is_named_by_its_id_and_a_record_by_its_sequence_number(record):
+    event = marked(orjson.dumps({"Records": [record]}), 1)[0]
+
+    assert locates(event, "7")
+    assert not locates(event, "8")
+    assert not locates(event, None)

@@ -49,6 +49,10 @@ def test_a_queue_is_known_by_its_name_its_url_and_its_arn(aws_server: Aws) -> No
             for name in (queue.url, told.arn):
                 async with opened(aws_server, name) as same:
                     assert await same.attributes() == told
+            elsewhere = told.arn.replace("us-east-1", "eu-west-1")
+            async with opened(aws_server, elsewhere) as other:
+                with pytest.raises(Gone, match=r"us-east-1.* is what was found"):
+                    await other.attributes()
 
     asyncio.run(main())
 

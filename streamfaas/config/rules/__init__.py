@@ -10,6 +10,7 @@ from streamfaas.config.rules import (
     destinations,
     functions,
     object_stores,
+    queues,
     state,
     telemetry,
     triggers,
@@ -20,6 +21,7 @@ from streamfaas.flow.errors import Problem
 RULES: tuple[Callable[[Case], Iterator[Problem]], ...] = (
     *functions.RULES,
     *triggers.RULES,
+    *queues.RULES,
     *object_stores.RULES,
     *connections.RULES,
     *destinations.RULES,

@@ -27,7 +27,6 @@ from streamfaas.config.rules.case import (
     of_kind,
     resolved,
 )
-from streamfaas.config.triggers import SqsTrigger
 from streamfaas.flow.errors import Problem
 
 SHARERS_MAX = 100
@@ -35,24 +34,12 @@ SHARERS_MAX = 100
 
 
 def _carriers(case: Case) -> Iterator[Problem]:
-    queues = list(of_kind(case.config, ObjectQueueTrigger))
+    queues = of_kind(case.config, ObjectQueueTrigger)
     topics = of_kind(case.config, ObjectTopicTrigger)
     for kind, named in (("aws", queues), ("kafka", topics)):
         yield from connected(
             case, kind, (((*path, "connection"), each.connection) for path, each in named)
         )
-    readers: dict[tuple[str, str], document.Path] = {
-        (each.connection, each.queue): path for path, each in of_kind(case.config, SqsTrigger)
-    }
-    for path, trigger in queues:
-        other = readers.setdefault((trigger.connection, trigger.queue), path)
-        if other != path:
-            yield case.tell(
-                "SF1068",
-                (*path, "queue"),
-                f"{other[1]}/{other[3]} reads the same queue: each would get a part of it",
-                "give each a queue of its own, and let the store or a topic send to both",
-            )
 
 
 def _listings(case: Case) -> Iterator[Problem]:
