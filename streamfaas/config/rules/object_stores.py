@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from ipaddress import ip_address
 from pathlib import Path
 
 from streamfaas.config import document
@@ -65,10 +66,21 @@ def _listings(case: Case) -> Iterator[Problem]:
 def _webhooks(case: Case) -> Iterator[Problem]:
     """Each path is one trigger's, and who may post is said."""
     holders: dict[tuple[str, str], document.Path] = {}
+    ports: dict[str, dict[str, document.Path]] = defaultdict(dict)
+    metrics = case.config.telemetry.metrics.listen
     for path, trigger in of_kind(case.config, ObjectWebhookTrigger):
-        if trigger.listen == case.config.telemetry.metrics.listen:
-            message = f"{trigger.listen} is where metrics are given"
+        if metrics is not None and _same_port(trigger.listen, metrics):
+            message = f"{metrics} is where metrics are given"
             yield case.tell("SF1108", (*path, "listen"), message, "choose another port")
+        known = ports[trigger.listen.rpartition(":")[2]]
+        for address, first in known.items():
+            if address != trigger.listen and _same_port(trigger.listen, address):
+                message = f"{first[1]}/{first[3]} listens on {address}, which has the same port"
+                hint = f"write {address} here too, or choose another port"
+                yield case.tell("SF1108", (*path, "listen"), message, hint)
+                break
+        else:
+            known.setdefault(trigger.listen, path)
         other = holders.setdefault((trigger.listen, trigger.path), path)
         if other != path:
             message = f"{other[1]}/{other[3]} has the same address and path"
@@ -82,6 +94,20 @@ def _webhooks(case: Case) -> Iterator[Problem]:
                 "add secret: ${credential:NAME}, or listen on 127.0.0.1",
                 warning=True,
             )
+
+
+def _same_port(one: str, other: str) -> bool:
+    """Whether who listens on the one keeps others from the other, however they are written."""
+    (host, _, port), (other_host, _, other_port) = (
+        each.replace("localhost", "127.0.0.1").rpartition(":") for each in (one, other)
+    )
+    if int(port) != int(other_port):
+        return False
+    first, second = ip_address(host.strip("[]")), ip_address(other_host.strip("[]"))
+    widest = max(first, second, key=lambda each: (each.is_unspecified, each.version))
+    # [::] takes those of IPv4 too
+    alike = first.version == second.version or widest.version == 6
+    return first == second or (alike and widest.is_unspecified)
 
 
 def _directories(case: Case) -> Iterator[Problem]:
