@@ -39,6 +39,7 @@ class Listed:
     failing: dict = field(default_factory=dict)
     on_rewind: object = None
     is_closed: bool = False
+    reason: str = ""
     woken: int = 0
     ready: object = ()
 
@@ -113,7 +114,7 @@ class Listed:
         self.is_closed = True
 
     def view(self):
-        return SourceView("running")
+        return SourceView("running", self.reason)
 
     def _maybe_fail(self, what):
         if self.failing.get(what):

@@ -130,6 +130,17 @@ def test_refused_credentials_are_not_hammered():
     assert done.made <= 14
 
 
+def test_a_source_that_runs_may_say_what_slows_it_down():
+    source = Listed(reason="s0: throttled")
+    opened(source, LANE)
+
+    async def body(s):
+        await anyio.sleep(1)
+        assert (s.view()["state"], s.view()["reason"]) == ("running", "s0: throttled")
+
+    scene(body, source)
+
+
 def test_credentials_that_are_just_being_renewed_cost_seconds():
     source = Listed(failing={"open": [Refused("ExpiredToken")] * 3})
     opened(source, LANE)
