@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from streamfaas.flow import partial
 from streamfaas.flow.batch import Batch
-from streamfaas.flow.outcome import Success
+from streamfaas.flow.outcome import Outcome, Success
 from streamfaas.flow.record import Lane, Record
 from streamfaas.sources import Sent, Source
 from streamfaas.telemetry import signals
@@ -60,11 +61,15 @@ class Fates:
         clock: Callable[[], float],
         *,
         known_by: Callable[[Record], bytes | None] | None = None,
+        reports: Callable[[], bool] = lambda: False,
     ) -> None:
+        """`reports`: whether answers are read as reports of failed items."""
         self._name = name
         self._clock = clock
         self.all: list[Fate] = []
         self.known_by = known_by
+        self._reports = reports
+        self._reported: OrderedDict[str, frozenset[int]] = OrderedDict()
         self._keys: OrderedDict[bytes, int] = OrderedDict()
         self._left_out: OrderedDict[bytes, None] = OrderedDict()
         self._early: deque[Signal] | None = None
@@ -111,6 +116,10 @@ class Fates:
         known_by = self.known_by
         if known_by is None or ended.lane is None or ended.lane.source != self._name:
             return
+        if failed := self._failed(ended.outcome, source, batch):
+            self._reported[ended.request_id] = failed
+            if len(self._reported) > EARLY_MAX:
+                self._reported.popitem(last=False)
         for record in source.records(batch):
             if (key := known_by(record)) is None:
                 continue
@@ -165,12 +174,25 @@ class Fates:
                 done.append(fate)
         return done
 
+    def _failed(self, outcome: Outcome, source: Source, batch: Batch) -> frozenset[int]:
+        """Positions that an answer says it failed at. A queue's lane is never beyond a place, so
+        that nothing else would tell before they are set aside or tried again."""
+        if not isinstance(outcome, Success) or not self._reports():
+            return frozenset()
+        told = partial.read(outcome, batch, source.style, source.locate)
+        if isinstance(told, Success):
+            return frozenset()
+        rest = told.rest if isinstance(told, partial.Partial) else batch
+        return frozenset(record.position for record in source.records(rest))
+
     def _ended(self, ended: InvocationEnded, lane: Lane) -> list[Fate]:
         if (mine := self._by_request.pop(ended.request_id, None)) is not None:
             self._place(mine, ended.first)
         found = self._within(lane, ended.first, ended.last)
-        report, ok = ended.outcome.report, isinstance(ended.outcome, Success)
+        report, good = ended.outcome.report, isinstance(ended.outcome, Success)
+        reported = self._reported.pop(ended.request_id, frozenset())
         for fate in found:
+            ok = good and fate.position not in reported
             fate.attempts = ended.attempt + 1
             fate.ended_at = self._clock()
             fate.run_seconds = report.duration_seconds

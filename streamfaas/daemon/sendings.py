@@ -115,7 +115,7 @@ class _Sending:
         self._clock = clock
         self._seed = secrets.randbelow(1 << 16)
         self._kind = "backlog"
-        self._fates = Fates(name, clock)
+        self._fates = Fates(name, clock, reports=self._is_partial)
         self._traces: dict[str, str] = {}  # of the first ones, by place
         self._rows: list[dict[str, Any]] = []
         self._stirred = asyncio.Event()
@@ -175,6 +175,10 @@ class _Sending:
         self._fates.known_by = source.known_by
         async with source.sender(self._asked.topic) as sender:
             yield sender
+
+    def _is_partial(self) -> bool:
+        trigger = self._daemon.mappings.get(self._name)
+        return trigger is not None and trigger.policy.partial
 
     async def _pace(self, started: float, number: int) -> None:
         if self._asked.rate is not None:

@@ -1,3 +1,4 @@
+import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -126,3 +127,36 @@ def test_a_file_may_be_run_before_it_is_known_that_it_is_there():
     assert made.hear(told) == []
     made.add(Sent("a.txt", key=b"a.txt"))
     assert [made.hear(each) for each in made.ready()] == [made.all]
+
+
+@given(st.sets(st.integers(0, 3)), st.booleans())
+def test_what_a_queue_reports_as_failed_has_not_succeeded_though_the_answer_came(failed, reports):
+    """Its lane is never beyond a place: only the answer tells."""
+    source = Memory("f/t", MemoryOptions("topic"), clock=lambda: 0.0, emit=lambda _signal: None)
+    made = Fates("f/t", lambda: 0.0, known_by=lambda record: record.key, reports=lambda: reports)
+    keys = [b"%d" % number for number in range(4)]
+    for key in keys:
+        made.add(Sent("", key=key))
+    batch = Batch((run_of_records(tuple(Record(LANE, n, b"", key) for n, key in enumerate(keys))),))
+    named = [{"itemIdentifier": {"partition": LANE.name, "offset": n}} for n in sorted(failed)]
+    told = ended(0, 3, Success(orjson.dumps({"batchItemFailures": named})))
+    made.saw(told, source, batch)
+    made.hear(told)
+    made.settle(lambda _lane: None)
+    lost = failed if reports else set()
+    assert [fate.state for fate in made.all] == [
+        WAITING if number in lost else SUCCEEDED for number in range(4)
+    ]
+    assert [fate.failed for fate in made.all] == [number in lost for number in range(4)]
+
+
+def test_what_a_queue_reports_as_failed_is_told_to_be_set_aside():
+    source = Memory("f/t", MemoryOptions("topic"), clock=lambda: 0.0, emit=lambda _signal: None)
+    made = Fates("f/t", lambda: 0.0, known_by=lambda record: record.key, reports=lambda: True)
+    made.add(Sent("", key=b"1"))
+    told = ended(0, 0, Success(b"not a report"))
+    made.saw(told, source, Batch((run_of_records((Record(LANE, 0, b"", b"1"),)),)))
+    made.hear(told)
+    made.hear(signals.BatchSetAside(LANE, 0, 0, 1, "RetryAttemptsExhausted", "dead.jsonl"))
+    assert made.settle(lambda _lane: None) == []
+    assert made.count(ASIDE) == 1
