@@ -298,12 +298,10 @@ class _Conversation:
                 case h11.Request():
                     self._asks_for_body = event.method != b"HEAD"
                     head = _request(event)
-                    admitted = self._admit(head)
+                    admitted = self._admitted(head)
                     if isinstance(admitted, Response):
                         return admitted
                     most = admitted
-                    if int(head.headers.get("content-length", 0)) > most:
-                        return _too_long(most)
                 case h11.Data():
                     body += event.data
                     if len(body) > most:
@@ -314,10 +312,19 @@ class _Conversation:
                 case _:  # closed
                     return None
 
+    def _admitted(self, head: Request) -> Response | int:
+        """Why its body is not read, or how long it may be."""
+        if head.headers.keys() >= _LENGTHS:  # a proxy in front may go by the other one
+            return Response.json(400, {"error": "two lengths of one body"})
+        most = self._admit(head)
+        if isinstance(most, int) and int(head.headers.get("content-length", 0)) > most:
+            return _too_long(most)
+        return most
+
     async def _answer(self, response: Response, whole: bytes) -> None:
         headers = [(name, value) for name, value in response.headers.items()]
         headers.append(("content-length", str(len(whole))))
-        if self._http.their_state is h11.SEND_BODY:
+        if self._http.their_state in {h11.SEND_BODY, h11.ERROR}:
             headers.append(("connection", "close"))
         head = h11.Response(status_code=response.status, headers=headers)
         body = [h11.Data(data=whole)] if self._asks_for_body else []
@@ -373,6 +380,9 @@ class _Conversation:
     async def _send(self, *events: h11.Event) -> None:
         data = b"".join(self._http.send(event) or b"" for event in events)
         await self._loop.sock_sendall(self._socket, data)
+
+
+_LENGTHS = {"content-length", "transfer-encoding"}
 
 
 def _request(head: h11.Request) -> Request:

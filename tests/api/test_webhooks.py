@@ -107,6 +107,23 @@ def test_who_asks_before_it_sends_a_body_is_refused_before_it_does():
 
 
 @pytest.mark.parametrize(
+    "lengths",
+    [
+        b"content-length: 5\r\ntransfer-encoding: chunked\r\n",
+        b"content-length: 5\r\ncontent-length: 6\r\n",
+    ],
+)
+def test_two_lengths_of_one_body_are_refused_and_the_connection_ends(lengths):
+    def client(port):
+        head = b"POST /in HTTP/1.1\r\nhost: x\r\n" + lengths
+        answer = raw(port, head + b"\r\n5\r\n12345\r\n0\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 400")
+        assert b"\r\nconnection: close\r\n" in answer.lower()
+
+    serving(client)
+
+
+@pytest.mark.parametrize(
     "garbage",
     [
         b"\x16\x03\x01\x02\x00\x01",

@@ -86,7 +86,8 @@ class Objects:
     and sequencer (without one: by all that is told of it). Order: for each key by sequencer, where
     there is one, else as they came, and one at a time; an event that comes after a later one of its
     key has begun runs after it, with its own sequencer to tell by. A document that is no
-    notification goes where events go that are given up, with its text.
+    notification goes where events go that are given up, with its text, but where its feed can
+    refuse it, or find what it was about in another way (webhooks, streams).
 
     Errors: `Unreachable` if the store fails. A feed that fails makes the source degraded; what has
     come, and what comes by other feeds, goes on. Permissions needed: those of the feeds.
