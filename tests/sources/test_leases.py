@@ -277,6 +277,29 @@ def test_a_table_that_is_lost_is_made_anew_and_who_has_read_goes_on(kinesalite, 
     uvloop.run(main())
 
 
+def test_of_a_lost_table_each_makes_the_rows_that_it_has_read(kinesalite, moto, tmp_path):
+    async def main():
+        async with fleet(kinesalite, moto, tmp_path, 4) as made:
+            one = await made.node("one")
+            await made.wait_owners({"one": 4})
+            two = await made.node("two")
+            await made.wait_owners({"one": 2, "two": 2})
+            await made.put(200)
+            await made.wait_seen(range(200))
+            await one.stop()
+            await two.stop()
+            for lease in await made.table.scan():
+                await made.table.remove(lease)
+            two, one = await made.node("two"), await made.node("one")
+            await made.put(100)
+            await made.wait_seen(range(300))
+            await one.stop()
+            await two.stop()
+            assert set(times(made).values()) == {1}
+
+    uvloop.run(main())
+
+
 def test_who_was_alone_goes_on_where_it_stood(kinesalite, moto, tmp_path):
     async def main():
         async with fleet(kinesalite, moto, tmp_path, 2) as made:

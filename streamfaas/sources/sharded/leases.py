@@ -295,12 +295,18 @@ class LeasedRoster:
         perhaps another daemon is just making rows."""
         due = to_be_made(self._watch.leases, self._parents())
         since_ms, now = self._birth_ms(), self._clock()
-        born = since_ms is not None
+        born, life = since_ms is not None, self.described.life
+        # of a table that was lost, those rows first of which somebody knows how far they were read
+        known = {name for name, mark in self._marks.items() if mark.stream == life} or self._known
         first = {name: self._orphans.get(name, now) for name, of_kin in due if not of_kin}
         self._orphans = first
         made, waiting = False, set[str]()
         for name, of_kin in due:
-            ripe = born or of_kin or now >= first[name] + self._terms.failover_seconds
+            ripe = (
+                (born and name in known)
+                or of_kin
+                or now >= first[name] + self._terms.failover_seconds
+            )
             # a row without that of a parent would say that the parent is finished with
             if ripe and waiting.isdisjoint(self._known[name].parents):
                 made |= await self._attempt(self._table.make(self._row(name, since_ms)))
