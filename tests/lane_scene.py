@@ -156,10 +156,10 @@ class MemoryOutbox:
         self.steps.append(("intend", intent.ranges))
         self.intents.setdefault(intent.id, intent)
 
-    async def delivered(self, id_):
+    async def delivered(self, id_, place):
         await anyio.sleep(0.001)
         self.steps.append(("delivered", self.intents[id_].ranges))
-        self.intents[id_] = replace(self.intents[id_], state=DELIVERED)
+        self.intents[id_] = replace(self.intents[id_], state=DELIVERED, destination=place)
 
     async def guarding(self, mapping, lane):
         found = [

@@ -38,7 +38,7 @@ class Outbox(Protocol):
     """Where letters are kept until they are delivered: see `store.outbox`."""
 
     async def intend(self, intent: Intent) -> None: ...
-    async def delivered(self, id_: str) -> None: ...
+    async def delivered(self, id_: str, place: str) -> None: ...
     async def guarding(self, mapping: str, lane: str) -> tuple[Intent, ...]: ...
     async def settled(self, mapping: str, lane: str, upto_position: int) -> None: ...
     async def settled_ids(self, ids: Sequence[str]) -> None: ...
@@ -135,7 +135,7 @@ class Aside:
             parcels = [self._failure(batch, condition, outcome, strand, policy.last_resort)]
         if not await self._deliver(parcels, strand):
             return False
-        to = parcels[0].to.name
+        to = parcels[0].place or parcels[0].to.name
         strand.tell(
             signals.BatchSetAside(
                 self._lane.lane, batch.first, batch.last, batch.count, condition, to
@@ -297,22 +297,26 @@ class Aside:
 
         if not await self._until(send, strand, to.name):
             return False
-        strand.diverted = False
-        if too_large and to.notes and not await self._note(letters, to, strand):
+        elsewhere, strand.diverted = strand.diverted, False
+        if elsewhere:
+            parcel.place = self._lane.policy.last_resort.name
+        if too_large and to.notes and not await self._note(parcel, strand):
             return False
         parcel.sending.done(len(letters))
         return outbox is None or await self._until(
-            lambda: outbox.delivered(parcel.intent.id), strand, _STORE
+            lambda: outbox.delivered(parcel.intent.id, parcel.place or to.name), strand, _STORE
         )
 
-    async def _note(self, letters: Sequence[Letter], to: Destination, strand: Strand) -> bool:
+    async def _note(self, parcel: _Parcel, strand: Strand) -> bool:
         """Until a destination knows of letters that it could not be given, and where they are."""
+        letters, to = parcel.letters, parcel.to
         told = [notes.note(each, self._lane.policy.last_resort.name) for each in letters]
 
         async def send() -> None:
             if not strand.diverted:
                 with suppress(TooLarge):  # then it takes next to nothing, and nothing is lost
                     await to.send(told)
+                    parcel.place = to.name
 
         done = await self._until(send, strand, to.name)
         strand.diverted = False
@@ -379,14 +383,16 @@ _NOT_NOW = frozenset({Condition.TOO_OLD, Condition.SKIPPED})
 """Conditions that come up between two invocations, and not by one."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Parcel:
-    """Letters, where they go, the note that they are to go there, and what is traced of it."""
+    """Letters, where they go, the note that they are to go there, and what is traced of it.
+    `place`: where they are instead, if they are."""
 
     intent: Intent
     letters: tuple[Letter, ...]
     to: Destination
     sending: Sending
+    place: str = ""
 
 
 def _goes_round(parcel: _Parcel) -> bool:

@@ -197,10 +197,12 @@ def add(connection: sqlite3.Connection, intent: Intent) -> None:
 
 
 def change(connection: sqlite3.Connection, row: Row) -> None:
-    """Writes down what may change of a row: its id, its state, how often it was run again."""
+    """Writes down what may change of a row: its id, where it is, its state, how often it was run
+    again."""
     connection.execute(
-        "UPDATE intents SET id = ?, state = ?, replays = ?, seal = ? WHERE number = ?",
-        (row.id, row.state, row.replays, seal(*row), row.number),
+        "UPDATE intents SET id = ?, destination = ?, state = ?, replays = ?, seal = ? "
+        "WHERE number = ?",
+        (row.id, row.destination, row.state, row.replays, seal(*row), row.number),
     )
 
 

@@ -85,12 +85,13 @@ class Outbox:
 
         await self._store.write(job)
 
-    async def delivered(self, id_: str) -> None:
-        """The destination has all its letters for good."""
+    async def delivered(self, id_: str, place: str = "") -> None:
+        """A destination has all its letters for good: the one they were to go to, or `place`."""
 
         def job(connection: sqlite3.Connection) -> None:
             for row in intents.find(connection, "id = ? AND state = 'intended'", id_):
-                intents.change(connection, row._replace(state=DELIVERED))
+                to = place or row.destination
+                intents.change(connection, row._replace(state=DELIVERED, destination=to))
 
         await self._store.write(job)
 

@@ -741,6 +741,17 @@ def test_who_takes_not_even_a_note_holds_nothing_up():
     assert done.checkpoint == 2
 
 
+@pytest.mark.parametrize(("bytes_max", "where"), [(10, "elsewhere"), (100_000, "narrow")])
+def test_it_is_told_where_a_letter_is_and_not_where_it_should_have_been(bytes_max, where):
+    elsewhere, narrow, outbox = Kept(), Narrow(bytes_max), MemoryOutbox()
+    elsewhere.name, narrow.name = "elsewhere", "narrow"
+    policy = {"last_resort": elsewhere, "set_aside": narrow}
+    done = scene(offering(3), lambda v, a: BAD, policy=policy, outbox=outbox, retries=0)
+
+    assert {each.destination for each in done.seen(signals.BatchSetAside)} == {where}
+    assert {each.destination for each in outbox.intents.values()} == {where}
+
+
 def test_a_note_is_sent_until_it_is_there():
     class Shaky(Narrow):
         async def send(self, letters):
