@@ -106,3 +106,9 @@ def test_why_nothing_is_assigned_yet_is_there():
 
 def test_schema_prints_the_schema():
     assert json.loads(CliRunner().invoke(main, ["schema"]).output) == schema()
+
+
+def test_a_destination_is_explained_by_its_name():
+    for word in ("destinations", "sns", "s3"):
+        assert "on_failure" in topics()[word]
+        assert "destination" in topics()[word]
