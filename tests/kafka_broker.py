@@ -180,6 +180,14 @@ class Broker:
     def address(self, listener: str) -> str:
         return f"127.0.0.1:{self._ports[listener]}"
 
+    @property
+    def ended(self) -> int | None:
+        """With what, if it ended by itself; the next `start` may come."""
+        ended = self._process.poll() if self._process else None
+        if ended is not None:
+            self._process = None
+        return ended
+
     async def start(self) -> None:
         """Up and ready: a group has committed. The first time it is formatted before."""
         if self._folder is None:
@@ -519,6 +527,14 @@ def running(**options: Any) -> Iterator[Kafka]:
     finally:
         broker.close()
         SHARED.remove(broker)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A broker that others share is there again, whatever a test before has done to it."""
+    for broker in SHARED:
+        if (ended := broker.ended) is not None:
+            sys.stderr.write(f"the broker at {broker.bootstrap} had ended with {ended}\n")
+            asyncio.run(broker.start())
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -26,6 +26,9 @@ CONNECTIONS_MAX = 64
 WAITING_MAX = 1_024
 """Connections that wait to be taken: one more is told to try again, and few clients do."""
 
+PATIENCE_SECONDS = 0.25
+"""Whoever came so shortly ago is about to ask, and is not sent away for another."""
+
 PLACE_SECONDS = 0.5
 """How often an idle one is looked for while all places are taken."""
 
@@ -207,6 +210,7 @@ class _Places:
     def __init__(self, bounds: Bounds) -> None:
         self._free = anyio.Semaphore(bounds.connections_max)
         self._streams_max = bounds.streams_max
+        self._idle_seconds = bounds.idle_seconds
         self.idle: dict[_Conversation, anyio.CancelScope] = {}  # wants nothing now, longest first
         self.streams: set[_Conversation] = set()
         self.left = asyncio.Event()
@@ -215,8 +219,11 @@ class _Places:
     async def find(self) -> None:
         """Waits until there is a place for one more that talks."""
         while True:
-            if self._free.value == 0 and self.idle:
-                next(iter(self.idle.values())).cancel()
+            longest = next(iter(self.idle.values()), None)
+            if self._free.value == 0 and longest is not None:
+                since = longest.deadline - self._idle_seconds
+                if anyio.current_time() - since >= PATIENCE_SECONDS:
+                    longest.cancel()
             with anyio.move_on_after(PLACE_SECONDS):
                 await self._free.acquire()
                 return
