@@ -73,6 +73,8 @@ class Bucket:
             yield Page(page.objects, None if now is None else int(now * 1000), not page.next)
             if not page.next:
                 return
+            if not page.objects and page.next == asked.get("ContinuationToken"):
+                raise Refused(f"the listing of {self.name} stands still")
             asked["ContinuationToken"] = page.next
 
     async def look(self) -> None:

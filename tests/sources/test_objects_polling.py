@@ -176,10 +176,11 @@ def _answer(xml):
         _answer("<html><body>Please log in</body></html>"),
         listed("a", "c").replace(b"<IsTruncated>false", b"<IsTruncated>true"),
         listed("c", "a"),
+        listed(more="again"),
         listed().replace(b"ListBucketResult>", b"ListAllMyBucketsResult>"),
         b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n",
     ],
-    ids=["error", "html", "no token", "out of order", "another answer", "forbidden"],
+    ids=["error", "html", "no token", "out of order", "no end", "another answer", "forbidden"],
 )
 def test_nothing_is_taken_for_removed_on_the_word_of_an_answer_that_is_none(bad, moto, tmp_path):
     async def main():
