@@ -58,6 +58,7 @@ class Pool:
     """A pool of one or more functions, and what it said."""
 
     def __init__(self, folder, *functions, concurrency=100):
+        self._others = set(descendants(os.getpid()))  # servers that other tests share
         self.signals, self.folder = [], folder
         self.pool = WorkerPool(
             functions,
@@ -71,6 +72,10 @@ class Pool:
         body = orjson.dumps({"do": do, **more})
         request = Invocation(f"request-{do}", function, Event(Encoding.JSON, (body,)))
         return await self.pool.call(request)
+
+    def below(self):
+        """The processes of this pool: whoever kills one at random kills no other."""
+        return [pid for pid in descendants(os.getpid()) if pid not in self._others]
 
     def lines(self):
         return [signal.line for signal in self.signals if type(signal).__name__ == "LogWritten"]
@@ -89,13 +94,12 @@ def pool(folder, body, *functions, **options):
     """Runs `body(scene)`; afterwards no process is left."""
 
     async def main():
-        others = set(descendants(os.getpid()))  # a broker that other tests share
         scene = Pool(folder, *(functions or [function(folder)]), **options)
         await scene.pool.open()
         try:
             await body(scene)
         finally:
-            below = [pid for pid in descendants(os.getpid()) if pid not in others]
+            below = scene.below()
             await scene.pool.close(1.0)
             assert wait_gone(below) == []
         return scene

@@ -98,14 +98,14 @@ def test_a_process_that_asks_for_far_more_than_its_memory_gets_none(tmp_path):
 def test_a_timeout_says_so_in_lambda_s_words_and_takes_the_whole_tree(tmp_path):
     async def body(s):
         await s.call("echo")
-        before = set(descendants(os.getpid()))
+        before = set(s.below())
         outcome = await s.call("daemonise")
         assert (
             outcome.message
             == "RequestId: request-daemonise Error: Task timed out after 1.00 seconds"
         )
         await s.call("echo")
-        added = [p for p in set(descendants(os.getpid())) - before if "sleep" in _name(p)]
+        added = [p for p in set(s.below()) - before if "sleep" in _name(p)]
         assert wait_gone(added) == []
 
     pool(tmp_path, body, function(tmp_path, timeout_seconds=1.0))
@@ -183,7 +183,7 @@ def test_workers_that_are_killed_are_replaced_and_leak_nothing(tmp_path):
         await s.call("echo")
         before = len(list(Path("/proc/self/fd").iterdir()))
         for _ in range(30):
-            below = [p for p in descendants(os.getpid()) if "zygote" in _name(p)]
+            below = [p for p in s.below() if "zygote" in _name(p)]
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(s.call, "echo", "f")
                 await anyio.sleep(0.01)

@@ -12,7 +12,6 @@ import anyio.lowlevel
 import orjson
 import pytest
 
-from daemon_process import descendants
 from pool_scene import function, pool
 from streamfaas.flow.admission import Share
 from streamfaas.flow.errors import CannotIsolate, ConfigError
@@ -93,7 +92,7 @@ def test_calls_in_hand_end_by_the_old_definition_and_all_others_by_the_new(tmp_p
 
             write(tmp_path, 2)
             prepared = await prepare(s, replace(one, timeout_seconds=5.0))
-            tasks.start_soon(partial(call, old, "sleep", seconds=1.0))
+            tasks.start_soon(partial(call, old, "sleep", seconds=3.0))
             tasks.start_soon(call, waiting, "echo")
             await until(s, busy=1, waiting=1)
             s.pool.commit(prepared)
@@ -156,7 +155,7 @@ def test_who_waits_for_a_function_that_is_removed_is_told_and_who_runs_goes_on(t
 
         async with anyio.create_task_group() as tasks:
             prepared = await prepare(s, versioned(tmp_path, 1, "g"))
-            tasks.start_soon(partial(call, "sleep", seconds=0.5))
+            tasks.start_soon(partial(call, "sleep", seconds=2.0))
             tasks.start_soon(call, "echo")
             await until(s, busy=1, waiting=1)
             steps = s.pool.motion().steps
@@ -209,7 +208,7 @@ def test_a_handler_that_does_not_load_does_not_hold_a_change_up_and_is_told_of(t
 def test_a_change_that_is_abandoned_or_cancelled_leaves_nothing(tmp_path):
     async def body(s):
         first = orjson.loads((await s.call("echo")).answer)
-        before = set(descendants(os.getpid()))
+        before = set(s.below())
         other = [replace(one, env={"A": "1"}), versioned(tmp_path, 1, "g", share=Share(warm=2))]
         for seconds in (0, 0.01, 0.05, 0.1, 0.2, 5):
             prepared = None
@@ -220,7 +219,7 @@ def test_a_change_that_is_abandoned_or_cancelled_leaves_nothing(tmp_path):
                 await s.pool.abandon(prepared)
         await alone(s, workers=2)
         with anyio.fail_after(5):
-            while set(descendants(os.getpid())) - before:  # noqa: ASYNC110 - nobody tells
+            while set(s.below()) - before:  # noqa: ASYNC110 - nobody tells
                 await anyio.sleep(0.01)
         assert orjson.loads((await s.call("echo")).answer) == first
 
@@ -297,7 +296,6 @@ class Storm:
     def __init__(self, scene, folder, seed):
         self.scene, self.folder, self.random = scene, folder, random.Random(seed)
         self.outcomes, self.asked, self.over = {}, 0, False
-        self.own = os.getpid()
 
     def functions(self):
         """Sometimes without g; the shares of all that may be are the same, so that they hold."""
@@ -344,7 +342,7 @@ class Storm:
     async def kills(self):
         while not self.over:
             await anyio.sleep(self.random.random() * 0.6)
-            below = descendants(self.own)
+            below = self.scene.below()
             with contextlib.suppress(ProcessLookupError):
                 if below:
                     os.kill(self.random.choice(below), signal.SIGKILL)
