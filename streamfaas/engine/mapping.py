@@ -13,7 +13,7 @@ from anyio.abc import TaskGroup
 
 from streamfaas.engine import views
 from streamfaas.engine.lane import LanePolicy, LaneRunner, Surroundings
-from streamfaas.flow.errors import Refused, StoreError, Unreachable, WorldError
+from streamfaas.flow.errors import Gone, Refused, StoreError, Unreachable, WorldError
 from streamfaas.flow.invocation import Manner
 from streamfaas.flow.record import Instant, Lane
 from streamfaas.flow.verdict import RetryPolicy
@@ -208,7 +208,8 @@ class Mapping:
     async def _once(self) -> WorldError | None:
         """Why the source failed; None if it ended because we were told to stop."""
         source = self._source = self._make_source()
-        self._tell("connecting", "")
+        if self._state != "degraded":  # else it has been told that there will be another try
+            self._tell("connecting", "")
         error: WorldError | None = None
         try:
             async with anyio.create_task_group() as tasks:
@@ -277,10 +278,12 @@ class Mapping:
         pause = RECONNECT.delay(failures, self._around.jitter())
         if isinstance(error, Refused):  # a person has to act; do not hammer the door meanwhile
             pause = max(pause, REFUSED_SECONDS if failures > REFUSALS_QUICK else pause)
-        self._tell("degraded", f"{error}; next try in {pause:.0f} s")
+        told = str(error) if self._state == "running" else _unopened(error)
+        self._tell("degraded", f"{told}; next try in {pause:.0f} s")
         with anyio.CancelScope() as self._reading:
             if not self.stopping:
                 await anyio.sleep(pause)
+                self._reason = f"{told}; it is tried again"
         self._reading = None
 
     # -- lanes
@@ -473,6 +476,20 @@ _COUNTED = (
     "failures",
 )
 """Of a lane's status, what is added up over the lanes that there were."""
+
+
+_QUESTIONS: Table[type[WorldError], str] = {
+    Unreachable: "is it up, and is its address right",
+    Refused: "are the credentials right, and do they permit it",
+    Gone: "is it there, and is its name right",
+}
+
+
+def _unopened(error: WorldError) -> str:
+    """Why a source could not be opened, and what may help. The local store says that by itself."""
+    question = _QUESTIONS.get(type(error))
+    asked = question is not None and not isinstance(error.__cause__, StoreError)
+    return f"{error}; {question}? (streamfaas doctor)" if asked else str(error)
 
 
 def _first(group: BaseExceptionGroup[WorldError]) -> WorldError:

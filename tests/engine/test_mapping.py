@@ -8,7 +8,7 @@ from streamfaas.engine.lane import LanePolicy, Surroundings
 from streamfaas.engine.mapping import Mapping
 from streamfaas.engine.requests import RequestIds
 from streamfaas.flow.batch import BatchPolicy
-from streamfaas.flow.errors import Refused, Unreachable
+from streamfaas.flow.errors import Gone, Refused, Unreachable
 from streamfaas.flow.outcome import Failure, Fault, Success
 from streamfaas.flow.record import Instant, Lane
 from streamfaas.flow.verdict import RetryPolicy
@@ -116,8 +116,33 @@ def test_a_source_that_is_unreachable_is_tried_again_with_one_line_each_time():
 
     done = scene(body, source)
     told = [s for s in done.signals if isinstance(s, signals.SourceChanged)]
-    assert sum(s.state == "degraded" for s in told) == 3
+    assert [s.state for s in told] == ["connecting", *["degraded"] * 3, "running"]
+    assert told[1].reason == (
+        "cannot reach k1:9092; is it up, and is its address right? (streamfaas doctor); "
+        "next try in 1 s"
+    )
     assert done.made == 4
+
+
+def test_while_it_is_tried_again_a_source_is_still_degraded():
+    class Slow(Listed):
+        async def open(self, spawn):
+            await anyio.sleep(5)
+            await super().open(spawn)
+
+    source = Slow(failing={"open": [Gone("there is no topic a")]})
+
+    async def body(s):
+        await anyio.sleep(7)
+        assert s.view()["state"] == "degraded"
+        assert s.view()["reason"] == (
+            "there is no topic a; is it there, and is its name right? (streamfaas doctor); "
+            "it is tried again"
+        )
+        await anyio.sleep(5)
+        assert (s.view()["state"], s.view()["reason"]) == ("running", "")
+
+    scene(body, source)
 
 
 def test_refused_credentials_are_not_hammered():
