@@ -121,11 +121,13 @@ def age(trigger: Mapping[str, Any]) -> float | None:
 
 def destination(name: str, trigger: Mapping[str, Any]) -> str:
     """Where failures go, in short, and how many records have gone there."""
-    full, aside = str(trigger.get("on_failure") or ""), trigger.get("set_aside", 0)
+    full, elsewhere = str(trigger.get("on_failure") or ""), trigger.get("elsewhere", 0)
+    aside = trigger.get("set_aside", 0) - elsewhere
     if full.endswith(f"/set-aside/{name.replace('/', '.')}.jsonl"):
         return f"set-aside ({count(aside)})" if aside else "-"
     short = full.rpartition("/")[2] if full.startswith("/") else full.partition(" on ")[0]
-    return f"{short} ({count(aside)})" if short else "-"
+    more = f", set-aside ({count(elsewhere)})" if elsewhere else ""
+    return f"{short} ({count(aside)}){more}" if short else "-"
 
 
 def note(trigger: Mapping[str, Any]) -> str:

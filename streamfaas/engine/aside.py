@@ -76,16 +76,27 @@ class Aside:
         those records is known, and counted."""
         # a state may lack what only a letter about success knows of: that runs again
         kind = intents.FAILURE if self._lane.panes is not None else None
-        pieces, status = spared(run, self._ranges(kind)), self._lane.status
-        done = run.count - sum([piece.count for piece in pieces])
-        given_up = spared(run, self._ranges(intents.FAILURE))
-        set_aside = run.count - sum([piece.count for piece in given_up])
+        pieces, status, policy = (
+            spared(run, self._ranges(kind)),
+            self._lane.status,
+            self._lane.policy,
+        )
+        set_aside = _spoken_of(run, self._ranges(intents.FAILURE))
         status.set_aside += set_aside
-        status.records += done - set_aside
+        status.records += run.count - sum([piece.count for piece in pieces]) - set_aside
+        if policy.set_aside.name != policy.last_resort.name:
+            there = self._ranges(intents.FAILURE, policy.last_resort.name)
+            status.elsewhere += _spoken_of(run, there)
         return pieces
 
-    def _ranges(self, kind: intents.Kind | None = None) -> list[tuple[int, int]]:
-        chosen = (guard for guard in self.guards if kind in {None, guard.kind})
+    def _ranges(
+        self, kind: intents.Kind | None = None, place: str | None = None
+    ) -> list[tuple[int, int]]:
+        chosen = (
+            guard
+            for guard in self.guards
+            if kind in {None, guard.kind} and place in {None, guard.destination}
+        )
         return sorted({each for guard in chosen for each in guard.ranges})
 
     async def resume(self, batch: Batch, strand: Strand) -> bool:
@@ -136,9 +147,11 @@ class Aside:
         if not await self._deliver(parcels, strand):
             return False
         to = parcels[0].place or parcels[0].to.name
+        elsewhere = to != policy.set_aside.name
+        self._lane.status.elsewhere += batch.count if elsewhere else 0
         strand.tell(
             signals.BatchSetAside(
-                self._lane.lane, batch.first, batch.last, batch.count, condition, to
+                self._lane.lane, batch.first, batch.last, batch.count, condition, to, elsewhere
             )
         )
         return True
@@ -406,6 +419,11 @@ def _about(intent: Intent, batch: Batch) -> bool:
         for run in batch.runs
         for first, last in intent.ranges
     )
+
+
+def _spoken_of(run: Run, ranges: Sequence[tuple[int, int]]) -> int:
+    """How many of its records the ranges hold."""
+    return run.count - sum([piece.count for piece in spared(run, ranges)])
 
 
 def _not_yet(intent: Intent, batch: Batch, *, ordered: bool) -> tuple[tuple[int, int], ...]:

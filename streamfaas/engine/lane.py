@@ -110,7 +110,8 @@ class Surroundings:
 class LaneStatus:
     """What has become of the lane's records so far: `received` = `records` + `set_aside` +
     `filtered` + `given_back` + those in hand. `expired` are among those set aside. No number ever
-    falls: what is read again was given back."""
+    falls: what is read again was given back. `elsewhere`: of those set aside, in the last resort
+    and not where they were to go."""
 
     position: int | None = None
     received: int = 0
@@ -118,6 +119,7 @@ class LaneStatus:
     filtered: int = 0
     set_aside: int = 0
     expired: int = 0
+    elsewhere: int = 0
     given_back: int = 0
     batches: int = 0
     failures: int = 0

@@ -471,6 +471,7 @@ _COUNTED = (
     "filtered",
     "set_aside",
     "expired",
+    "elsewhere",
     "given_back",
     "batches",
     "failures",

@@ -141,6 +141,12 @@ class Metrics:
             cloudwatch="OnFailureDestinationDeliveredEventCount",
             counts="record",
         )
+        self._set_elsewhere = registry.counter(
+            "streamfaas_set_aside_elsewhere",
+            "Of them, records in the local file, since that destination could not have them.",
+            *place,
+            counts="record",
+        )
         self._destination_failures = registry.counter(
             "streamfaas_destination_failures",
             "Times that a destination did not take what was sent.",
@@ -218,6 +224,7 @@ class Metrics:
             place = _place(source)
             for condition in CONDITIONS:
                 self._set_aside.cell(*place, condition)
+            self._set_elsewhere.cell(*place)
             for reason in sorted(WORKER_REASONS):
                 self._ended.cell(place[0], reason)
             self._cut.cell(place[0])
@@ -285,6 +292,8 @@ class Metrics:
     def _batch_set_aside(self, signal: signals.BatchSetAside) -> None:
         place = _place(signal.lane.source)
         self._set_aside.cell(*place, signal.condition).value += signal.records
+        if signal.elsewhere:
+            self._set_elsewhere.cell(*place).value += signal.records
 
     def _output_cut(self, signal: signals.OutputCut) -> None:
         self._cut.cell(signal.function).value += signal.size_bytes

@@ -108,7 +108,8 @@ class WindowLost:
 
 @dataclass(frozen=True, slots=True)
 class BatchSetAside:
-    """A batch was given up and its destination has it."""
+    """A batch was given up and a destination has it: `elsewhere`, not the one that was asked for,
+    which did not take it or where it would have gone round."""
 
     lane: Lane
     first: int
@@ -116,6 +117,7 @@ class BatchSetAside:
     records: int
     condition: str
     destination: str
+    elsewhere: bool = False
 
 
 @dataclass(frozen=True, slots=True)

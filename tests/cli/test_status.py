@@ -57,6 +57,13 @@ def lines(result):
     return [line.rstrip() for line in result.output.splitlines()]
 
 
+def test_where_failures_go_is_counted_by_where_they_are(tmp_path):
+    view = json.loads(json.dumps(VIEW))
+    view["triggers"]["enrich/orders"] |= {"set_aside": 1205, "elsewhere": 5}
+    told = status(tmp_path, view, env={"COLUMNS": "140"})
+    assert "orders.dlq (1,200), set-aside (5)" in told.output
+
+
 def blocked(reason="KeyError: 'total'", count=1):
     lanes = [
         {

@@ -749,6 +749,9 @@ def test_it_is_told_where_a_letter_is_and_not_where_it_should_have_been(bytes_ma
     done = scene(offering(3), lambda v, a: BAD, policy=policy, outbox=outbox, retries=0)
 
     assert {each.destination for each in done.seen(signals.BatchSetAside)} == {where}
+    assert {each.elsewhere for each in done.seen(signals.BatchSetAside)} == {where == "elsewhere"}
+    status = done.lane.status
+    assert (status.set_aside, status.elsewhere) == (3, 3 if where == "elsewhere" else 0)
     assert {each.destination for each in outbox.intents.values()} == {where}
 
 

@@ -108,7 +108,7 @@ def everything():
     """All that signals about one function with one trigger may be labelled with."""
     metrics = Metrics(["orders", "orders/stream"])
     for each in CONDITIONS:
-        metrics(signals.BatchSetAside(Lane("orders/stream", ""), 0, 0, 1, each, ""))
+        metrics(signals.BatchSetAside(Lane("orders/stream", ""), 0, 0, 1, each, "", True))
     for why in ("idle", "drained", "timeout", "crash", "protocol", "init", "aborted", "else"):
         metrics(signals.WorkerEnded("orders", "w", why))
     metrics(signals.WorkerStarted("orders", "w", 1.0))
