@@ -50,9 +50,9 @@ class Replays:
     that would be); `POST /skip/<function>/<trigger>`.
 
     What is replayed becomes asynchronous invocations of the trigger's function, one for each
-    record; those of one lane run one after the other. They are retried and put aside as all such
-    are, and move no checkpoint. Where the trigger's answers are reports of failed items, theirs
-    are too.
+    record; those of one lane (of a queue: of one message group) run one after the other. They are
+    retried and put aside as all such are, and move no checkpoint. Where the trigger's answers are
+    reports of failed items, theirs are too.
     """
 
     def __init__(self, mappings: Table[str, Mapping], outbox: Outbox, accept: Accept) -> None:
@@ -121,8 +121,8 @@ class Replays:
         chosen = [one for one in read.records if wants is None or wants(*source.face(one))]
         events = len(chosen)
         if chosen and not asked.dry_run:
-            order = f"{mapping.name} {lane.name}"
-            again = _Again(policy.function, 1, order, reports=policy.partial)
+            place = f"{mapping.name} {lane.name}"
+            again = _Again(policy.function, 1, place, reports=policy.partial)
             event = source.event(Batch((run_of_records(tuple(chosen)),)))
             events = await self._run(event, again)
         first = _text(read.records[0].position) if read.records else None
@@ -144,7 +144,7 @@ class Replays:
                     self._request_id(),
                     replays=again.replays,
                     client_context=context,
-                    order_key=again.order_key,
+                    order_key=replay.order_of(part, again.lane),
                 )
             except (WorldError, StoreError) as error:
                 failed.append(error)
@@ -169,7 +169,7 @@ class _Again:
 
     function: str
     replays: int
-    order_key: str
+    lane: str
     reports: bool
 
 

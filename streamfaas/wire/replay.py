@@ -45,6 +45,16 @@ def reports(client_context: bytes) -> bool:
     return bool(client_context) and REPORTS in orjson.loads(client_context).get("custom", {})
 
 
+def order_of(part: bytes, lane: str) -> str:
+    """What such an event is run in order with, one at a time: others of its lane, or of the
+    message group of a queue. Empty: nothing, since the queue has no order."""
+    match orjson.loads(part):
+        case {"Records": [{"eventSource": "aws:sqs", "attributes": dict(told)}]}:
+            group = told.get("MessageGroupId")
+            return f"{lane} {group}" if isinstance(group, str) else ""
+    return lane
+
+
 def locates(event: bytes, identifier: object) -> bool:
     """Whether an item identifier names the one record of an event, as its source has them."""
     match identifier, orjson.loads(event):

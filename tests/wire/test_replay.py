@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamfaas.wire.replay import context, locates, marked, reports
+from streamfaas.wire.replay import context, locates, marked, order_of, reports
 
 KAFKA = {
     "eventSource": "SelfManagedKafka",
@@ -109,3 +109,14 @@ def test_a_message_is_named_by_its_id_and_a_record_by_its_sequence_number(record
     assert locates(event, "7")
     assert not locates(event, "8")
     assert not locates(event, None)
+
+
+def test_messages_are_in_order_with_those_of_their_group_and_a_standard_queue_has_none():
+    def order(record):
+        return order_of(orjson.dumps({"Records": [record]}), "f/t topic-0")
+
+    message = {"eventSource": "aws:sqs", "attributes": {"SentTimestamp": "1"}}
+    assert order(message) == ""
+    assert order({**message, "attributes": {"MessageGroupId": "a"}}) == "f/t topic-0 a"
+    assert order({"eventSource": "aws:kinesis"}) == "f/t topic-0"
+    assert order_of(orjson.dumps(KAFKA), "f/t topic-0") == "f/t topic-0"
