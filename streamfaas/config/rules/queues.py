@@ -1,4 +1,4 @@
-"""Rules of SQS queues: that each is where its connection goes, and has one reader."""
+"""Rules of SQS queues: where each is, who reads it, and what is lost with what fails."""
 
 from __future__ import annotations
 
@@ -55,6 +55,19 @@ def _shared(case: Case) -> Iterator[Problem]:
             )
 
 
+def _neighbours(case: Case) -> Iterator[Problem]:
+    """What failed once comes apart from its neighbours; without another try nothing does."""
+    for path, trigger in of_kind(case.config, SqsTrigger):
+        if trigger.retries.max == 0 and trigger.batch.size > 1 and not trigger.partial_failures:
+            yield case.tell(
+                "SF1114",
+                (*path, "retries", "max"),
+                "one message that fails takes all of its batch along",
+                "retries: {max: 3}, partial_failures: true, or batch: {size: 1}",
+                warning=True,
+            )
+
+
 def _readers(case: Case) -> Iterator[tuple[document.Path, str, str]]:
     """Triggers that read queues: where that is written, the connection and the queue."""
     for path, plain in of_kind(case.config, SqsTrigger):
@@ -71,4 +84,4 @@ def _region(queue: str) -> str:
     return found.group(1) if found else ""
 
 
-RULES = (_regions, _shared)
+RULES = (_regions, _shared, _neighbours)

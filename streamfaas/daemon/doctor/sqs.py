@@ -17,7 +17,9 @@ from streamfaas.flow.errors import Gone, Refused, WorldError
 if TYPE_CHECKING:
     from streamfaas.wire.sqs import Attributes
 
-RECEIVES_MIN = 2
+RECEIVES_MIN = 5
+"""As AWS recommends: what stops or dies while it has a message in hand uses up receives, too."""
+
 HIDDEN_SECONDS_MAX = 3600
 _AWAY = "look at `endpoint_url`, the network and the firewall"
 _DENIED = "look at the credentials, and what they permit: streamfaas explain sqs has the list"
@@ -69,15 +71,19 @@ class _Queue:
 
     def _misfits(self, about: Attributes, trigger: SqsTrigger) -> Iterator[Finding]:
         most, own = about.receives_max, trigger.retries.max
-        if most is not None and most < RECEIVES_MIN:
+        if most == 1:
             told = (
-                "the queue's redrive policy moves what has failed once, or was in hand at a crash"
+                "the queue's redrive policy moves what has failed once, with all of its batch, and "
+                "what was in hand at a crash"
             )
-            yield self._warn(told, "a maxReceiveCount of 5 or more")
+            yield self._warn(told, f"a maxReceiveCount of {RECEIVES_MIN} or more")
         elif most is not None and own is not None and own + 1 >= most:
             told = f"the queue's redrive policy comes first: {most} receives, and retries.max {own}"
             yield self._warn(told, f"retries: {{max: {max(0, most - 2)}}}, or a greater "
                              "maxReceiveCount")  # fmt: skip
+        elif most is not None and most < RECEIVES_MIN:
+            told = f"the queue's redrive policy moves what was received {most} times; crashes count"
+            yield self._warn(told, f"a maxReceiveCount of {RECEIVES_MIN} or more")
         if most is None and trigger.on_failure is None:
             told = "what always fails comes again and again: there is no redrive policy"
             yield self._warn(told, "a redrive policy for the queue, or on_failure for the trigger")
