@@ -1,4 +1,4 @@
-"""streamfaas as a contestant: the whole daemon with its isolated workers, on a topic."""
+"""streamfaas as a contestant: the whole daemon with its isolated workers, on a topic or a queue."""
 
 from __future__ import annotations
 
@@ -48,15 +48,20 @@ functions:
 
 
 def run(bootstrap: str, topic: str, wanted: int, *, batch: int = 1000, workers: int = 1) -> Result:
-    """From the first record that a worker has done to the last one, as `status` tells."""
+    text = CONFIG.format(
+        bootstrap=bootstrap, topic=topic, batch=batch, workers=workers, group=uuid.uuid4()
+    )
+    return drive(text, HANDLER, wanted)
+
+
+def drive(text: str, handler: str, wanted: int) -> Result:
+    """From the first record that a worker has done to the last one, as `status` tells of the
+    trigger touch/bench."""
     from daemon_process import DaemonProcess, write_project
 
     folder = Path(tempfile.mkdtemp(prefix="bench-"))
     try:
-        text = CONFIG.format(
-            bootstrap=bootstrap, topic=topic, batch=batch, workers=workers, group=uuid.uuid4()
-        )
-        config = write_project(folder, text, touch=HANDLER)
+        config = write_project(folder, text, touch=handler)
         stalls = folder / "stalls"
         program = (str(Path(__file__).with_name("watched.py")), str(stalls))
         with DaemonProcess(config, "--quiet", program=program) as daemon:
