@@ -52,7 +52,17 @@ def unready(view: Mapping[str, Any]) -> tuple[str, ...]:
         for name, trigger in view["triggers"].items()
         # one that has only begun (the first asynchronous invocation of a function) is given time,
         # and one that is paused is as it should be
-        if trigger["connected"] and (trigger["state"] == "blocked" or _is_away(trigger))
+        if trigger["connected"] and (_blocked(trigger) or _is_away(trigger))
+    )
+
+
+def _blocked(trigger: Mapping[str, Any]) -> tuple[str, ...]:
+    """Lanes that go no further, and why. What a queue keeps for later by itself (a message, a key)
+    is none: nothing waits for it, and the queue may have moved it elsewhere by now."""
+    return tuple(
+        f"{lane['name']}: {lane['reason']}"
+        for lane in trigger["lanes"]
+        if trigger["state"] == lane["state"] == "blocked" and not lane["by_key"]
     )
 
 
@@ -64,12 +74,7 @@ def _is_away(trigger: Mapping[str, Any]) -> bool:
 
 
 def _why(trigger: Mapping[str, Any]) -> str:
-    blocked = (
-        f"{lane['name']}: {lane['reason']}"
-        for lane in trigger["lanes"]
-        if trigger["state"] == "blocked" and lane["state"] == "blocked"
-    )
-    return next(blocked, trigger["reason"] or "no reason is known")
+    return next(iter(_blocked(trigger)), trigger["reason"] or "no reason is known")
 
 
 def _answer(reasons: tuple[str, ...]) -> Response:

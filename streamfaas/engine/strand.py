@@ -354,13 +354,12 @@ class Strand:
         back, at = verdict.back, verdict.at
         if at is not None:
             tried = replace(back, attempt=deliveries(back) + verdict.counted)
-            self._tell(tried, told, at, blocked=verdict.blocked)
+            self._say(tried, told, at, blocked=verdict.blocked)
         reason = self.status.reason if at is not None else ""
         await self._lane.release(back, at, counted=verdict.counted, reason=reason)
         while verdict.in_order and self._pending:
             await self._lane.release(self._pending.popleft(), None, counted=False, reason="")
-        # the lane goes on with others: it is the source that holds what failed
-        self.status.blocked = False
+        # the lane goes on with others, and is never blocked: the source holds what failed
         self.status.state, self.status.reason, self.status.attempt = "running", "", 0
         if at is None:  # aborted or throttled: the queue may hand it out at once, we need not
             await self._wait(Instant(self._around.clock() + self._policy.retry.backoff_seconds))
@@ -390,12 +389,15 @@ class Strand:
     def _tell(
         self, batch: Batch, outcome: Outcome | Partial, at: Instant, *, blocked: bool
     ) -> None:
-        failure = outcome.failure if isinstance(outcome, Partial) else outcome
-        assert isinstance(failure, Failure)
-        reason = f"{failure.type}: {failure.message}"
         if not self._lane.closing:
             self.status.state = "blocked" if blocked else "retrying"
         self.status.blocked = blocked
+        self._say(batch, outcome, at, blocked=blocked)
+
+    def _say(self, batch: Batch, outcome: Outcome | Partial, at: Instant, *, blocked: bool) -> None:
+        failure = outcome.failure if isinstance(outcome, Partial) else outcome
+        assert isinstance(failure, Failure)
+        reason = f"{failure.type}: {failure.message}"
         self.status.attempt, self.status.reason = batch.attempt, reason
         wait = max(0.0, at - self._around.clock())
         self.tell(

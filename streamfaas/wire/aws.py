@@ -23,6 +23,7 @@ from botocore import exceptions
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
+from botocore.parsers import ResponseParserError
 
 from streamfaas.flow.errors import Busy, Gone, Refused, TooLarge, Unreachable, WorldError
 
@@ -106,6 +107,7 @@ async def signed(service: str, access: AwsAccess, url: str) -> dict[str, str]:
 ERRORS: tuple[type[Exception], ...] = (
     exceptions.ClientError,
     exceptions.BotoCoreError,
+    ResponseParserError,
     OSError,
     TimeoutError,
 )
@@ -201,7 +203,10 @@ class _Json(AioJSONParser):  # type: ignore[misc]  # as above
 
     def _do_parse(self, response: Any, shape: Any) -> Any:
         if shape is not None and shape.name in _ALL_DATA:
-            return orjson.loads(response["body"] or b"{}")
+            try:
+                return orjson.loads(response["body"] or b"{}")
+            except orjson.JSONDecodeError as error:
+                raise ResponseParserError(f"no JSON, but {response['body'][:80]!r}") from error
         return super()._do_parse(response, shape)
 
 

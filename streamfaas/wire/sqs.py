@@ -9,6 +9,7 @@ from typing import Any
 
 import anyio
 import orjson
+import pybase64
 
 from streamfaas.flow.errors import Gone, Refused
 from streamfaas.wire import aws
@@ -31,6 +32,9 @@ TRIES = 3
 """Of an entry that a request has failed at while it took others."""
 
 PAUSE_SECONDS = 0.1
+
+TIME_MS_MAX = 1 << 47
+"""In the year 6429: what dates can still be made of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,14 +146,17 @@ class Queue:
             asked["VisibilityTimeout"] = visibility_seconds
         async with self._asking("ReceiveMessage", wait_seconds):
             answer = await self._client.receive_message(**asked)
-            return answer.get("Messages") or ()
+            return _sound(answer.get("Messages") or ())
 
     async def delete_batch(self, receipts: Sequence[str]) -> tuple[Undone, ...]:
         """Deletes messages for good; those that could not be."""
 
         async def ask(entries: list[dict[str, Any]]) -> Any:
             async with self._asking("DeleteMessageBatch"):
-                return await self._client.delete_message_batch(QueueUrl=self.url, Entries=entries)
+                return _told_of_all(
+                    entries,
+                    await self._client.delete_message_batch(QueueUrl=self.url, Entries=entries),
+                )
 
         return await _in_batches([{"ReceiptHandle": receipt} for receipt in receipts], ask)
 
@@ -161,8 +168,11 @@ class Queue:
 
         async def ask(entries: list[dict[str, Any]]) -> Any:
             async with self._asking("ChangeMessageVisibilityBatch"):
-                return await self._client.change_message_visibility_batch(
-                    QueueUrl=self.url, Entries=entries
+                return _told_of_all(
+                    entries,
+                    await self._client.change_message_visibility_batch(
+                        QueueUrl=self.url, Entries=entries
+                    ),
                 )
 
         return await _in_batches(
@@ -217,8 +227,33 @@ class Queue:
                 yield
         except aws.ERRORS as error:
             raise aws.translated(error, f"{operation} of {self.name}") from error
-        except KeyError as error:  # an answer that is not what the service promises
-            raise Refused(f"{operation} of {self.name}: no {error} in the answer") from error
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            told = f"the answer is not what the service promises ({error!r})"
+            raise Refused(f"{operation} of {self.name}: {told}") from error
+
+
+def _told_of_all(entries: Sequence[Mapping[str, Any]], answer: Mapping[str, Any]) -> Any:
+    """Silence is no consent: what says nothing of an entry has not done it."""
+    told = [*(answer.get("Successful") or ()), *(answer.get("Failed") or ())]
+    if missing := {each["Id"] for each in entries} - {each["Id"] for each in told}:
+        raise LookupError(f"nothing is said of {len(missing)} entries")
+    return answer
+
+
+def _sound(messages: Sequence[Any]) -> Sequence[Mapping[str, Any]]:
+    """What can be made records of: it is not the client that has read them."""
+    for told in messages:
+        attributes, own = told.get("Attributes") or {}, told.get("MessageAttributes") or {}
+        texts = (told["MessageId"], told["ReceiptHandle"], told["Body"])
+        group, sent = attributes.get("MessageGroupId", ""), int(attributes.get("SentTimestamp", 0))
+        int(attributes.get("ApproximateReceiveCount", 1))
+        if not all(isinstance(each, str) for each in (*texts, group)):
+            raise TypeError("a message is of no text")
+        if not 0 <= sent < TIME_MS_MAX:
+            raise ValueError(f"a message is of the time {sent}")
+        for each in own.values():
+            pybase64.b64decode(each.get("BinaryValue") or b"")
+    return messages
 
 
 async def _in_batches(

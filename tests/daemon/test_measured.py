@@ -200,7 +200,10 @@ def seen(state="running", **triggers):
 
 
 def test_readiness_says_which_trigger_is_not_well_and_why():
-    lane = {"name": "topic-0", "state": "blocked", "reason": "KeyError: 'total'"}
+    lane = {
+        "name": "topic-0", "state": "blocked", "reason": "KeyError: 'total'", "by_key": False
+    }  # fmt: skip
+    message = {**lane, "name": "4f1c0a9e", "by_key": True}
     assert unready(seen(a=trigger(), b=trigger("retrying"))) == ()
     assert unready(seen(a=trigger("degraded", reason="cannot reach k1"), b=trigger())) == (
         "f/a is degraded: cannot reach k1",
@@ -208,6 +211,9 @@ def test_readiness_says_which_trigger_is_not_well_and_why():
     assert unready(seen(a=trigger(), b=trigger("blocked", {**lane, "state": "idle"}, lane))) == (
         "f/b is blocked: topic-0: KeyError: 'total'",
     )
+    assert unready(seen(a=trigger("blocked", message))) == (), "of a queue one holds nobody up"
+    assert unready(seen(a=trigger("blocked", message, lane)))
+    assert unready(seen(a=trigger("paused", lane))) == ()
     assert unready(seen(a=trigger("connecting"))) == ("f/a is connecting: no reason is known",)
     assert unready(seen(a=trigger("connecting", connected=False))) == ()
     for state in ("connecting", "degraded"):  # a blip of what ran before is not told

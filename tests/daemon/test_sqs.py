@@ -49,14 +49,12 @@ def test_ten_thousand_messages_reach_the_function_over_a_kill(tmp_path, ministac
 @pytest.mark.slow
 def test_a_function_that_is_at_its_limit_has_every_message_at_its_first_receive(tmp_path, moto):
     """No message is received that no worker is free for: none comes near a dead-letter queue, and
-    a stop gives nothing back that could have waited in the queue."""
+    a stop gives nothing back that could have waited in the queue, but for what a receive may bring
+    that is cut off then."""
     queue = a_queue()
     url = created(moto, queue, VisibilityTimeout="2")
     sent(moto, url, range(30))
-    config = project(
-        tmp_path, moto, queue, env={"PAUSE": "0.25"}, concurrency=1, batch={"size": 1},
-        visibility_timeout="1s",
-    )  # fmt: skip
+    config = project(tmp_path, moto, queue, env={"PAUSE": "0.25"}, concurrency=1, batch={"size": 1})
     with DaemonProcess(config, env=ENV) as daemon:
         daemon.wait_for(lambda _: len(ran(tmp_path)) >= 3, 60)
         daemon.signal()
@@ -67,7 +65,7 @@ def test_a_function_that_is_at_its_limit_has_every_message_at_its_first_receive(
         assert daemon.wait() == 0
     found = ran(tmp_path)
     assert len(found) == 30
-    assert {receives for _, receives in found} == {1}
+    assert sum(receives != 1 for _, receives in found) <= 1
     assert left(moto, url) == (0, 0)
 
 

@@ -1,6 +1,7 @@
 """A queue as a source, on real servers: what is received, kept, deleted, and given back."""
 
 import itertools
+from collections import Counter
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -9,6 +10,7 @@ import orjson
 import pytest
 import uvloop
 
+import queue_stub
 from source_subjects import loop_clock
 from streamfaas.flow.batch import Batch, BatchPolicy
 from streamfaas.flow.errors import Gone, Refused
@@ -16,6 +18,7 @@ from streamfaas.flow.record import Instant
 from streamfaas.sources.sqs import Sqs, SqsOptions, hand, polling
 from streamfaas.telemetry.signals import DaemonStepped, SourceChanged
 from streamfaas.testing.conformance import driven
+from streamfaas.wire.aws import AwsAccess
 from streamfaas.wire.sqs_event import RECEIPT, message_id
 
 QUEUES = itertools.count()
@@ -62,6 +65,12 @@ class Scene:
         return int(answer["Attributes"]["ApproximateNumberOfMessages"])
 
     @property
+    def states(self):
+        """Those that followed one another; a reason may change while a state lasts."""
+        found = (each.state for each in self.signals if isinstance(each, SourceChanged))
+        return [state for state, _ in itertools.groupby(found)]
+
+    @property
     def told(self):
         warnings = [each.detail for each in self.signals if isinstance(each, DaemonStepped)]
         return " ".join(warnings)
@@ -90,8 +99,12 @@ async def has_waiting(it, count):
 
 
 async def stands(source, state):
+    await until(lambda: source.view().state == state)
+
+
+async def until(condition):
     with anyio.fail_after(15):
-        while source.view().state != state:  # noqa: ASYNC110 - it does not ring when it changes
+        while not condition():  # noqa: ASYNC110 - nothing rings when it comes true
             await anyio.sleep(0.05)
 
 
@@ -104,6 +117,14 @@ async def taking(driver, seconds):
     with anyio.move_on_after(seconds):
         while True:
             await driver.step()
+
+
+async def taking_until(driver, condition):
+    """Steps until it is so."""
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(taking, driver, 60)
+        await until(condition)
+        tasks.cancel_scope.cancel()
 
 
 @pytest.mark.slow
@@ -132,13 +153,13 @@ def test_while_no_lane_is_to_get_anything_a_pending_receive_is_cut_off_and_nothi
 ):
     async def main():
         async with scene(aws_server) as it, driven(it.source(wait_seconds=20)) as driver:
-            await taking(driver, 0.5)
             polling_ = driver.source._polling
-            assert polling_.asking == 1, "a long poll is pending"
+            await taking_until(driver, lambda: polling_.asking == 1)  # a long poll is pending
             lanes, _ = set(driver.ready), driver.ready.clear()
             driver.source.wake()
             await it.send("a")  # which that poll may bring, once
-            await taking(driver, 3.0)
+            await taking_until(driver, lambda: polling_.asking == 0)
+            await taking(driver, 2.0)
             assert polling_.asking == 0
             assert bodies(driver) == []
             driver.ready |= lanes
@@ -159,15 +180,50 @@ def test_what_is_in_hand_stays_hidden_for_longer_than_its_timeout(aws_server):
     async def main():
         async with scene(aws_server) as it:
             await it.send("a", "b")
-            async with driven(it.source(visibility_seconds=1)) as driver:
+            async with driven(it.source(visibility_seconds=2)) as driver:
                 await driver.take(2)
                 it.free = 0  # or it would ask for more
-                for _ in range(5):
+                for _ in range(7):
                     await anyio.sleep(0.5)
                     assert await it.receive() == {}
                 await driver.finish_all()
             assert await it.waiting() == 0
             assert it.told == ""
+
+    run(main)
+
+
+class Hanging(queue_stub.Queue):
+    """Says nothing to so many of each operation."""
+
+    def __init__(self):
+        super().__init__(10)
+        self.hanging, self.asked = Counter(), Counter()
+
+    def answer(self, operation, asked):
+        self.asked[operation] += 1
+        self.hanging[operation] -= 1
+        return None if self.hanging[operation] >= 0 else super().answer(operation, asked)
+
+
+@pytest.mark.slow
+def test_what_is_in_hand_is_seen_to_while_other_requests_hang():
+    async def main():
+        stub = Hanging()
+        async with queue_stub.serving(stub) as url:
+            it = Scene(None, None, "bench", url)
+            access = AwsAccess("us-east-1", url, "test", "a-secret")
+            source = it.source(access, visibility_seconds=1)
+            async with driven(source) as driver:
+                await driver.take(1)
+                it.free = 0
+                stub.hanging = Counter(GetQueueAttributes=1, ChangeMessageVisibilityBatch=2)
+                source._look_at = Instant(0.0)
+                before = stub.asked["GetQueueAttributes"]
+                await until(lambda: stub.asked["ChangeMessageVisibilityBatch"] >= 6)
+                assert stub.asked["GetQueueAttributes"] == before + 1, "it is still waited for"
+                assert not it.told
+                driver.taken.clear()
 
     run(main)
 
@@ -224,7 +280,7 @@ def test_what_is_lost_to_somebody_else_is_told_and_is_not_hidden_on(moto):
                 it.free = 0
                 receipt = dict(driver.seen[0].headers)[RECEIPT].decode()
                 await it.client.delete_message(QueueUrl=it.url, ReceiptHandle=receipt)
-                await anyio.sleep(1)
+                await until(lambda: it.told)
                 assert "1 message in hand not hidden any more, which may come twice" in it.told
                 await driver.finish_all()
 
@@ -244,9 +300,8 @@ def test_deletes_and_receives_that_fail_are_asked_for_again(ministack_faults, mo
                 async with ministack_faults.of(
                     {"service": "sqs", "operation": "ReceiveMessage", **throttled}
                 ):
-                    await taking(driver, 1.0)
+                    await taking_until(driver, lambda: source.view().state == "degraded")
                     assert bodies(driver) == []
-                    assert source.view().state == "degraded"
                     assert "RequestThrottled" in source.view().reason
                 await driver.take(12)
                 assert source.view().state == "running"
@@ -258,8 +313,7 @@ def test_deletes_and_receives_that_fail_are_asked_for_again(ministack_faults, mo
                 assert len(set(bodies(driver))) == 12
             assert await it.waiting() == 0
             assert await it.receive() == {}
-            states = [each.state for each in it.signals if isinstance(each, SourceChanged)]
-            assert states == ["running", "degraded", "running"]
+            assert it.states == ["running", "degraded", "running"]
 
     run(main)
 
@@ -282,8 +336,7 @@ def test_it_is_told_while_lanes_wait_for_their_deletes(ministack_faults, monkeyp
                     assert source.view().state == "degraded"
                     assert "cannot be deleted" in source.view().reason
                 await stands(source, "running")
-            states = [each.state for each in it.signals if isinstance(each, SourceChanged)]
-            assert states == ["running", "degraded", "running"]
+            assert it.states == ["running", "degraded", "running"]
 
     run(main)
 
@@ -317,8 +370,7 @@ def test_a_queue_that_is_deleted_and_made_again_is_read_on(moto, monkeypatch):
                 await driver.take(1)
                 await it.client.delete_queue(QueueUrl=it.url)
                 await driver.finish_all()  # it is gone with its queue
-                await taking(driver, 1.5)
-                assert source.view().state == "degraded"
+                await taking_until(driver, lambda: source.view().state == "degraded")
                 assert "NonExistentQueue" in source.view().reason
                 await it.client.create_queue(QueueName=it.name)
                 await it.send("b")
@@ -387,6 +439,60 @@ def test_after_a_restart_those_behind_what_failed_are_not_tried_with_it(ministac
                     await driver.take(1)
                     await taking(driver, 0.1)
                     await driver.finish_all()
+
+    run(main)
+
+
+def redrive(server, dead, receives):
+    arn = f"arn:aws:sqs:us-east-1:{server.account}:{dead.name}"
+    return orjson.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": str(receives)}).decode()
+
+
+@pytest.mark.slow
+def test_what_came_for_the_last_time_is_told_and_is_not_waited_for_when_the_queue_has_moved_it(
+    aws_server,
+):
+    async def main():
+        async with (
+            scene(aws_server) as dead,
+            scene(aws_server, RedrivePolicy=redrive(aws_server, dead, 2)) as it,
+        ):
+            await it.send("a")
+            source = it.source()
+            async with driven(source) as driver:
+                for receives in (1, 2):
+                    await driver.take(1)
+                    assert len(driver.taken) == 1
+                    assert bool(it.told) is False
+                    await driver.release(driver.taken[0], Instant(loop_clock()), "it failed")
+                    assert len(source.view().held) == 2 - receives
+                with anyio.fail_after(15):
+                    while await dead.waiting() != 1:
+                        await taking(driver, 0.2)
+                assert source.view().blocked == {}
+            assert f"came 2 times: the queue moves what comes more often to {dead.name}" in it.told
+
+    run(main)
+
+
+@pytest.mark.slow
+def test_the_last_time_that_the_queue_hands_a_message_out_it_goes_alone_though_it_never_ran(
+    ministack,
+):
+    async def main():
+        async with (
+            scene(ministack) as dead,
+            scene(ministack, RedrivePolicy=redrive(ministack, dead, 2)) as it,
+        ):
+            await it.send("a", "b", "c")
+            async with driven(it.source()) as driver:
+                await driver.take(3)
+                assert {run_.lane.name for run_ in driver.taken} == {"slot-0"}
+                for run_ in list(driver.taken):
+                    await driver.release(run_, None)
+                await driver.take(3)
+                assert len({run_.lane for run_ in driver.taken}) == 3
+                await driver.finish_all()
 
     run(main)
 

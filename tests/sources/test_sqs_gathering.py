@@ -2,7 +2,6 @@
 
 from collections import defaultdict
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,11 +14,18 @@ from streamfaas.sources.sqs.returned import KNOWN_MAX, SHOWN_MAX, Returned
 LANE = Lane("shop/orders", "slot-0")
 
 
-def message(position, group=None, deliveries=0, weight=100, *, wanted=True):
-    record = Record(LANE, position, b"x", weight=weight)
-    now = Instant(0.0)
+def message(position, group=None, deliveries=0, weight=100, *, wanted=True, alone=False):
     return Message(
-        f"m{position}", f"r{position}", record, group, deliveries, wanted, now, Instant(30.0)
+        id=f"m{position}",
+        receipt=f"r{position}",
+        record=Record(LANE, position, b"x", weight=weight),
+        group=group,
+        deliveries=deliveries,
+        receives=deliveries + 1,
+        wanted=wanted,
+        alone=alone,
+        since=Instant(0.0),
+        until=Instant(30.0),
     )
 
 
@@ -113,27 +119,22 @@ def test_what_failed_together_comes_apart_each_time_a_little_more():
     assert [large.limit(failures) for failures in range(6)] == [10_000, 8, 4, 2, 1, 1]
 
 
-@pytest.mark.parametrize("apart", [True, False])
-@given(st.lists(st.integers(0, 4), min_size=1, max_size=20), st.integers(0, 4))
-def test_what_has_one_try_left_has_it_alone(apart, pasts, last):
-    gathering = Gathering(BatchPolicy(10, 10_000), fifo=False, apart=apart, last=lambda: last)
-    for position, deliveries in enumerate(pasts):
-        gathering.add(message(position, deliveries=deliveries), Instant(0.0))
+@given(
+    st.lists(st.tuples(st.integers(0, 4), st.booleans()), min_size=1, max_size=20),
+    st.booleans(),
+    st.booleans(),
+)
+def test_what_is_to_go_alone_does(came, fifo, apart):
+    gathering = Gathering(BatchPolicy(10, 10_000), fifo=fifo, apart=apart)
+    for position, (deliveries, alone) in enumerate(came):
+        one = message(position, "a" if fifo else None, deliveries, alone=alone)
+        gathering.add(one, Instant(0.0))
+    places = []
     while batch := gathering.take(Instant(1.0), ()):
-        assert len(batch) == 1 or batch[0].deliveries < max(1, last)
-
-
-@given(st.lists(st.integers(0, 4), min_size=1, max_size=20))
-def test_of_a_group_what_was_handed_out_before_goes_alone_where_failures_are_counted(pasts):
-    """After a restart nobody knows which of them it was that failed."""
-    gathering = Gathering(BatchPolicy(10, 10_000), fifo=True, apart=False, last=lambda: 3)
-    for position, deliveries in enumerate(pasts):
-        gathering.add(message(position, "a", deliveries), Instant(0.0))
-    came = []
-    while batch := gathering.take(Instant(1.0), ()):
-        assert len(batch) == 1 or not any(each.deliveries for each in batch)
-        came += [each.position for each in batch]
-    assert came == list(range(len(pasts)))
+        assert len(batch) == 1 or not any(each.alone for each in batch)
+        places += [each.position for each in batch]
+    assert sorted(places) == list(range(len(came)))
+    assert not fifo or places == sorted(places)
 
 
 # -- positions
@@ -183,7 +184,8 @@ def test_what_went_back_without_having_run_does_not_count():
 
 def test_what_failed_is_shown_until_it_is_done_or_must_be_elsewhere():
     returned = Returned(fifo=False)
-    returned.failed([message(1), message(2, deliveries=4)], Instant(10.0), "why", Instant(5.0), 30)
+    failed = [message(1), message(2, deliveries=4)]
+    returned.failed(failed, Instant(10.0), "why", until=Instant(100.0))
     held = returned.held(Instant(6.0))
     assert {key: (each.attempt, each.reason, each.at) for key, each in held.items()} == {
         "m1": (1, "why", 10.0),
@@ -194,17 +196,31 @@ def test_what_failed_is_shown_until_it_is_done_or_must_be_elsewhere():
     assert not returned.held(Instant(101.0))
 
 
+def test_what_the_queue_moves_is_shown_until_it_may_do_so():
+    returned = Returned(fifo=False)
+    failed = [message(1), message(2, deliveries=4)]
+    returned.failed(failed, Instant(10.0), "why", Instant(100.0), moved={"m2"})
+    assert set(returned.held(Instant(9.0))) == {"m1", "m2"}
+    assert set(returned.held(Instant(10.0))) == {"m1"}
+    in_order = Returned(fifo=True)
+    batch = [message(position, "a") for position in range(2)]
+    in_order.failed(batch, Instant(10.0), "why", Instant(100.0))
+    in_order.failed(batch[:1], Instant(11.0), "why", Instant(100.0), moved={"m0"})
+    in_order.finished(batch[1:])
+    assert not in_order.suspects(Instant(12.0)), "those behind it wait no longer for it"
+
+
 def test_a_group_is_suspect_until_as_many_are_done_as_failed_together():
     returned = Returned(fifo=True)
     batch = [message(position, "a") for position in range(3)]
-    returned.failed(batch, Instant(10.0), "why", Instant(5.0), 30)
-    returned.failed(batch[:1], Instant(12.0), "why", Instant(11.0), 30)
+    returned.failed(batch, Instant(10.0), "why", Instant(100.0))
+    returned.failed(batch[:1], Instant(12.0), "why", Instant(100.0))
     assert set(returned.held(Instant(12.0))) == {"a"}
     for each in batch:
         assert returned.suspects(Instant(13.0))
         returned.finished([each])
     assert not returned.suspects(Instant(13.0))
-    returned.failed(batch, Instant(10.0), "why", Instant(5.0), 30)
+    returned.failed(batch, Instant(10.0), "why", Instant(100.0))
     assert not returned.suspects(Instant(101.0)), "it is elsewhere by now"
 
 
@@ -212,7 +228,7 @@ def test_what_is_remembered_is_bounded():
     returned = Returned(fifo=False)
     many = [message(position) for position in range(KNOWN_MAX + 5)]
     returned.unrun(many)
-    returned.failed(many, Instant(1.0), "why", Instant(0.0), 30)
+    returned.failed(many, Instant(1.0), "why", Instant(90.0))
     assert returned.deliveries("m0", 2) == 1
     assert returned.deliveries(many[-1].id, 2) == 0
     assert len(returned.held(Instant(0.0))) == SHOWN_MAX

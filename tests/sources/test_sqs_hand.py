@@ -56,7 +56,7 @@ class Scene:
         made = [
             Message(
                 each["MessageId"], each["ReceiptHandle"], Record(Lane("f/t", "slot-0"), at, b""),
-                None, 0, True, now, Instant(now + 30),
+                None, 0, 1, True, False, now, Instant(now + 30),
             )
             for at, each in enumerate(found.values())
         ]  # fmt: skip

@@ -10,8 +10,10 @@ from dataclasses import replace
 
 import pytest
 
+import queue_stub
 from aws_servers import Aws
-from streamfaas.flow.errors import Gone, Unreachable
+from streamfaas.flow.errors import Gone, Refused, Unreachable
+from streamfaas.wire.aws import AwsAccess
 from streamfaas.wire.sqs import Queue
 
 SLOW = pytest.mark.slow
@@ -163,6 +165,59 @@ def test_what_is_not_there_is_gone_and_who_does_not_answer_is_unreachable(
                 await queue.open()
         finally:
             await queue.close()
+
+    asyncio.run(main())
+
+
+class Odd(queue_stub.Queue):
+    """Says what a test wants it to."""
+
+    said: object = b""
+
+    def answer(self, operation, asked):
+        return self.said if operation == "ReceiveMessage" else super().answer(operation, asked)
+
+
+def _message(**more: object) -> object:
+    return {"Messages": [{**queue_stub.Queue(1).message(), **more}]}
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"<html>Please log in</html>",
+        b'{"Messages": [',
+        b"[]",
+        {"Messages": {"a": 1}},
+        {"Messages": [None]},
+        {"Messages": [{}]},
+        _message(Body=7),
+        _message(Body=None),
+        _message(ReceiptHandle=["r"]),
+        _message(Attributes=[1]),
+        _message(Attributes={"SentTimestamp": "yesterday"}),
+        _message(Attributes={"SentTimestamp": "9" * 40}),
+        _message(Attributes={"SentTimestamp": "-9"}),
+        _message(Attributes={"ApproximateReceiveCount": "often"}),
+        _message(Attributes={"MessageGroupId": 8}),
+        _message(MessageAttributes={"a": "b"}),
+        _message(MessageAttributes={"a": {"DataType": "Binary", "BinaryValue": "x"}}),
+    ],
+)
+def test_an_answer_that_is_none_is_a_typed_error(said: object) -> None:
+    async def main() -> None:
+        stub = Odd(1)
+        stub.said = said
+        async with queue_stub.serving(stub) as url:
+            queue = Queue(AwsAccess("us-east-1", url, "test", "a-secret"), "bench")
+            try:
+                await queue.open()
+                with pytest.raises((Refused, Unreachable)):
+                    await queue.receive(1)
+                stub.said = _message()
+                assert len(await queue.receive(1)) == 1
+            finally:
+                await queue.close()
 
     asyncio.run(main())
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -14,8 +14,10 @@ from streamfaas.sources.sqs.message import Message
 APART_MAX = 16
 """What has failed once goes in batches of less than this, …"""
 
+ALONE = -1
+
 Key: TypeAlias = "str | int"
-"""A message group of a FIFO queue; of another, how often its messages have failed."""
+"""A message group of a FIFO queue; of another, how often its messages have failed, or `ALONE`."""
 
 
 @dataclass(slots=True)
@@ -42,25 +44,13 @@ class Gathering:
     Messages of a standard queue that have failed before go with those that failed as often, and
     (`apart`) in smaller batches each time, down to one: what makes a batch fail is then known
     before its neighbours have been handed out too often. Those of a FIFO queue go by their groups,
-    as they were received.
-
-    `last`: how often a message has failed that has one try left; None: there is no such number. It
-    has that try alone; of a FIFO queue, so has each that was handed out before, since nobody knows
-    which of them it was that failed.
+    as they were received. What is `alone` goes so.
     """
 
-    def __init__(
-        self,
-        policy: BatchPolicy,
-        *,
-        fifo: bool,
-        apart: bool,
-        last: Callable[[], int | None] = lambda: None,
-    ) -> None:
+    def __init__(self, policy: BatchPolicy, *, fifo: bool, apart: bool) -> None:
         self._policy = policy
         self._fifo = fifo
         self._apart = apart
-        self._last = last
         self._piles: dict[Key, _Pile] = {}
 
     def __len__(self) -> int:
@@ -85,17 +75,15 @@ class Gathering:
     def limit(self, key: Key) -> int:
         """Messages of a batch."""
         most = self._policy.records_max
-        if not isinstance(key, int) or not key:
-            return most
-        last = self._last()
-        if last is not None and key >= last:
+        if key == ALONE:
             return 1
-        if not self._apart:
+        if not isinstance(key, int) or not key or not self._apart:
             return most
         return max(1, min(most, APART_MAX) >> min(key, APART_MAX))
 
     def add(self, message: Message, now: Instant) -> None:
-        key = message.group or "" if self._fifo else message.deliveries
+        key: Key = ALONE if message.alone else message.deliveries
+        key = message.group or "" if self._fifo else key
         self._piles.setdefault(key, _Pile()).add(message, now)
 
     def due(self, busy: Container[Key]) -> Instant | None:
@@ -136,15 +124,12 @@ class Gathering:
         waits = not (full or self._fifo)
         return Instant(arrived + policy.window_seconds) if waits else arrived
 
-    def _alone(self, message: Message) -> bool:
-        return self._fifo and message.deliveries > 0 and self._last() is not None
-
     def _filled(self, pile: _Pile, limit: int) -> list[Message]:
         if self._fifo:
             pile.held = deque(sorted(pile.held, key=lambda each: each[0].position))
         batch = [pile.take()]
         wanted, weight = int(batch[0].wanted), batch[0].record.weight
-        while pile.held and not (self._alone(batch[0]) or self._alone(pile.held[0][0])):
+        while pile.held and not (batch[0].alone or pile.held[0][0].alone):
             message, _ = pile.held[0]
             weight += message.record.weight
             wanted += message.wanted

@@ -61,14 +61,14 @@ class Hand:
     def take(self, message: Message) -> None:
         self._messages[message.id] = message
 
-    def known(self, id_: str, receipt: str) -> bool:
+    def known(self, id_: str, receipt: str, receives: int) -> bool:
         """Whether it is in hand already: it was hidden for too short a time. The newer receipt is
         the one that counts, and it is not run a second time beside the first."""
         message = self._messages.get(id_)
         if message is None:
             return False
         now = self._clock()
-        message.receipt, message.lost = receipt, False
+        message.receipt, message.receives, message.lost = receipt, receives, False
         message.since, message.until = now, Instant(now + self._visibility_seconds())
         return True
 

@@ -19,15 +19,19 @@ _POSITIONS = 1 << 63
 @dataclass(slots=True)
 class Message:
     """`deliveries`: how often the queue has handed it out before, but for those times that nothing
-    was run of it. `since` and `until` (our clock): when it was received, and until when it is
-    hidden from others. `lost`: it was not hidden any more, and may be somewhere else, too."""
+    was run of it; `receives`: as the queue counts, this time included. `alone`: it is to be in no
+    batch with others, which would be counted with it. `since` and `until` (our clock): when it was
+    received, and until when it is hidden from others. `lost`: it was not hidden any more, and may
+    be somewhere else, too."""
 
     id: str
     receipt: str
     record: Record
     group: str | None
     deliveries: int
+    receives: int
     wanted: bool
+    alone: bool
     since: Instant
     until: Instant
     lost: bool = False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -17,8 +17,8 @@ SHOWN_MAX = 1_000
 """How many are remembered; then the oldest are forgotten."""
 
 MARGIN_SECONDS = 60.0
-"""For so long after its time a message that failed is waited for: then it is elsewhere, or the
-queue has moved it to its dead-letter queue."""
+"""For so long after it is to be had again a message that failed is waited for: then it is
+elsewhere."""
 
 
 @dataclass(slots=True)
@@ -63,20 +63,22 @@ class Returned:
         messages: Sequence[Message],
         at: Instant,
         reason: str,
-        now: Instant,
-        visibility_seconds: float,
+        until: Instant,
+        moved: Collection[str] = (),
     ) -> None:
-        """They go back, since they failed, to be tried again from `at` on."""
-        until = Instant(max(at, now) + visibility_seconds + MARGIN_SECONDS)
+        """They go back, since they failed, to be tried again from `at` on; are they not here by
+        `until` they are elsewhere. Those that are `moved` go to the dead-letter queue instead."""
         for each in messages:
             key = each.group or "" if self._fifo else each.id
             self._failed.pop(key, None)
-            self._failed[key] = _Failed(Held(each.deliveries + 1, reason, at), until)
+            known_until = at if each.id in moved else until
+            self._failed[key] = _Failed(Held(each.deliveries + 1, reason, at), known_until)
         if self._fifo:
             group = messages[0].group or ""
             known = self._suspects.pop(group, None)
-            left = max(len(messages), known.left if known else 0)
-            self._suspects[group] = _Suspect(left, until)
+            left = max(len(messages), known.left if known else 0) - len(moved)
+            if left > 0:
+                self._suspects[group] = _Suspect(left, until)
         _bound(self._failed, SHOWN_MAX)
         _bound(self._suspects, SHOWN_MAX)
 

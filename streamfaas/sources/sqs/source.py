@@ -29,7 +29,7 @@ from streamfaas.sources.sqs.hand import Hand
 from streamfaas.sources.sqs.message import Message, position_of, receives_of
 from streamfaas.sources.sqs.options import SqsOptions
 from streamfaas.sources.sqs.polling import POLLERS_MAX, Polling
-from streamfaas.sources.sqs.returned import Returned
+from streamfaas.sources.sqs.returned import MARGIN_SECONDS, Returned
 from streamfaas.sources.sqs.send import QueueSender
 from streamfaas.telemetry.signals import DaemonStepped, Emit, SourceChanged
 from streamfaas.wire.aws import AwsAccess
@@ -100,9 +100,7 @@ class Sqs:
         self._fifo = self._queue.fifo
         self.judge: Judge = judge_group if self._fifo else judge_queue
         self._errands = Errands(self._queue)
-        self._gathering = Gathering(
-            options.batch, fifo=self._fifo, apart=options.apart, last=self._last
-        )
+        self._gathering = Gathering(options.batch, fifo=self._fifo, apart=options.apart)
         self._polling = Polling(
             self._queue,
             options.wait_seconds,
@@ -204,6 +202,7 @@ class Sqs:
         for number in range(1, min(POLLERS_MAX, self._options.parallel)):
             spawn(self._polling.help, f"poller {number}")
         spawn(self._keep, "keeper")
+        spawn(self._look_on, "looker")
         self._tell("running", "")
 
     async def next(self, ready: Collection[Lane]) -> Arrival:
@@ -340,34 +339,44 @@ class Sqs:
     @property
     def _counts(self) -> bool:
         """Whether it matters how often a message is received."""
-        return self._last() is not None
+        return self._options.retries_max is not None or self._receives_max is not None
 
-    def _last(self) -> int | None:
-        """How often a message has failed that has one try left: then it is given up here, or the
-        queue moves it."""
-        receives = self._about.receives_max if self._about else None
-        bounds = [self._options.retries_max, None if receives is None else receives - 1]
-        return min((each for each in bounds if each is not None), default=None)
+    @property
+    def _receives_max(self) -> int | None:
+        """After so many the queue moves a message to its dead-letter queue."""
+        return self._about.receives_max if self._about else None
+
+    def _alone(self, deliveries: int, receives: int) -> bool:
+        """Whether a message that is not new has one try left, before it is given up here or the
+        queue moves it. Of a FIFO queue nobody knows which of those it was that failed."""
+        most, moved = self._options.retries_max, self._receives_max
+        if self._fifo and deliveries:
+            return self._counts
+        given_up = most is not None and deliveries >= max(1, most)
+        return given_up or (moved is not None and receives >= max(2, moved))
 
     def _took(self, found: Sequence[Mapping[str, Any]]) -> None:
         if not found:
             return
         self._waiting = max(0, self._waiting - len(found))
         for told in found:
-            if not self._hand.known(told["MessageId"], told["ReceiptHandle"]):
+            if not self._hand.known(told["MessageId"], told["ReceiptHandle"], receives_of(told)):
                 self._take(told)
         self._changed.set()
 
     def _take(self, told: Mapping[str, Any]) -> None:
         now = self._clock()
         record = record_of(self._origin, self._lanes[0], position_of(told), told)
-        wanted = self._options.filter
+        wanted, receives = self._options.filter, receives_of(told)
+        deliveries = self._returned.deliveries(told["MessageId"], receives)
         message = Message(
             id=told["MessageId"],
             receipt=told["ReceiptHandle"],
             record=record,
             group=None if record.key is None else record.key.decode(),
-            deliveries=self._returned.deliveries(told["MessageId"], receives_of(told)),
+            deliveries=deliveries,
+            receives=receives,
+            alone=self._alone(deliveries, receives),
             wanted=wanted is None or wanted.wants(*sqs_face(record)),
             since=now,
             until=Instant(now + self._visibility),
@@ -432,11 +441,19 @@ class Sqs:
         return None if own == self._visibility else self._visibility
 
     async def _keep(self) -> None:
-        """Keeps messages hidden, and gives back what will not be run."""
+        """Keeps messages hidden, and gives back what will not be run. A request that hangs is not
+        waited for while others' time runs out: it is asked for all the same."""
         while True:
-            await anyio.sleep(min(TICK_SECONDS, self._visibility / 6))
-            await self._let_go()
-            await self._hand.extend()
+            a_while = self._visibility / 6
+            await anyio.sleep(min(TICK_SECONDS, a_while))
+            with anyio.move_on_after(a_while):
+                await self._hand.extend()
+            with anyio.move_on_after(a_while):
+                await self._let_go()
+
+    async def _look_on(self) -> None:
+        while True:
+            await anyio.sleep(TICK_SECONDS)
             if self._clock() >= self._look_at:
                 with suppress(WorldError):  # whoever polls will tell of it
                     await self._look()
@@ -448,8 +465,8 @@ class Sqs:
             await self._give_back(self._gathering.clear(), None)
 
     async def _look(self) -> None:
+        self._look_at = Instant(self._clock() + LOOK_SECONDS)  # also where it does not answer
         self._about = await self._queue.attributes()
-        self._look_at = Instant(self._clock() + LOOK_SECONDS)
         self._waiting = self._about.waiting
         self._origin = Origin(
             self._about.arn,
@@ -472,8 +489,25 @@ class Sqs:
             await self._hand.hide(messages, 0)
         else:
             now = self._clock()
-            self._returned.failed(messages, at, reason, now, self._visibility)
+            until = Instant(max(at, now) + self._visibility + MARGIN_SECONDS)
+            self._returned.failed(messages, at, reason, until, self._moved(messages))
             await self._hand.hide(messages, math.ceil(max(0.0, at - now)))
+
+    def _moved(self, messages: Sequence[Message]) -> set[str]:
+        """Those that the queue hands out no more, and tells of them: it moves them when their time
+        has come. They are not ours any more then, and nothing says that they went."""
+        about = self._about
+        if about is None or about.receives_max is None:
+            return set()
+        moved = [each.id for each in messages if each.receives >= about.receives_max]
+        if moved:
+            dead = (about.dead_letter_arn or "").rpartition(":")[2]
+            more = f" and {len(moved) - 1} more" if len(moved) > 1 else ""
+            self._warn(
+                f"{moved[0]}{more} failed, and came {about.receives_max} times: the queue moves "
+                f"what comes more often to {dead}"
+            )
+        return set(moved)
 
     def _rest(self, lane: Lane) -> None:
         """The lane has nothing in hand any more."""
