@@ -187,6 +187,11 @@ def test_1_8_an_answer_that_is_no_report_fails_the_whole_batch(source, answer):
 
 
 @sources
+def test_1_8_an_identifier_that_is_no_text_in_any_encoding_fails_the_whole_batch(source):
+    assert failed_whole(run(source, b'{"batchItemFailures":[{"itemIdentifier":"\\ud800"}]}'))
+
+
+@sources
 @pytest.mark.parametrize("failure", [BAD, TIMEOUT], ids=["exception", "timeout"])
 def test_1_8_an_exception_or_a_timeout_fails_the_whole_batch(source, failure):
     assert failed_whole(run(source, failure))

@@ -131,6 +131,7 @@ class Sqs:
         self._groups: set[str | int] = set()  # those
         self._handing: deque[Message] = deque()
         self._unbegun: set[Lane] = set()  # handed over, and not run yet
+        self._named: tuple[Batch | None, dict[str, int]] = (None, {})  # of the last report
         self._ready: Collection[Lane] = ()
         self._reading = False
         self._left_at: Instant | None = None
@@ -163,9 +164,11 @@ class Sqs:
 
     def locate(self, batch: Batch, identifier: object) -> int | None:
         """A message id."""
-        wanted = identifier.encode() if isinstance(identifier, str) else None
-        found = (each.position for each in looked_at(batch) if message_id(each) == wanted)
-        return next(found, None)
+        if self._named[0] is not batch:  # a report may name all of ten thousand
+            ids = {message_id(each).decode(): each.position for each in looked_at(batch)}
+            self._named = batch, ids
+        known = self._named[1]
+        return known.get(identifier) if isinstance(identifier, str) else None
 
     def request_id(self, batch: Batch) -> str | None:
         return None
