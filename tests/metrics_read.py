@@ -1,7 +1,10 @@
-"""Metrics as somebody else's parser reads them: by name and labels."""
+"""Metrics as somebody else's parser reads them: by name and labels; and a view to read some from."""
 
 import prometheus_client.openmetrics.parser as openmetrics
 import prometheus_client.parser as prometheus
+
+from streamfaas.telemetry.exposition import exposition
+from streamfaas.telemetry.process import usage
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 
@@ -40,3 +43,32 @@ class Scrape:
         assert received == sum(outcomes.values()) + in_flight
         assert min(in_flight, *outcomes.values()) >= 0
         return received, outcomes, in_flight
+
+
+# -- what is scraped of a daemon that looks like this
+
+PLACE = {"function": "orders", "trigger": "stream"}
+
+
+def lane(name, **more):
+    return {"name": name, "by_key": False, "state": "running", "lag": 5, "age_seconds": 1.5, **more}
+
+
+def view(*lanes, **counts):
+    zero = dict.fromkeys(
+        ("received", "records", "set_aside", "filtered", "expired", "given_back"), 0
+    )
+    trigger = {"state": "running", "paused": None, "lanes": lanes, **zero, **counts}
+    workers = {"starting": 0, "idle": 1, "spare": 0, "busy": 2, "draining": 0, "waiting": 3}
+    return {
+        "version": "1.0",
+        "functions": {"orders": {"workers": workers, "waiting": 3}},
+        "triggers": {"orders/stream": trigger, "orders/asynchronous": trigger},
+        "process": usage(),
+        "export": {"traces": {"dropped": 7}},
+    }
+
+
+def scraped(registry, seen=None):
+    body = exposition(registry, seen or view(), openmetrics=True)
+    return Scrape(body, OPENMETRICS)

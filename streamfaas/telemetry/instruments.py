@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypedDict, TypeVar, Unpack
 
 from streamfaas.flow.trace import Context
 from streamfaas.flow.value import value
@@ -17,6 +17,7 @@ Number: TypeAlias = int | float
 Labels: TypeAlias = tuple[str, ...]
 Bounds: TypeAlias = tuple[int, ...] | tuple[float, ...]
 Reading: TypeAlias = tuple[Labels, Number]
+Read: TypeAlias = Callable[[View], Iterable[Reading]]
 
 SECONDS = (
     *(0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0),
@@ -49,6 +50,15 @@ LABELS: Mapping[str, str] = {
 
 UNITS: Mapping[str, str] = {"seconds": "s", "bytes": "By"}
 """What OpenTelemetry calls each unit."""
+
+PLACE = ("function", "trigger")
+"""Labels of what belongs to a trigger, or to the direct calls of a function."""
+
+
+def place(source: str) -> tuple[str, str]:
+    """What they are, of `function/trigger` or of a function."""
+    function, _, trigger = source.partition("/")
+    return function, trigger
 
 
 @value
@@ -105,9 +115,9 @@ class Instrument:
 
     name: str
     kind: Kind
-    unit: str
     help: str
     labels: tuple[str, ...]
+    unit: str = ""
     cloudwatch: str = ""
     otel: str = ""
     counts: str = ""
@@ -170,7 +180,7 @@ class Histogram:
 class Watched:
     """A gauge, or a count that somebody else keeps: read off the view."""
 
-    def __init__(self, about: Instrument, read: Callable[[View], Iterable[Reading]]) -> None:
+    def __init__(self, about: Instrument, read: Read) -> None:
         self.about = about
         self.read = read
 
@@ -181,6 +191,16 @@ def _within(labels: Labels, about: Instrument, cells: Mapping[Labels, object]) -
 
 
 AnyInstrument: TypeAlias = Counter | Histogram | Watched
+Made = TypeVar("Made", Counter, Histogram, Watched)
+
+
+class About(TypedDict, total=False):
+    """What an instrument may be told besides its name, text and labels; see there."""
+
+    unit: str
+    cloudwatch: str
+    otel: str
+    counts: str
 
 
 class Registry:
@@ -189,42 +209,29 @@ class Registry:
     def __init__(self) -> None:
         self.instruments: dict[str, AnyInstrument] = {}
 
-    def counter(
-        self,
-        name: str,
-        text: str,
-        *labels: str,
-        unit: str = "",
-        cloudwatch: str = "",
-        otel: str = "",
-        counts: str = "",
-    ) -> Counter:
-        made = Counter(Instrument(name, "counter", unit, text, labels, cloudwatch, otel, counts))
-        self._add(made)
-        return made
+    def counter(self, name: str, text: str, *labels: str, **more: Unpack[About]) -> Counter:
+        return self._added(Counter(Instrument(name, "counter", text, labels, **more)))
 
     def histogram(
+        self, name: str, text: str, *labels: str, bounds: Bounds, **more: Unpack[About]
+    ) -> Histogram:
+        return self._added(Histogram(Instrument(name, "histogram", text, labels, **more), bounds))
+
+    def watch(
         self,
         name: str,
         text: str,
         *labels: str,
-        bounds: Bounds,
-        unit: str = "",
-        cloudwatch: str = "",
-        otel: str = "",
-        counts: str = "",
-    ) -> Histogram:
-        about = Instrument(name, "histogram", unit, text, labels, cloudwatch, otel, counts)
-        made = Histogram(about, bounds)
-        self._add(made)
-        return made
-
-    def watch(self, about: Instrument, read: Callable[[View], Iterable[Reading]]) -> None:
-        self._add(Watched(about, read))
+        read: Read,
+        kind: Kind = "gauge",
+        **more: Unpack[About],
+    ) -> Watched:
+        return self._added(Watched(Instrument(name, kind, text, labels, **more), read))
 
     def __iter__(self) -> Iterator[AnyInstrument]:
         return iter(self.instruments.values())
 
-    def _add(self, made: AnyInstrument) -> None:
+    def _added(self, made: Made) -> Made:
         assert made.about.name not in self.instruments
         self.instruments[made.about.name] = made
+        return made

@@ -1,30 +1,26 @@
-"""Which metrics there are, and what each is counted up by or read from."""
+"""Which metrics there are: those that signals count up, and beside them those that are read off."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from streamfaas.flow.outcome import Fault, Success
 from streamfaas.flow.verdict import Condition
-from streamfaas.telemetry import signals
+from streamfaas.telemetry import gauges, signals
 from streamfaas.telemetry.instruments import (
     BYTES,
     DELAYS,
+    PLACE,
     RECORDS,
     SECONDS,
     Buckets,
     Cell,
     Exemplar,
-    Instrument,
-    Kind,
-    Labels,
-    Number,
-    Reading,
     Registry,
-    View,
+    place,
 )
 from streamfaas.telemetry.signals import InvocationEnded, Signal
 
@@ -51,11 +47,10 @@ class Metrics:
     ) -> None:
         self._wall_clock = wall_clock
         registry = self.registry = Registry()
-        place = ("function", "trigger")
         self._duration = registry.histogram(
             "faas_invoke_duration_seconds",
             "How long invocations ran, those that failed too.",
-            *place,
+            *PLACE,
             unit="seconds",
             bounds=SECONDS,
             cloudwatch="Duration",
@@ -63,14 +58,14 @@ class Metrics:
         self._successes = registry.counter(
             "faas_invocations",
             "Invocations that succeeded.",
-            *place,
+            *PLACE,
             cloudwatch="Invocations, less Errors",
             counts="invocation",
         )
         self._errors = registry.counter(
             "faas_errors",
             "Invocations that the function failed, timeouts too.",
-            *place,
+            *PLACE,
             "error_type",
             cloudwatch="Errors",
             counts="error",
@@ -78,13 +73,13 @@ class Metrics:
         self._timeouts = registry.counter(
             "faas_timeouts",
             "Invocations that were ended at their timeout.",
-            *place,
+            *PLACE,
             counts="timeout",
         )
         self._coldstarts = registry.counter(
             "faas_coldstarts",
             "Invocations that waited for a worker to start.",
-            *place,
+            *PLACE,
             counts="coldstart",
         )
         self._init = registry.histogram(
@@ -98,7 +93,7 @@ class Metrics:
         self._memory = registry.histogram(
             "faas_mem_usage_bytes",
             "The largest resident set of the worker, by invocation.",
-            *place,
+            *PLACE,
             unit="bytes",
             bounds=BYTES,
             cloudwatch="MaxMemoryUsed",
@@ -106,7 +101,7 @@ class Metrics:
         self._not_run = registry.counter(
             "streamfaas_not_run",
             "Attempts that failed by no fault of the function.",
-            *place,
+            *PLACE,
             "reason",
             cloudwatch='Throttles (reason="throttled")',
             counts="attempt",
@@ -114,7 +109,7 @@ class Metrics:
         self._batch_size = registry.histogram(
             "streamfaas_batch_size",
             "Records of one attempt.",
-            *place,
+            *PLACE,
             bounds=RECORDS,
             cloudwatch="InvokedEventCount (its sum)",
             otel="streamfaas.batch.size",
@@ -123,20 +118,20 @@ class Metrics:
         self._retries = registry.counter(
             "streamfaas_retries",
             "Failed batches that will run again.",
-            *place,
+            *PLACE,
             counts="batch",
         )
         self._splits = registry.counter(
             "streamfaas_batch_splits",
             "Failing batches that went on in parts.",
-            *place,
+            *PLACE,
             otel="streamfaas.batch.splits",
             counts="batch",
         )
         self._set_aside = registry.counter(
             "streamfaas_set_aside",
             "Records that their destination has.",
-            *place,
+            *PLACE,
             "condition",
             cloudwatch="OnFailureDestinationDeliveredEventCount",
             counts="record",
@@ -144,13 +139,13 @@ class Metrics:
         self._set_elsewhere = registry.counter(
             "streamfaas_set_aside_elsewhere",
             "Of them, records in the local file, since that destination could not have them.",
-            *place,
+            *PLACE,
             counts="record",
         )
         self._destination_failures = registry.counter(
             "streamfaas_destination_failures",
             "Times that a destination did not take what was sent.",
-            *place,
+            *PLACE,
             cloudwatch="DestinationDeliveryFailures, DeadLetterErrors",
             otel="streamfaas.destination.failures",
             counts="failure",
@@ -188,8 +183,7 @@ class Metrics:
             unit="seconds",
             bounds=DELAYS,
         ).cell()
-        for about, read in _watched(per_partition=per_partition):
-            registry.watch(about, read)
+        gauges.watch(registry, per_partition=per_partition)
         self._meters: dict[str, _Meter] = {}
         self._listeners: dict[type, Callable[[Any], None]] = {
             InvocationEnded: self._invocation,
@@ -221,13 +215,13 @@ class Metrics:
         grown does not see one that begins with the first."""
         for source in sources:
             self._meter(source)
-            place = _place(source)
+            function, trigger = place(source)
             for condition in CONDITIONS:
-                self._set_aside.cell(*place, condition)
-            self._set_elsewhere.cell(*place)
+                self._set_aside.cell(function, trigger, condition)
+            self._set_elsewhere.cell(function, trigger)
             for reason in sorted(WORKER_REASONS):
-                self._ended.cell(place[0], reason)
-            self._cut.cell(place[0])
+                self._ended.cell(function, reason)
+            self._cut.cell(function)
 
     def _config_reloaded(self, signal: signals.ConfigReloaded) -> None:
         self._reloads.cell(signal.state).value += 1
@@ -256,23 +250,23 @@ class Metrics:
     def _meter(self, source: str) -> _Meter:
         found = self._meters.get(source)
         if found is None:
-            place = _place(source)
+            labels = place(source)
             found = self._meters[source] = _Meter(
-                successes=self._successes.cell(*place),
+                successes=self._successes.cell(*labels),
                 failures={
                     fault: (self._not_run if fault in NOT_RUN else self._errors).cell(
-                        *place, fault.value
+                        *labels, fault.value
                     )
                     for fault in Fault
                 },
-                timeouts=self._timeouts.cell(*place),
-                coldstarts=self._coldstarts.cell(*place),
-                retries=self._retries.cell(*place),
-                splits=self._splits.cell(*place),
-                destination_failures=self._destination_failures.cell(*place),
-                duration=self._duration.cell(*place),
-                batch_size=self._batch_size.cell(*place),
-                memory=self._memory.cell(*place),
+                timeouts=self._timeouts.cell(*labels),
+                coldstarts=self._coldstarts.cell(*labels),
+                retries=self._retries.cell(*labels),
+                splits=self._splits.cell(*labels),
+                destination_failures=self._destination_failures.cell(*labels),
+                duration=self._duration.cell(*labels),
+                batch_size=self._batch_size.cell(*labels),
+                memory=self._memory.cell(*labels),
             )
         return found
 
@@ -290,10 +284,10 @@ class Metrics:
         self._meter(signal.lane.source).splits.value += 1
 
     def _batch_set_aside(self, signal: signals.BatchSetAside) -> None:
-        place = _place(signal.lane.source)
-        self._set_aside.cell(*place, signal.condition).value += signal.records
+        labels = place(signal.lane.source)
+        self._set_aside.cell(*labels, signal.condition).value += signal.records
         if signal.elsewhere:
-            self._set_elsewhere.cell(*place).value += signal.records
+            self._set_elsewhere.cell(*labels).value += signal.records
 
     def _output_cut(self, signal: signals.OutputCut) -> None:
         self._cut.cell(signal.function).value += signal.size_bytes
@@ -336,262 +330,3 @@ def table() -> str:
         for each in Metrics(per_partition=True).registry
     ]
     return "".join(f"| {' | '.join(cell or '-' for cell in row)} |\n" for row in rows)
-
-
-def _place(source: str) -> tuple[str, str]:
-    function, _, trigger = source.partition("/")
-    return function, trigger
-
-
-# -- what is read off the view
-
-
-def _watched(*, per_partition: bool) -> Iterator[tuple[Instrument, Callable[[View], Any]]]:
-    place = ("function", "trigger")
-    lane = (*place, "partition") if per_partition else place
-
-    def gauge(
-        name: str,
-        text: str,
-        *labels: str,
-        unit: str = "",
-        cloudwatch: str = "",
-        kind: Kind = "gauge",
-        otel: str = "",
-        counts: str = "",
-    ) -> Instrument:
-        return Instrument(name, kind, unit, text, labels, cloudwatch, otel, counts)
-
-    yield (
-        gauge(
-            "messaging_client_consumed_messages",
-            "Records that came from the source: those below, and those in flight.",
-            *place,
-            kind="counter",
-            cloudwatch="PolledEventCount",
-            otel="messaging.client.consumed.messages",
-            counts="message",
-        ),
-        _of_triggers(lambda trigger: trigger["received"]),
-    )
-    yield (
-        gauge(
-            "streamfaas_records",
-            "Records that something has become of.",
-            *place,
-            "outcome",
-            kind="counter",
-            cloudwatch='FilteredOutEventCount (outcome="filtered")',
-            counts="record",
-        ),
-        _records,
-    )
-    yield (
-        gauge(
-            "streamfaas_records_in_flight",
-            "Records that nothing has become of yet.",
-            *place,
-            counts="record",
-        ),
-        _of_triggers(_in_flight),
-    )
-    yield (
-        gauge(
-            "streamfaas_source_lag",
-            "Records of the source that are not finished with.",
-            *lane,
-            cloudwatch="OffsetLag",
-            otel="streamfaas.source.lag",
-            counts="record",
-        ),
-        _of_lanes("lag", sum, per_partition=per_partition),
-    )
-    yield (
-        gauge(
-            "streamfaas_source_age_seconds",
-            "Age of the oldest record in flight.",
-            *lane,
-            unit="seconds",
-            cloudwatch="IteratorAge",
-            otel="streamfaas.source.age",
-        ),
-        _of_lanes("age_seconds", max, per_partition=per_partition),
-    )
-    yield (
-        gauge(
-            "streamfaas_lane_blocked",
-            "Lanes that are blocked.",
-            *lane,
-            otel="streamfaas.lane.blocked",
-            counts="lane",
-        ),
-        _of_lanes("blocked", sum, per_partition=per_partition),
-    )
-    yield (
-        gauge("streamfaas_lanes", "Lanes that are held.", *place, counts="lane"),
-        _of_triggers(lambda trigger: sum(not lane["by_key"] for lane in trigger["lanes"])),
-    )
-    yield (
-        gauge(
-            "streamfaas_trigger_up",
-            "1 while the source is read.",
-            *place,
-            otel="streamfaas.trigger.up",
-        ),
-        _of_triggers(lambda trigger: int(trigger["state"] not in {"connecting", "degraded"})),
-    )
-    yield (
-        gauge(
-            "streamfaas_trigger_paused",
-            "1 while a person wants it to rest.",
-            *place,
-            otel="streamfaas.trigger.paused",
-        ),
-        _of_triggers(lambda trigger: int(trigger["paused"] is not None)),
-    )
-    yield (
-        gauge(
-            "streamfaas_backlog_events",
-            "Asynchronous invocations that were accepted and are not over with.",
-            "function",
-            otel="streamfaas.backlog.events",
-            counts="event",
-        ),
-        _backlog,
-    )
-    yield (
-        gauge(
-            "streamfaas_workers",
-            "Workers by state.",
-            "function",
-            "state",
-            cloudwatch='ConcurrentExecutions (state="busy")',
-            counts="worker",
-        ),
-        _workers,
-    )
-    yield (
-        gauge(
-            "streamfaas_calls_waiting",
-            "Invocations that wait for a worker.",
-            "function",
-            otel="streamfaas.calls.waiting",
-            counts="invocation",
-        ),
-        lambda view: (((name,), each["waiting"]) for name, each in view["functions"].items()),
-    )
-    yield (
-        gauge(
-            "streamfaas_export_dropped",
-            "Spans, log records and exports of metrics that no collector has.",
-            "signal",
-            kind="counter",
-            otel="streamfaas.export.dropped",
-        ),
-        lambda view: [((name,), each["dropped"]) for name, each in view["export"].items()],
-    )
-    yield (
-        gauge(
-            "streamfaas_build",
-            "What runs.",
-            "version",
-            "python",
-            kind="info",
-            otel="streamfaas.build.info",
-        ),
-        lambda view: [((view["version"], view["process"]["python"]), 1)],
-    )
-    for name, text, unit, kind, otel in _OF_THE_PROCESS:
-        yield gauge(name, text, unit=unit, kind=kind, otel=otel), _of_process(name)
-
-
-_OF_THE_PROCESS: tuple[tuple[str, str, str, Kind, str], ...] = (
-    (
-        *("process_cpu_seconds", "CPU of the daemon, without its workers."),
-        *("seconds", "counter", "process.cpu.time"),
-    ),
-    (
-        *("process_resident_memory_bytes", "Resident set of the daemon."),
-        *("bytes", "gauge", "process.memory.usage"),
-    ),
-    (
-        *("process_start_time_seconds", "When the daemon began, in epoch seconds."),
-        *("seconds", "gauge", "process.start_time"),
-    ),
-    (
-        *("process_open_fds", "Open descriptors of the daemon."),
-        *("", "gauge", "process.unix.file_descriptor.count"),
-    ),
-    (
-        *("process_max_fds", "Descriptors that the daemon may open."),
-        *("", "gauge", "process.unix.file_descriptor.limit"),
-    ),
-)
-
-Read = Callable[[View], Iterable[Reading]]
-
-
-def _of_triggers(number: Callable[[Any], Number]) -> Read:
-    def read(view: View) -> Iterator[Reading]:
-        for name, trigger in view["triggers"].items():
-            yield _place(name), number(trigger)
-
-    return read
-
-
-def _of_lanes(key: str, together: Callable[[list[Number]], Number], *, per_partition: bool) -> Read:
-    """One number of each lane that is known, or of all lanes of a trigger together. What a queue
-    holds by key (a file, a request) is no lane, and has no label of its own."""
-
-    def read(view: View) -> Iterator[Reading]:
-        for name, trigger in view["triggers"].items():
-            known: dict[Labels, list[Number]] = {}
-            for lane in trigger["lanes"]:
-                if (value := _of_lane(lane, key)) is not None:
-                    partition = ("" if lane["by_key"] else lane["name"],) if per_partition else ()
-                    known.setdefault((*_place(name), *partition), []).append(value)
-            yield from ((labels, together(values)) for labels, values in known.items())
-
-    return read
-
-
-def _of_lane(lane: Any, key: str) -> Number | None:
-    value: Number | None = lane["state"] == "blocked" if key == "blocked" else lane[key]
-    return int(value) if isinstance(value, bool) else value
-
-
-def _in_flight(trigger: Any) -> Number:
-    done = trigger["records"] + trigger["set_aside"] + trigger["filtered"] + trigger["given_back"]
-    left: int = trigger["received"] - done
-    return left
-
-
-def _records(view: View) -> Iterator[Reading]:
-    for name, trigger in view["triggers"].items():
-        outcomes = {
-            "succeeded": trigger["records"],
-            "failed": trigger["set_aside"] - trigger["expired"],
-            "filtered": trigger["filtered"],
-            "expired": trigger["expired"],
-            "given_back": trigger["given_back"],
-        }
-        for outcome, count in outcomes.items():
-            yield (*_place(name), outcome), count
-
-
-def _backlog(view: View) -> Iterator[Reading]:
-    for name, trigger in view["triggers"].items():
-        function, trigger_name = _place(name)
-        if trigger_name == "asynchronous":
-            yield (function,), sum(lane["lag"] or 0 for lane in trigger["lanes"])
-
-
-def _workers(view: View) -> Iterator[Reading]:
-    for name, function in view["functions"].items():
-        for state, count in function["workers"].items():
-            if state != "waiting":  # those are calls
-                yield (name, state), count
-
-
-def _of_process(name: str) -> Read:
-    return lambda view: [((), view["process"][name])]

@@ -7,7 +7,7 @@ from metrics_read import OPENMETRICS as ACCEPTED
 from metrics_read import Scrape
 from streamfaas.flow.trace import Context
 from streamfaas.telemetry.exposition import OPENMETRICS, PROMETHEUS, exposition, wanted
-from streamfaas.telemetry.instruments import SECONDS, Exemplar, Instrument, Registry
+from streamfaas.telemetry.instruments import SECONDS, Exemplar, Registry
 
 
 def made(label="x"):
@@ -19,8 +19,8 @@ def made(label="x"):
     )
     for value in (0.004, 0.005, 9.5, 1000):
         histogram.cell(label).observe(value)
-    registry.watch(Instrument("here", "gauge", "", "Here.", ()), lambda view: [((), view["here"])])
-    registry.watch(Instrument("it", "info", "", "It.", ("version",)), lambda _view: [(("1.0",), 1)])
+    registry.watch("here", "Here.", read=lambda view: [((), view["here"])])
+    registry.watch("it", "It.", "version", kind="info", read=lambda _view: [(("1.0",), 1)])
     return registry
 
 

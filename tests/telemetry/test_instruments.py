@@ -46,13 +46,13 @@ def test_series_without_end_go_into_one():
 @pytest.mark.parametrize("labels", [("request_id",), ("function", "offset"), ("worker",)])
 def test_a_label_that_nothing_bounds_is_refused(labels):
     with pytest.raises(AssertionError, match="nothing bounds"):
-        Instrument("a", "counter", "", "A.", labels)
+        Instrument("a", "counter", "A.", labels)
 
 
 @pytest.mark.parametrize(("name", "unit"), [("took", "seconds"), ("done_total", "")])
 def test_a_name_says_its_unit_and_not_its_kind(name, unit):
     with pytest.raises(AssertionError):
-        Instrument(name, "counter", unit, "A.", ())
+        Instrument(name, "counter", "A.", (), unit)
 
 
 def test_a_name_is_given_once():

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metrics_read import Scrape
+from metrics_read import PLACE, scraped, view
 from streamfaas.daemon.reload import State
 from streamfaas.docs import topics
 from streamfaas.flow.outcome import Failure, Fault, Report, Success
@@ -13,37 +13,10 @@ from streamfaas.flow.record import Lane
 from streamfaas.flow.trace import Context
 from streamfaas.flow.verdict import Condition
 from streamfaas.telemetry import signals
-from streamfaas.telemetry.exposition import OPENMETRICS, exposition
+from streamfaas.telemetry.exposition import exposition
 from streamfaas.telemetry.instruments import LABELS
 from streamfaas.telemetry.metrics import RELOADS, WORKER_REASONS, Metrics, table
 from streamfaas.telemetry.names import METRIC_ATTRIBUTES
-from streamfaas.telemetry.process import usage
-
-PLACE = {"function": "orders", "trigger": "stream"}
-
-
-def lane(name, **more):
-    return {"name": name, "by_key": False, "state": "running", "lag": 5, "age_seconds": 1.5, **more}
-
-
-def view(*lanes, **counts):
-    zero = dict.fromkeys(
-        ("received", "records", "set_aside", "filtered", "expired", "given_back"), 0
-    )
-    trigger = {"state": "running", "paused": None, "lanes": lanes, **zero, **counts}
-    workers = {"starting": 0, "idle": 1, "spare": 0, "busy": 2, "draining": 0, "waiting": 3}
-    return {
-        "version": "1.0",
-        "functions": {"orders": {"workers": workers, "waiting": 3}},
-        "triggers": {"orders/stream": trigger, "orders/asynchronous": trigger},
-        "process": usage(),
-        "export": {"traces": {"dropped": 7}},
-    }
-
-
-def scraped(metrics, seen=None):
-    body = exposition(metrics.registry, seen or view(), openmetrics=True)
-    return Scrape(body, OPENMETRICS)
 
 
 def ended(outcome, *, records=100, of="orders/stream", name="orders-0"):
@@ -115,7 +88,7 @@ def everything():
     for state in RELOADS:
         metrics(signals.ConfigReloaded(state, "", 0.0))
     metrics(signals.OutputCut("orders", 1))
-    return set(scraped(metrics).samples)
+    return set(scraped(metrics.registry).samples)
 
 
 EVERYTHING = everything()
@@ -129,31 +102,7 @@ def test_no_signal_makes_a_series_that_is_not_of_the_configuration(told):
     metrics = Metrics(["orders/stream"])
     for signal in told:
         metrics(signal)
-    assert set(scraped(metrics).samples) <= EVERYTHING
-
-
-def test_partitions_are_told_of_only_where_that_is_wanted():
-    seen = view(lane("o-0"), lane("o-1", lag=7, age_seconds=9.0, state="blocked"), lane("o-2", lag=None, age_seconds=None))  # fmt: skip
-    scrape = scraped(Metrics(), seen)
-    assert not any("partition" in dict(labels) for _, labels in scrape.samples)
-    assert scrape.of("streamfaas_source_lag", **PLACE) == 12
-    assert scrape.of("streamfaas_source_age_seconds", **PLACE) == 9
-    assert scrape.of("streamfaas_lane_blocked", **PLACE) == 1
-    scrape = scraped(Metrics(per_partition=True), seen)
-    assert scrape.of("streamfaas_source_lag", **PLACE, partition="o-1") == 7
-    assert scrape.of("streamfaas_lane_blocked", **PLACE, partition="o-0") == 0
-    of_one = {name for name, labels in scrape.samples if ("partition", "o-2") in labels}
-    assert of_one == {"streamfaas_lane_blocked"}
-
-
-def test_what_is_held_by_key_has_no_label_of_its_own():
-    """Keys of files and ids of requests have no end."""
-    by_key = {"by_key": True, "state": "blocked", "lag": None, "age_seconds": None}
-    seen = view(lane("0"), *(lane(f"some/file{at}", **by_key) for at in range(5)))
-    scrape = scraped(Metrics(per_partition=True), seen)
-    assert scrape.of("streamfaas_lane_blocked", **PLACE, partition="") == 5
-    assert scrape.of("streamfaas_lanes", **PLACE) == 1
-    assert not any("some" in value for _, labels in scrape.samples for _, value in labels)
+    assert set(scraped(metrics.registry).samples) <= EVERYTHING
 
 
 def test_every_label_that_is_bounded_is_one_that_there_is():
@@ -166,7 +115,7 @@ def test_what_invocations_cost_is_counted_by_function_and_trigger():
     metrics(ended(Success(b"", report=Report("w", 0.02, 0.3, 20 << 20))))
     metrics(ended(failure(Fault.TIMEOUT, Report("w", 3.0, None, 40 << 20)), records=7))
     metrics(ended(failure(Fault.FUNCTION, Report("w", 0.001)), of=None, records=1))
-    scrape = scraped(metrics)
+    scrape = scraped(metrics.registry)
     assert scrape.of("faas_invocations_total", **PLACE) == 1
     assert scrape.of("faas_errors_total", **PLACE, error_type="timeout") == 1
     assert scrape.of("faas_timeouts_total", **PLACE) == 1
@@ -183,34 +132,10 @@ def test_what_is_no_fault_of_the_function_is_not_an_error_of_it():
     metrics = Metrics()
     for fault in (Fault.THROTTLED, Fault.ABORTED, Fault.OVERSIZE, Fault.CORRUPT):
         metrics(ended(failure(fault)))
-    scrape = scraped(metrics)
+    scrape = scraped(metrics.registry)
     assert scrape.of("streamfaas_not_run_total", **PLACE, reason="throttled") == 1
     assert scrape.of("faas_errors_total", **PLACE, error_type="function") == 0
     assert scrape.of("faas_invoke_duration_seconds_count", **PLACE) == 0
-
-
-def test_workers_and_calls_that_wait_are_told_apart():
-    scrape = scraped(Metrics())
-    assert scrape.of("streamfaas_workers", function="orders", state="busy") == 2
-    assert scrape.of("streamfaas_calls_waiting", function="orders") == 3
-    assert ("state", "waiting") not in {label for _, labels in scrape.samples for label in labels}
-
-
-def test_the_backlog_is_what_waits_of_the_asynchronous_invocations():
-    scrape = scraped(Metrics(), view(lane("0", lag=3), lane("1", lag=4)))
-    assert scrape.of("streamfaas_backlog_events", function="orders") == 7
-
-
-def test_what_no_collector_took_is_counted_by_signal():
-    assert scraped(Metrics()).of("streamfaas_export_dropped_total", signal="traces") == 7
-
-
-def test_what_the_kernel_says_of_the_process_is_there():
-    scrape = scraped(Metrics())
-    assert 0 < scrape.of("process_open_fds") < scrape.of("process_max_fds")
-    assert scrape.of("process_resident_memory_bytes") > 1 << 20
-    assert scrape.of("process_cpu_seconds_total") > 0
-    assert scrape.of("process_start_time_seconds") > 1.6e9
 
 
 def test_the_manual_lists_every_metric_with_the_name_that_cloudwatch_has_for_it():
@@ -260,7 +185,7 @@ def test_what_is_shown_is_what_the_table_lists():
 
 
 def test_what_is_counted_is_there_as_0_before_the_first():
-    scrape = scraped(Metrics(["orders/stream"]))
+    scrape = scraped(Metrics(["orders/stream"]).registry)
     for condition in CONDITIONS:
         assert scrape.of("streamfaas_set_aside_total", **PLACE, condition=condition) == 0
     for reason in WORKER_REASONS:

@@ -6,7 +6,7 @@ from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metr
 
 from otlp_sink import attributes
 from streamfaas.flow.trace import Context
-from streamfaas.telemetry.instruments import SECONDS, Exemplar, Instrument, Registry
+from streamfaas.telemetry.instruments import SECONDS, Exemplar, Registry
 from streamfaas.telemetry.otlp.points import Starts, metrics_data
 from streamfaas.telemetry.otlp.resource import resource, scope
 from streamfaas.telemetry.otlp.snapshot import snapshot
@@ -18,10 +18,7 @@ def registry():
     made = Registry()
     counter = made.counter("streamfaas_things", "Things.", "function", counts="thing")
     histogram = made.histogram("faas_took_seconds", "How long.", "function", unit="seconds", bounds=SECONDS)  # fmt: skip
-    made.watch(
-        Instrument("streamfaas_here", "gauge", "", "Here.", ("function",)),
-        lambda view: view["here"],
-    )
+    made.watch("streamfaas_here", "Here.", "function", read=lambda view: view["here"])
     return made, counter, histogram
 
 
