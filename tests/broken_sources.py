@@ -9,7 +9,7 @@ from streamfaas.flow.record import Instant, run_of_records
 from streamfaas.sources import Arrived, LaneView, SourceView
 from streamfaas.sources.directory import Directory
 from streamfaas.sources.memory import Memory
-from streamfaas.testing import conformance as suite
+from streamfaas.testing.conformance import any_source, logs, queues
 
 
 class ForgetsSettlements(Memory):
@@ -147,25 +147,25 @@ class OpensWhateverComes(Directory):
 
 
 OF_LOGS = {
-    ForgetsSettlements: suite.check_what_is_finished_does_not_come_again_after_a_close,
-    SettlesWhatItReads: suite.check_nothing_is_lost_in_crashes,
-    SettlesOneTooMany: suite.check_what_is_finished_does_not_come_again_after_a_close,
-    ReadsLanesThatAreNotReady: suite.check_records_come_only_for_lanes_that_are_ready,
-    HearsNoWake: suite.check_a_waiting_call_hears_that_a_lane_is_ready_again,
-    LosesWhatACancelledCallHadTaken: suite.check_a_call_of_next_may_be_cancelled,
-    ReadsOnAfterARewind: suite.check_a_lane_that_is_read_again_gives_the_same,
-    GoesOnWithALaneThatLeaves: suite.check_a_lane_that_is_taken_away_is_let_go,
-    SeeksOnlyInItsMemory: suite.check_a_lane_goes_on_from_where_it_is_sent_to,
-    ReadsOnWhileItIsSought: suite.check_a_lane_goes_on_from_where_it_is_sent_to,
-    StandsBetweenTheTwoPlaces: suite.check_a_seek_that_is_cut_off_leaves_one_of_the_two_places,
-    CannotBeClosedTwice: suite.check_closing_is_safe_at_any_time,
-    HasAViewOfItsOwn: suite.check_views_have_their_form_at_any_time,
-    TurnsRecordsRound: suite.check_everything_produced_arrives_in_order,
-    ShowsAnotherEvent: suite.check_events_are_what_their_records_say,
+    ForgetsSettlements: any_source.check_what_is_finished_does_not_come_again_after_a_close,
+    SettlesWhatItReads: any_source.check_nothing_is_lost_in_crashes,
+    SettlesOneTooMany: any_source.check_what_is_finished_does_not_come_again_after_a_close,
+    ReadsLanesThatAreNotReady: any_source.check_records_come_only_for_lanes_that_are_ready,
+    HearsNoWake: any_source.check_a_waiting_call_hears_that_a_lane_is_ready_again,
+    LosesWhatACancelledCallHadTaken: any_source.check_a_call_of_next_may_be_cancelled,
+    ReadsOnAfterARewind: logs.check_a_lane_that_is_read_again_gives_the_same,
+    GoesOnWithALaneThatLeaves: logs.check_a_lane_that_is_taken_away_is_let_go,
+    SeeksOnlyInItsMemory: logs.check_a_lane_goes_on_from_where_it_is_sent_to,
+    ReadsOnWhileItIsSought: logs.check_a_lane_goes_on_from_where_it_is_sent_to,
+    StandsBetweenTheTwoPlaces: logs.check_a_seek_that_is_cut_off_leaves_one_of_the_two_places,
+    CannotBeClosedTwice: any_source.check_closing_is_safe_at_any_time,
+    HasAViewOfItsOwn: any_source.check_views_have_their_form_at_any_time,
+    TurnsRecordsRound: any_source.check_everything_produced_arrives_in_order,
+    ShowsAnotherEvent: any_source.check_events_are_what_their_records_say,
 }
 OF_QUEUES = {
-    HandsOutTwice: suite.check_a_record_is_in_the_hands_of_one_lane_only,
-    CountsWhatDoesNotCount: suite.check_what_goes_back_comes_again_when_it_is_due,
-    ForgetsWhenItIsDue: suite.check_what_goes_back_comes_again_when_it_is_due,
-    OpensWhateverComes: suite.check_an_unreachable_backing_is_the_typed_error,
+    HandsOutTwice: queues.check_a_record_is_in_the_hands_of_one_lane_only,
+    CountsWhatDoesNotCount: queues.check_what_goes_back_comes_again_when_it_is_due,
+    ForgetsWhenItIsDue: queues.check_what_goes_back_comes_again_when_it_is_due,
+    OpensWhateverComes: any_source.check_an_unreachable_backing_is_the_typed_error,
 }

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+import pytest
+import uvloop
 
 import dynamodb_tables
 import kafka_broker
@@ -30,8 +34,41 @@ from streamfaas.sources.sharded.options import LogOptions
 from streamfaas.sources.sqs import Sqs, SqsOptions
 from streamfaas.store import Store
 from streamfaas.store.backlog import Backlog
-from streamfaas.testing.conformance import Subject
+from streamfaas.testing.conformance import Check, Subject, checks
 from streamfaas.wire.s3_notifications import Notification, Told, notification
+
+NOWHERE = "http://127.0.0.1:1"
+_STREAMS = itertools.count()
+
+Put = Callable[[Sequence[int]], Awaitable[None]]
+"""Puts records of these numbers in."""
+
+
+def each_check(**has: bool) -> pytest.MarkDecorator:
+    """One test for each check that applies to a subject which has these."""
+    chosen = checks(**has)
+    ids = [check.__name__.removeprefix("check_") for check in chosen]
+    return pytest.mark.parametrize("check", chosen, ids=ids)
+
+
+def judge(check: Check, backing: AbstractAsyncContextManager[Subject]) -> None:
+    """Runs one check over a backing that holds nothing yet."""
+
+    async def main() -> None:
+        async with backing as subject:
+            await check(subject)
+
+    uvloop.run(main())
+
+
+def numbered(put: Put) -> Callable[[int], Awaitable[None]]:
+    """Produces by it: each number once."""
+    numbers = itertools.count()
+
+    async def produce(count: int) -> None:
+        await put(list(itertools.islice(numbers, count)))
+
+    return produce
 
 
 @asynccontextmanager
@@ -39,7 +76,6 @@ async def kafka(broker: kafka_broker.Kafka) -> AsyncIterator[Subject]:
     """A topic of three partitions of a real broker. Each life is the same static member, so that
     the group need not wait for the death of the one before."""
     topic = await broker.create_topic("conformance", partitions=3)
-    numbers = itertools.count()
     made: list[Kafka] = []
 
     def make(address: str = broker.bootstrap) -> Kafka:
@@ -57,16 +93,16 @@ async def kafka(broker: kafka_broker.Kafka) -> AsyncIterator[Subject]:
         made.append(Kafka("shop/orders", options, clock=clock, emit=silent))
         return made[-1]
 
-    async def produce(count: int) -> None:
-        some = list(itertools.islice(numbers, count))
-        keys = [b"key %d" % (number % 7) for number in some]
-        await broker.produce(topic, [b"value %d" % number for number in some], keys=keys)
+    async def put(numbers: Sequence[int]) -> None:
+        keys = [b"key %d" % (number % 7) for number in numbers]
+        await broker.produce(topic, [b"value %d" % number for number in numbers], keys=keys)
 
     async def revoke(source: Source) -> None:
         assert isinstance(source, Kafka)
         source._member._coordinator.request_rejoin()
 
-    yield Subject(make, produce, unreachable=lambda: make("127.0.0.1:1"), revoke=revoke)
+    nowhere = NOWHERE.removeprefix("http://")
+    yield Subject(make, numbered(put), unreachable=lambda: make(nowhere), revoke=revoke)
 
 
 def _cut_off(source: Kafka) -> None:
@@ -85,84 +121,66 @@ def _cut_off(source: Kafka) -> None:
 @asynccontextmanager
 async def kinesis(server: Server, folder: Path) -> AsyncIterator[Subject]:
     """A stream of three shards."""
-    store = await Store.open(folder / "state" / "streamfaas.db")
-    numbers = itertools.count()
     name = f"conformance-{next(_STREAMS)}"
     await server.create(name, 3)
-    made: list[ShardedLog] = []
     log = LogOptions("trim_horizon", poll_seconds=0.2, records_max=7, commit_seconds=0.05)
     options = KinesisOptions(server.access, name, log)
 
-    def maker(url: str) -> Callable[[], ShardedLog]:
-        chosen = replace(options, access=replace(options.access, endpoint_url=url))
+    async def put(numbers: Sequence[int]) -> None:
+        await server.put(name, [(f"key {n % 7}", b"value %d" % n) for n in numbers])
 
-        def make() -> ShardedLog:
-            made.append(sharded_kinesis.kinesis("shop/orders", chosen, store=store, emit=silent))
-            return made[-1]
-
-        return make
-
-    async def produce(count: int) -> None:
-        some = list(itertools.islice(numbers, count))
-        await server.put(name, [(f"key {each % 7}", b"value %d" % each) for each in some])
-
-    try:
-        yield Subject(maker(server.url), produce, unreachable=maker("http://127.0.0.1:1"))
-    finally:
-        for source in made:  # those that nobody closed, too: there is no process that ends
-            await source._stream.close()
-        await store.close()
+    async with _shards(folder, sharded_kinesis.kinesis, options, put) as subject:
+        yield subject
 
 
 @asynccontextmanager
 async def dynamodb(server: Aws, folder: Path) -> AsyncIterator[Subject]:
     """The stream of a table: each item is put once."""
-    store = await Store.open(folder / "state" / "streamfaas.db")
-    numbers = itertools.count()
     name = f"conformance-{next(_STREAMS)}"
     await dynamodb_tables.create(server, name)
-    made: list[ShardedLog] = []
     log = LogOptions("trim_horizon", poll_seconds=0.25, records_max=25, commit_seconds=0.05)
     options = DynamoDbOptions(server.access, log, table=name)
 
-    def maker(url: str) -> Callable[[], ShardedLog]:
-        chosen = replace(options, access=replace(options.access, endpoint_url=url))
+    async def put(numbers: Sequence[int]) -> None:
+        await dynamodb_tables.put(server, name, [(f"key {n}", f"value {n}") for n in numbers])
 
-        def make() -> ShardedLog:
-            made.append(sharded_dynamodb.dynamodb("shop/orders", chosen, store=store, emit=silent))
-            return made[-1]
-
-        return make
-
-    async def produce(count: int) -> None:
-        some = list(itertools.islice(numbers, count))
-        await dynamodb_tables.put(server, name, [(f"key {n}", f"value {n}") for n in some])
-
-    try:
-        yield Subject(maker(server.url), produce, unreachable=maker("http://127.0.0.1:1"))
-    finally:
-        for source in made:
-            await source._stream.close()
-        await store.close()
+    async with _shards(folder, sharded_dynamodb.dynamodb, options, put) as subject:
+        yield subject
 
 
-_STREAMS = itertools.count()
+@asynccontextmanager
+async def _shards(
+    folder: Path, make: Callable[..., ShardedLog], options: Any, put: Put
+) -> AsyncIterator[Subject]:
+    made: list[ShardedLog] = []
+    async with _store(folder / "state") as store:
+
+        def maker(chosen: Any) -> Callable[[], ShardedLog]:
+            def remembered() -> ShardedLog:
+                made.append(make("shop/orders", chosen, store=store, emit=silent))
+                return made[-1]
+
+            return remembered
+
+        try:
+            unreachable = maker(elsewhere(options))
+            yield Subject(maker(options), numbered(put), unreachable=unreachable)
+        finally:
+            for source in made:  # those that nobody closed, too: there is no process that ends
+                await source._stream.close()
 
 
 @asynccontextmanager
 async def sqs(server: Aws, *, fifo: bool = False) -> AsyncIterator[Subject]:
     """A queue, of many message groups if it is a FIFO one. What a life that crashes had in hand
     is to be had again after two seconds."""
-    numbers = itertools.count()
     name = f"conformance-{next(_STREAMS)}" + (".fifo" if fifo else "")
     made: list[Sqs] = []
     options = SqsOptions(
         server.access, name, BatchPolicy(records_max=3), 8, visibility_seconds=2, wait_seconds=1
     )
 
-    def maker(url: str) -> Callable[[], Sqs]:
-        chosen = replace(options, access=replace(options.access, endpoint_url=url))
-
+    def maker(chosen: SqsOptions) -> Callable[[], Sqs]:
         def make() -> Sqs:
             room = lambda: 100  # noqa: E731
             made.append(Sqs("shop/orders", chosen, room=room, clock=loop_clock, emit=silent))
@@ -174,29 +192,33 @@ async def sqs(server: Aws, *, fifo: bool = False) -> AsyncIterator[Subject]:
         attributes = {"FifoQueue": "true"} if fifo else {}
         url = (await client.create_queue(QueueName=name, Attributes=attributes))["QueueUrl"]
 
-        async def produce(count: int) -> None:
-            some = list(itertools.islice(numbers, count))
-            for start in range(0, count, 10):
+        async def put(numbers: Sequence[int]) -> None:
+            for start in range(0, len(numbers), 10):
                 entries = [
                     {"Id": str(each), "MessageBody": f"value {each}"}
                     | ({"MessageGroupId": f"key {each % 53}", "MessageDeduplicationId": str(each)}
                        if fifo else {})
-                    for each in some[start : start + 10]
+                    for each in numbers[start : start + 10]
                 ]  # fmt: skip
                 await client.send_message_batch(QueueUrl=url, Entries=entries)
 
         try:
             yield Subject(
-                maker(server.url),
-                produce,
-                unreachable=maker("http://127.0.0.1:1"),
+                maker(options),
+                numbered(put),
+                unreachable=maker(elsewhere(options)),
                 queue=True,
                 unordered=not fifo,
                 counts_itself=True,
             )
         finally:
-            for source in made:  # those that nobody closed, too: there is no process that ends
+            for source in made:
                 await source._queue.close()
+
+
+def elsewhere(options: Any) -> Any:
+    """The same, and nobody is there."""
+    return replace(options, access=replace(options.access, endpoint_url=NOWHERE))
 
 
 def loop_clock() -> Instant:
@@ -210,16 +232,17 @@ def silent(signal: object) -> None:
 @asynccontextmanager
 async def memory(kind: type[Memory] = Memory) -> AsyncIterator[Subject]:
     stream = Stream()
-    numbers = itertools.count()
     options = MemoryOptions("orders", partitions=3, records=0)
+    made: list[Memory] = []
 
     def make() -> Memory:
-        return kind("shop/orders", options, clock=loop_clock, emit=silent, stream=stream)
+        made.append(kind("shop/orders", options, clock=loop_clock, emit=silent, stream=stream))
+        return made[-1]
 
     writer = make()
 
-    async def produce(count: int) -> None:
-        for number in itertools.islice(numbers, count):
+    async def put(numbers: Sequence[int]) -> None:
+        for number in numbers:
             lane = Lane("shop/orders", f"orders-{number % 3}")
             writer.put(lane, b"value %d" % number, b"key %d" % (number % 7))
         for source in made:
@@ -229,13 +252,7 @@ async def memory(kind: type[Memory] = Memory) -> AsyncIterator[Subject]:
         assert isinstance(source, Memory)
         source.revoke(source.lanes[1])
 
-    made: list[Memory] = []
-
-    def remembered() -> Memory:
-        made.append(make())
-        return made[-1]
-
-    yield Subject(remembered, produce, revoke=revoke)
+    yield Subject(make, numbered(put), revoke=revoke)
 
 
 @asynccontextmanager
@@ -243,28 +260,26 @@ async def directory(folder: Path, kind: type[Directory] = Directory) -> AsyncIte
     """Files that are moved in, and so are whole at once. Some have the same name in turn."""
     inbox = folder / "inbox"
     inbox.mkdir()
-    store = await Store.open(folder / "state" / "streamfaas.db")
-    numbers = itertools.count()
     options = DirectoryOptions(
         inbox, "inbox", interval_seconds=0.05, settle_seconds=0.0, parallel=8
     )
 
-    async def produce(count: int) -> None:
-        for number in itertools.islice(numbers, count):
+    async def put(numbers: Sequence[int]) -> None:
+        for number in numbers:
             part = folder / "part"
             part.write_bytes(b"%d" % number)
             place = inbox / f"sub-{number % 3}" / f"file {number}"
             place.parent.mkdir(exist_ok=True)
             part.rename(place)
 
-    def maker(path: Path) -> Callable[[], Directory]:
-        chosen = replace(options, path=path)
-        return lambda: kind("thumbs/inbox", chosen, store=store, clock=loop_clock, emit=silent)
+    async with _store(folder / "state") as store:
 
-    try:
-        yield Subject(maker(inbox), produce, unreachable=maker(folder / "nowhere"), queue=True)
-    finally:
-        await store.close()
+        def maker(path: Path) -> Callable[[], Directory]:
+            chosen = replace(options, path=path)
+            return lambda: kind("thumbs/inbox", chosen, store=store, clock=loop_clock, emit=silent)
+
+        unreachable = maker(folder / "nowhere")
+        yield Subject(maker(inbox), numbered(put), unreachable=unreachable, queue=True)
 
 
 @asynccontextmanager
@@ -272,45 +287,45 @@ async def backlog(
     folder: Path, kind: type[AsyncInvocations] = AsyncInvocations
 ) -> AsyncIterator[Subject]:
     """Events that are accepted one by one, each with a request id of its own."""
-    store = await Store.open(folder / "state" / "streamfaas.db")
-    closed = await Store.open(folder / "closed" / "streamfaas.db")
-    await closed.close()
-    accepted = Backlog(store)
-    numbers = itertools.count()
     options = BacklogOptions("mail", parallel=8)
 
-    async def produce(count: int) -> None:
-        for number in itertools.islice(numbers, count):
-            await accepted.accept("mail", b'{"number":%d}' % number, f"request-{number}")
+    def maker(chosen: Store) -> Callable[[], AsyncInvocations]:
+        accepted = Backlog(chosen)
+        return lambda: kind("mail/async", options, backlog=accepted, clock=loop_clock, emit=silent)
 
-    def maker(chosen: Backlog) -> Callable[[], AsyncInvocations]:
-        return lambda: kind("mail/async", options, backlog=chosen, clock=loop_clock, emit=silent)
+    async with _store(folder / "state") as store, _store(folder / "closed") as closed:
+        await closed.close()
+        accepted = Backlog(store)
 
-    unreachable = maker(Backlog(closed))
-    try:
-        yield Subject(maker(accepted), produce, unreachable=unreachable, queue=True)
-    finally:
-        await store.close()
+        async def put(numbers: Sequence[int]) -> None:
+            for number in numbers:
+                await accepted.accept("mail", b'{"number":%d}' % number, f"request-{number}")
+
+        yield Subject(maker(store), numbered(put), unreachable=maker(closed), queue=True)
 
 
 @asynccontextmanager
 async def objects(folder: Path, kind: type[Objects] = Objects) -> AsyncIterator[Subject]:
     """Notifications that a feed is handed, some of the same key, and then in order."""
-    store = await Store.open(folder / "state" / "streamfaas.db")
-    closed = await Store.open(folder / "closed" / "streamfaas.db")
-    await closed.close()
-    numbers = itertools.count()
     carrier = Carrier()
     options = ObjectsOptions(("inbox",), (lambda means: carrier,), parallel=8)
 
-    async def produce(count: int) -> None:
-        carrier.put([created(number) for number in itertools.islice(numbers, count)])
+    async def put(numbers: Sequence[int]) -> None:
+        carrier.put([created(number) for number in numbers])
 
     def maker(chosen: Store) -> Callable[[], Objects]:
         return lambda: kind("thumbs/inbox", options, store=chosen, clock=loop_clock, emit=silent)
 
+    async with _store(folder / "state") as store, _store(folder / "closed") as closed:
+        await closed.close()
+        yield Subject(maker(store), numbered(put), unreachable=maker(closed), queue=True)
+
+
+@asynccontextmanager
+async def _store(folder: Path) -> AsyncIterator[Store]:
+    store = await Store.open(folder / "streamfaas.db")
     try:
-        yield Subject(maker(store), produce, unreachable=maker(closed), queue=True)
+        yield store
     finally:
         await store.close()
 

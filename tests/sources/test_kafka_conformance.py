@@ -1,25 +1,21 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import uuid
 from contextlib import asynccontextmanager
 
 import pytest
-import uvloop
 
 from kafka_reader import options
 from replay_broker import ReplayBroker
+from source_subjects import each_check, judge, numbered
 from streamfaas.sources.kafka import Kafka
-from streamfaas.testing.conformance import Subject, checks
-
-KAFKA = checks(queue=False, revoke=True, unreachable=True, seek=True, reread=True)
+from streamfaas.testing.conformance import Subject
 
 
 @asynccontextmanager
 async def kafka():
     """A broker in this process, with three partitions written to in turn."""
-    numbers = itertools.count()
     async with ReplayBroker() as broker:
         logs = broker.create("orders", partitions=3)
 
@@ -37,8 +33,8 @@ async def kafka():
             made.append(Kafka("shop/orders", chosen, clock=clock, emit=lambda _: None))
             return made[-1]
 
-        async def produce(count):
-            for number in itertools.islice(numbers, count):
+        async def put(numbers):
+            for number in numbers:
                 logs[number % 3].append([b"value %d" % number], keys=[b"key %d" % (number % 7)])
             broker.written()
 
@@ -46,7 +42,7 @@ async def kafka():
             source._member._coordinator.request_rejoin()
 
         group, made = uuid.uuid4().hex, []
-        yield Subject(make, produce, unreachable=lambda: make("127.0.0.1:1"), revoke=revoke)
+        yield Subject(make, numbered(put), unreachable=lambda: make("127.0.0.1:1"), revoke=revoke)
 
 
 def end(source):
@@ -61,10 +57,6 @@ def end(source):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("check", KAFKA, ids=lambda check: check.__name__.removeprefix("check_"))
+@each_check(queue=False, revoke=True, unreachable=True, seek=True, reread=True)
 def test_kafka_keeps_the_contract_of_all_sources(check):
-    async def main():
-        async with kafka() as subject:
-            await check(subject)
-
-    uvloop.run(main())
+    judge(check, kafka())
