@@ -46,6 +46,7 @@ HEARD_BYTES = 16 * 1024 * 1024
 """So much is read of a body that nobody wants, so that the answer to it is."""
 
 
+PLAIN: Mapping[str, str] = {"content-type": "text/plain; charset=utf-8"}
 JSON: Mapping[str, str] = {"content-type": "application/json"}
 LINES: Mapping[str, str] = {"content-type": "application/jsonl"}
 """Of a stream of JSON values, each in a line; lines without any keep it alive."""

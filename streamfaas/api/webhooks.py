@@ -2,66 +2,47 @@
 
 from __future__ import annotations
 
-import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TypeAlias
 
-from streamfaas.api import addresses
-from streamfaas.api.server import Bounds, Door, Request, Response
-from streamfaas.flow.errors import ConfigError, Problem
+from streamfaas.api.addresses import Listener
+from streamfaas.api.server import PLAIN, Bounds, Door, Request, Response
 from streamfaas.wire.inbound import Answer, Desk, Head
 
 BOUNDS = Bounds(connections_max=256, idle_seconds=30.0, streams_max=0)
 WAITING_MAX = 1_024
 """Connections that wait to be taken."""
 
-PLAIN: Mapping[str, str] = {"content-type": "text/plain; charset=utf-8"}
-
 Find: TypeAlias = Callable[[str], Desk | Answer]
 """The desk of a path, or what is answered where there is none."""
 
 
-class Webhooks:
+def webhooks(address: str, find: Find) -> Listener:
     """Gives each request to the desk of its path. Who asks is judged by the head alone: a body that
     nobody wants is not read."""
 
-    def __init__(self, address: str, find: Find) -> None:
-        self._address = address
-        self._find = find
-        self._door = Door(self._handle, BOUNDS, admit=self._admit)
-        self._listener: socket.socket | None = None
+    def found(request: Request) -> tuple[Head, Desk | Answer]:
+        path, _, query = request.path.partition("?")
+        return Head(request.method, query, request.headers), find(path)
 
-    def open(self) -> None:
-        """Binds. `ConfigError` where that cannot be."""
-        try:
-            self._listener = addresses.listener(self._address, WAITING_MAX)
-        except OSError as error:
-            raise ConfigError((_cannot_listen(self._address, error),)) from error
-
-    async def serve(self) -> None:
-        """Until cancelled."""
-        assert self._listener is not None
-        await self._door.serve(self._listener)
-
-    def close(self) -> None:
-        if self._listener is not None:
-            self._listener.close()
-            self._listener = None
-
-    def _admit(self, request: Request) -> Response | int:
-        head, found = self._found(request)
-        admitted = found if isinstance(found, Answer) else found.admit(head)
+    def admit(request: Request) -> Response | int:
+        head, desk = found(request)
+        admitted = desk if isinstance(desk, Answer) else desk.admit(head)
         return _response(admitted) if isinstance(admitted, Answer) else admitted
 
-    async def _handle(self, request: Request) -> Response:
-        head, found = self._found(request)
-        if isinstance(found, Answer):  # it has gone while the body came
-            return _response(found)
-        return _response(await found.take(head, request.body))
+    async def handle(request: Request) -> Response:
+        head, desk = found(request)
+        if isinstance(desk, Answer):  # it has gone while the body came
+            return _response(desk)
+        return _response(await desk.take(head, request.body))
 
-    def _found(self, request: Request) -> tuple[Head, Desk | Answer]:
-        path, _, query = request.path.partition("?")
-        return Head(request.method, query, request.headers), self._find(path)
+    return Listener(
+        address,
+        Door(handle, BOUNDS, admit=admit),
+        waiting_max=WAITING_MAX,
+        code="webhook-listen",
+        asked="functions.….triggers.….listen",
+    )
 
 
 def _response(answer: Answer) -> Response:
@@ -71,14 +52,3 @@ def _response(answer: Answer) -> Response:
     if answer.allow:
         headers["allow"] = answer.allow
     return Response(answer.status, f"{answer.told}\n".encode() if answer.told else b"", headers)
-
-
-def _cannot_listen(address: str, error: OSError) -> Problem:
-    return Problem(
-        "webhook-listen",
-        "functions.….triggers.….listen",
-        0,
-        0,
-        f"cannot listen on {address}: {error.strerror or error}",
-        "end who listens there, or choose another address or port",
-    )

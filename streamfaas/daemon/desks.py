@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
-from streamfaas.api.webhooks import Webhooks
+from streamfaas.api.addresses import Listener
+from streamfaas.api.webhooks import webhooks
 from streamfaas.wire.inbound import Answer, Desk
 
 AGAIN_SECONDS = 5
@@ -34,8 +35,8 @@ class DeskRoom:
 
         return leave
 
-    def listener(self, address: str) -> Webhooks:
-        return Webhooks(address, lambda path: self._find(address, path))
+    def listener(self, address: str) -> Listener:
+        return webhooks(address, lambda path: self._find(address, path))
 
     def _find(self, address: str, path: str) -> Desk | Answer:
         if (desk := self._desks.get((address, path))) is not None:

@@ -5,22 +5,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 import anyio
 from anyio.abc import TaskGroup
 
-
-class Listener(Protocol):
-    """Answers at one address."""
-
-    def open(self) -> None:
-        """Binds. `ConfigError` where that cannot be."""
-
-    async def serve(self) -> None:
-        """Until cancelled."""
-
-    def close(self) -> None: ...
+from streamfaas.api.addresses import Listener
 
 
 @dataclass(slots=True)

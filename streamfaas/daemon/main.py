@@ -20,7 +20,7 @@ from typing import Any, cast
 import anyio
 import uvloop
 
-from streamfaas.api.probes import Answer, Probes
+from streamfaas.api.probes import Answer, probes
 from streamfaas.api.server import Server
 from streamfaas.daemon import outputs
 from streamfaas.daemon.admin import Admin
@@ -157,7 +157,7 @@ class Daemon:
         self.exporting = Exporting(settings(self.plan.otlp, os.environ), self.emit, self.view)
         self._export(self.exporting.signals)
         self._listening = Listening(
-            self.plan.metrics.addresses, lambda address: Probes(address, self._measured())
+            self.plan.metrics.addresses, lambda address: probes(address, self._measured())
         )
         self._desks = DeskRoom(self.plan.desks)
         self._webhooks = Listening(self.plan.desks, self._desks.listener)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from streamfaas.api.probes import PLAIN, Answer
-from streamfaas.api.server import Request, Response
+from streamfaas.api.probes import Answer
+from streamfaas.api.server import PLAIN, Request, Response
 from streamfaas.telemetry.console import printable
 from streamfaas.telemetry.exposition import OPENMETRICS, exposition, wanted
 from streamfaas.telemetry.metrics import Metrics

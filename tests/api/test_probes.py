@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamfaas.api import probes
-from streamfaas.api.probes import Probes
+from streamfaas.api.probes import BOUNDS, probes
 from streamfaas.api.server import Response
 from streamfaas.flow.errors import ConfigError
 
@@ -29,7 +28,7 @@ def serving(client, host="127.0.0.1"):
 
     async def main():
         port = free_port(host.strip("[]"))
-        served = Probes(f"{host}:{port}", {"/livez": echo, "/metrics": echo})
+        served = probes(f"{host}:{port}", {"/livez": echo, "/metrics": echo})
         served.open()
         try:
             async with anyio.create_task_group() as tasks:
@@ -84,7 +83,7 @@ def test_who_stays_idle_makes_room_for_one_more_than_there_are_places():
     def client(port):
         idle = [
             socket.create_connection(("127.0.0.1", port), 10)
-            for _ in range(2 * probes.BOUNDS.connections_max)
+            for _ in range(2 * BOUNDS.connections_max)
         ]
         status = ask(port)[0]
         for each in idle:
@@ -131,7 +130,7 @@ def test_an_address_that_is_taken_is_told_with_how_to_mend_it():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(ConfigError) as raised:
-            Probes(address, {}).open()
+            probes(address, {}).open()
     (problem,) = raised.value.problems
     assert problem.path == "telemetry.metrics.listen"
     assert problem.message == f"cannot listen on {address}: Address already in use"

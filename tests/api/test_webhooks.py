@@ -5,8 +5,8 @@ from contextlib import closing
 import anyio
 import pytest
 
-from streamfaas.api.addresses import listener
-from streamfaas.api.webhooks import BOUNDS, Webhooks
+from streamfaas.api.addresses import bound
+from streamfaas.api.webhooks import BOUNDS, webhooks
 from streamfaas.flow.errors import ConfigError
 from streamfaas.wire.inbound import Answer
 
@@ -33,7 +33,7 @@ def serving(client):
     async def main():
         port = free_port()
         desks = {"/in": Echo(), "/later": Answer(503, "not yet", 5)}
-        served = Webhooks(
+        served = webhooks(
             f"127.0.0.1:{port}", lambda path: desks.get(path, Answer(404, "no trigger"))
         )
         served.open()
@@ -171,9 +171,9 @@ def test_an_address_that_is_taken_is_told_with_how_to_mend_it():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(ConfigError) as raised:
-            Webhooks(address, lambda _path: Answer(404)).open()
+            webhooks(address, lambda _path: Answer(404)).open()
         with pytest.raises(OSError, match="in use"):
-            listener(address, 1)
+            bound(address, 1)
     (problem,) = raised.value.problems
     assert problem.message == f"cannot listen on {address}: Address already in use"
     assert problem.hint
