@@ -3,12 +3,19 @@ them."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from pydantic import SecretStr
 
-from streamfaas.config.connections import AwsConnection, Sasl, Tls
+from streamfaas.config.connections import (
+    AnyConnection,
+    AwsConnection,
+    KafkaConnection,
+    Sasl,
+    Tls,
+)
 from streamfaas.config.connections import TokenEndpoint as Asked
 from streamfaas.wire.kafka_options import SaslOptions, TlsOptions, TokenEndpoint
 
@@ -85,6 +92,20 @@ _ELSEWHERE = {
 def revealed(secret: SecretStr | None) -> str | None:
     """The text of a secret, for whoever must say it."""
     return None if secret is None else secret.get_secret_value()
+
+
+def kafka_connection(connections: Mapping[str, AnyConnection], name: str) -> KafkaConnection:
+    """The one of this name: it is one to Kafka, as has been checked."""
+    found = connections[name]
+    assert isinstance(found, KafkaConnection)
+    return found
+
+
+def access_of(connections: Mapping[str, AnyConnection], name: str) -> AwsAccess:
+    """What the one of this name leads to: to AWS, as has been checked."""
+    found = connections[name]
+    assert isinstance(found, AwsConnection)
+    return aws_access(found)
 
 
 def kafka_start(start: str | datetime) -> str | int:

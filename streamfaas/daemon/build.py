@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
-import math
 import os
-import secrets
-import socket
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import Any, TypeGuard
 
 from streamfaas import functions
 from streamfaas.config import filters, spec
-from streamfaas.config.connections import AnyConnection, AwsConnection, KafkaConnection
+from streamfaas.config.connections import AnyConnection, AwsConnection
 from streamfaas.config.delivery import Asynchronous, LogRetries
 from streamfaas.config.object_stores import (
     DirectoryTrigger,
@@ -32,61 +28,31 @@ from streamfaas.config.triggers import (
     SqsTrigger,
 )
 from streamfaas.daemon import object_stores
-from streamfaas.daemon.access import (
-    aws_access,
-    aws_variables,
-    kafka_start,
-    sasl_options,
-    tls_options,
-)
+from streamfaas.daemon.access import aws_variables
 from streamfaas.daemon.deliveries import Destinations
+from streamfaas.daemon.sources import (
+    MakeSource,
+    Means,
+    group_of,
+    kind_of,
+    options_of,
+    source_maker,
+)
 from streamfaas.engine.lane import Filter, LanePolicy
-from streamfaas.engine.mapping import Pause
 from streamfaas.flow.admission import Share
 from streamfaas.flow.batch import BatchPolicy
-from streamfaas.flow.record import Instant
 from streamfaas.flow.verdict import RetryPolicy
-from streamfaas.sources import KINDS, Source
 from streamfaas.sources.backlog import BacklogOptions
 from streamfaas.telemetry.otlp.settings import Asked
 from streamfaas.telemetry.recording import Origin
-from streamfaas.telemetry.signals import Emit
-
-if TYPE_CHECKING:
-    from streamfaas.store import Store
-    from streamfaas.store.backlog import Backlog
-    from streamfaas.wire.inbound import Desks
-
-MakeSource = Callable[[], Source]
-Clock = Callable[[], Instant]
 
 PARALLEL = 10
 """Asynchronous invocations of one function that are in hand at the same time, at most."""
 
 _OF_OBJECTS = (DirectoryTrigger, ObjectStoreTrigger)
 
-LEASED_COMMIT_SECONDS = 1.0
-"""Between two checkpoints of a shard that is leased: each is a write to its table that is paid."""
-
-_WORKER = f"{socket.gethostname()}/{secrets.token_hex(4)}"
-"""What this daemon is called where several share a stream: nobody else ever is."""
-
 MEMORY_SHARE = 0.8
 """Of the machine's memory, where the configuration names no limit."""
-
-
-@dataclass(frozen=True, slots=True)
-class Means:
-    """What sources and their mappings are made with. `pauses` are those that hold at the moment;
-    `room` says how many invocations of a function could begin now."""
-
-    store: Store
-    backlog: Backlog
-    desks: Desks
-    clock: Clock
-    emit: Emit
-    room: Callable[[str], int]
-    pauses: Mapping[str, Pause] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,8 +213,11 @@ def _mapping(
             origin=_origin(function, trigger_name, trigger),
         )
 
-    kind, options = _source_options(config, function.name, trigger_name, trigger)
-    return MappingPlan(name, kind, policy_maker, _source_maker(kind, name, options))
+    def options() -> Any:
+        return options_of(config, function.name, trigger_name, trigger)
+
+    kind = kind_of(trigger)
+    return MappingPlan(name, kind, policy_maker, source_maker(kind, name, options))
 
 
 def _asynchronous(
@@ -282,41 +251,7 @@ def _asynchronous(
         parallel = min(function.share.maximum or PARALLEL, PARALLEL)
         return BacklogOptions(function.name, parallel)
 
-    return MappingPlan(name, "backlog", policy_maker, _source_maker("backlog", name, options))
-
-
-_SHARDED = frozenset({"kinesis", "dynamodb"})
-
-
-def _source_maker(
-    kind: str, name: str, options: Callable[[], Any]
-) -> Callable[[Means], MakeSource]:
-    def source_maker(means: Means) -> MakeSource:
-        made: dict[str, Any] = {"emit": means.emit}
-        if kind not in _SHARDED:  # they need none
-            made["clock"] = means.clock
-        if kind in {"directory", "object-store", *_SHARDED}:
-            made["store"] = means.store
-        if kind == "object-store":
-            made["desks"] = means.desks
-        if kind == "backlog":
-            made["backlog"] = means.backlog
-        if kind == "sqs":
-            made["room"] = lambda: means.room(name.partition("/")[0])
-
-        def make() -> Source:
-            source: Source = source_class(kind)(name, options(), **made)
-            return source
-
-        return make
-
-    return source_maker
-
-
-def source_class(kind: str) -> Any:
-    """Kinds are imported when the first of them is made: a daemon without Kafka has none."""
-    module, _, class_name = KINDS[kind].partition(":")
-    return getattr(importlib.import_module(module), class_name)
+    return MappingPlan(name, "backlog", policy_maker, source_maker("backlog", name, options))
 
 
 def _is_log(
@@ -344,25 +279,25 @@ def origin_of(
 
 
 def _origin(function: functions.Function, name: str, trigger: AnyTrigger) -> Origin:
+    group = group_of(function.name, name, trigger) if isinstance(trigger, KafkaTrigger) else ""
+    return origin_of(function, kind_of(trigger), _place(trigger), group)
+
+
+def _place(trigger: AnyTrigger) -> str:
+    """What it reads; nothing where each lane says that of itself."""
     match trigger:
-        case KafkaTrigger():
-            return origin_of(function, "kafka", "", _group(function.name, name, trigger))
         case KinesisTrigger(stream=stream):
-            return origin_of(function, "kinesis", stream)
+            return stream
         case SqsTrigger(queue=queue):
-            return origin_of(function, "sqs", queue.replace(":", "/").rpartition("/")[2])
+            return queue.replace(":", "/").rpartition("/")[2]
         case DynamoDbTrigger():
-            return origin_of(function, "dynamodb", trigger.place)
+            return trigger.place
         case DirectoryTrigger(bucket=bucket):
-            return origin_of(function, "directory", bucket)
+            return bucket
         case ObjectStoreTrigger(bucket=buckets):
-            return origin_of(function, "object-store", ", ".join(buckets))
-        case MemoryTrigger():
-            return origin_of(function, "memory")
-
-
-def _group(function: str, name: str, trigger: KafkaTrigger) -> str:
-    return trigger.group or f"streamfaas.{function}.{name}"
+            return ", ".join(buckets)
+        case KafkaTrigger() | MemoryTrigger():
+            return ""
 
 
 def _filter(trigger: AnyTrigger) -> Filter | None:
@@ -387,148 +322,6 @@ def _batch_policy(trigger: AnyTrigger) -> BatchPolicy:
     # messages are gathered where they are received: which of them may be together is known there
     window = 0.0 if isinstance(trigger, SqsTrigger) else batch.window
     return BatchPolicy(batch.size, batch.bytes, window)
-
-
-def _source_options(
-    config: spec.Config, function: str, name: str, trigger: AnyTrigger
-) -> tuple[str, Callable[[], Any]]:
-    match trigger:
-        case KafkaTrigger():
-            connection = config.connections[trigger.connection]
-            assert isinstance(connection, KafkaConnection)  # as has been checked
-            group = _group(function, name, trigger)
-            return "kafka", lambda: _kafka_options(connection, trigger, group)
-        case KinesisTrigger():
-            service = config.connections[trigger.connection]
-            assert isinstance(service, AwsConnection)
-            return "kinesis", lambda: _kinesis_options(service, trigger, _leases(config, trigger))
-        case SqsTrigger():
-            queues = config.connections[trigger.connection]
-            assert isinstance(queues, AwsConnection)
-            return "sqs", lambda: _sqs_options(queues, trigger)
-        case DynamoDbTrigger():
-            service = config.connections[trigger.connection]
-            assert isinstance(service, AwsConnection)
-            return "dynamodb", lambda: _dynamodb_options(service, trigger, _leases(config, trigger))
-        case DirectoryTrigger():
-            return "directory", lambda: _directory_options(trigger)
-        case ObjectStoreTrigger():
-            return "object-store", lambda: object_stores.options(config, trigger)
-        case MemoryTrigger():
-            return "memory", lambda: _memory_options(trigger)
-
-
-def _kafka_options(connection: KafkaConnection, trigger: KafkaTrigger, group: str) -> Any:
-    from streamfaas.sources import kafka
-
-    return kafka.KafkaOptions(
-        brokers=connection.brokers,
-        topics=trigger.topics,
-        pattern=trigger.pattern,
-        group=group,
-        start=kafka_start(trigger.start),
-        instance_id=trigger.instance,
-        isolation_level=trigger.isolation_level,
-        session_timeout_seconds=trigger.session_timeout,
-        rebalance_timeout_seconds=trigger.rebalance_timeout,
-        fetch_bytes=trigger.fetch_bytes,
-        stall_seconds=trigger.stall_after,
-        tls=tls_options(connection.tls),
-        sasl=sasl_options(connection.sasl),
-    )
-
-
-def _leases(config: spec.Config, trigger: KinesisTrigger | DynamoDbTrigger) -> dict[str, Any]:
-    """What leases add to the options of a log."""
-    from streamfaas.sources.sharded.options import LeaseOptions
-
-    asked = trigger.leases
-    if asked is None:
-        return {}
-    connection = config.connections[asked.connection or trigger.connection]
-    assert isinstance(connection, AwsConnection)
-    access = aws_access(connection)
-    leases = LeaseOptions(access, asked.table, _WORKER, asked.failover)
-    return {"leases": leases, "commit_seconds": LEASED_COMMIT_SECONDS}
-
-
-def _kinesis_options(
-    connection: AwsConnection, trigger: KinesisTrigger, leases: dict[str, Any]
-) -> Any:
-    from streamfaas.sources.sharded.kinesis import KinesisOptions
-    from streamfaas.sources.sharded.options import LogOptions
-
-    words = {"earliest": "trim_horizon", "latest": "latest"}
-    start = trigger.start
-    return KinesisOptions(
-        access=aws_access(connection),
-        stream=trigger.stream,
-        log=LogOptions(
-            start=words[start] if isinstance(start, str) else start.timestamp(),
-            poll_seconds=trigger.poll,
-            **leases,
-        ),
-        aggregated=trigger.deaggregate,
-        logs=trigger.decode == "cloudwatch-logs",
-    )
-
-
-def _sqs_options(connection: AwsConnection, trigger: SqsTrigger) -> Any:
-    from streamfaas.sources.sqs import SqsOptions
-
-    batch, hidden = trigger.batch, trigger.visibility_timeout
-    return SqsOptions(
-        access=aws_access(connection),
-        queue=trigger.queue,
-        batch=BatchPolicy(batch.size, batch.bytes, batch.window),
-        parallel=trigger.parallel,
-        visibility_seconds=None if hidden is None else math.ceil(hidden),
-        filter=filters.compiled(trigger.filter, "body") if trigger.filter else None,
-        apart=not trigger.partial_failures,
-        retries_max=trigger.retries.max,
-    )
-
-
-def _dynamodb_options(
-    connection: AwsConnection, trigger: DynamoDbTrigger, leases: dict[str, Any]
-) -> Any:
-    from streamfaas.sources.sharded.dynamodb import DynamoDbOptions
-    from streamfaas.sources.sharded.options import LogOptions
-
-    start = {"earliest": "trim_horizon", "latest": "latest"}[trigger.start]
-    return DynamoDbOptions(
-        access=aws_access(connection),
-        log=LogOptions(start, poll_seconds=trigger.poll, look_seconds=10.0, **leases),
-        table=trigger.table,
-        stream=trigger.stream,
-    )
-
-
-def _directory_options(trigger: DirectoryTrigger) -> Any:
-    from streamfaas.sources.directory import DirectoryOptions
-
-    return DirectoryOptions(
-        path=trigger.path,
-        bucket=trigger.bucket,
-        prefix=trigger.prefix,
-        suffix=trigger.suffix,
-        events=trigger.events,
-        interval_seconds=trigger.interval,
-        settle_seconds=trigger.settle,
-        existing=trigger.existing == "process",
-        parallel=trigger.parallel,
-    )
-
-
-def _memory_options(trigger: MemoryTrigger) -> Any:
-    from streamfaas.sources.memory import MemoryOptions
-
-    return MemoryOptions(
-        topic=trigger.topic,
-        partitions=trigger.partitions,
-        records=trigger.records,
-        rate_per_second=trigger.rate,
-    )
 
 
 def _machine_memory_bytes() -> int:

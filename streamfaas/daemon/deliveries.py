@@ -6,11 +6,11 @@ import importlib
 import os
 from collections.abc import Collection, Hashable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast, overload
+from typing import Any, cast, overload
 
 import anyio
 
-from streamfaas.config.connections import AnyConnection, AwsConnection, KafkaConnection
+from streamfaas.config.connections import AnyConnection
 from streamfaas.config.delivery import (
     AnyDestination,
     FileDestination,
@@ -22,15 +22,18 @@ from streamfaas.config.delivery import (
     SqsDestination,
 )
 from streamfaas.config.diff import RENEWED
-from streamfaas.daemon.access import aws_access, revealed, sasl_options, tls_options
+from streamfaas.daemon.access import (
+    access_of,
+    kafka_connection,
+    revealed,
+    sasl_options,
+    tls_options,
+)
 from streamfaas.destinations import KINDS, Destination
 from streamfaas.destinations.function import Accept
 from streamfaas.flow.errors import WorldError
 from streamfaas.telemetry import signals
 from streamfaas.telemetry.signals import Emit
-
-if TYPE_CHECKING:
-    from streamfaas.wire.aws import AwsAccess  # whose client takes long to import
 
 OPEN_SECONDS = 10.0
 """How long the lanes wait for destinations to be reached. A letter is tried again in any case."""
@@ -150,8 +153,7 @@ async def _close(destination: Destination) -> None:
 def _topic_options(connections: Mapping[str, AnyConnection], asked: KafkaDestination) -> Hashable:
     from streamfaas.destinations.kafka import KafkaTopicOptions
 
-    connection = connections[asked.connection]
-    assert isinstance(connection, KafkaConnection)  # as has been checked
+    connection = kafka_connection(connections, asked.connection)
     return KafkaTopicOptions(
         brokers=connection.brokers,
         topic=asked.topic,
@@ -175,24 +177,18 @@ def _address_options(asked: HttpDestination) -> Hashable:
 def _queue_options(connections: Mapping[str, AnyConnection], asked: SqsDestination) -> Hashable:
     from streamfaas.destinations.sqs import SqsOptions
 
-    access = _access(connections, asked.connection)
+    access = access_of(connections, asked.connection)
     return SqsOptions(access, asked.queue, "json" if asked.payload else "none")
 
 
 def _sns_options(connections: Mapping[str, AnyConnection], asked: SnsDestination) -> Hashable:
     from streamfaas.destinations.sns import SnsOptions
 
-    access = _access(connections, asked.connection)
+    access = access_of(connections, asked.connection)
     return SnsOptions(access, asked.topic, "json" if asked.payload else "none")
 
 
 def _bucket_options(connections: Mapping[str, AnyConnection], asked: S3Destination) -> Hashable:
     from streamfaas.destinations.s3 import S3Options
 
-    return S3Options(_access(connections, asked.connection), asked.bucket)
-
-
-def _access(connections: Mapping[str, AnyConnection], name: str) -> AwsAccess:
-    connection = connections[name]
-    assert isinstance(connection, AwsConnection)  # as has been checked
-    return aws_access(connection)
+    return S3Options(access_of(connections, asked.connection), asked.bucket)

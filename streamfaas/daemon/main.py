@@ -24,7 +24,7 @@ from streamfaas.api.probes import Answer, probes
 from streamfaas.api.server import Server
 from streamfaas.daemon import outputs
 from streamfaas.daemon.admin import Admin
-from streamfaas.daemon.build import Clock, Means, Plan
+from streamfaas.daemon.build import Plan
 from streamfaas.daemon.deliveries import Destinations
 from streamfaas.daemon.desks import DeskRoom
 from streamfaas.daemon.exporting import Exporting
@@ -38,6 +38,7 @@ from streamfaas.daemon.measured import routes
 from streamfaas.daemon.reload import Reached, Reload, Reloaded
 from streamfaas.daemon.reloads import Turns
 from streamfaas.daemon.sampling import sampling_of
+from streamfaas.daemon.sources import Clock, Means
 from streamfaas.daemon.standing import Standing
 from streamfaas.daemon.steering import Brakes
 from streamfaas.daemon.systemd import Notifier, Pulse

@@ -11,8 +11,9 @@ import anyio
 import anyio.to_thread
 from anyio.abc import TaskGroup
 
-from streamfaas.daemon.build import MappingPlan, Means, Plan
+from streamfaas.daemon.build import MappingPlan, Plan
 from streamfaas.daemon.deliveries import Destinations
+from streamfaas.daemon.sources import Means
 from streamfaas.engine.lane import Surroundings
 from streamfaas.engine.mapping import Mapping
 from streamfaas.flow.errors import StoreError

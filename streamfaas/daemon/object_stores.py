@@ -7,7 +7,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from streamfaas.config import spec
-from streamfaas.config.connections import AwsConnection, KafkaConnection
 from streamfaas.config.object_stores import (
     ObjectPollTrigger,
     ObjectQueueTrigger,
@@ -18,7 +17,8 @@ from streamfaas.config.object_stores import (
     listed_by,
 )
 from streamfaas.daemon.access import (
-    aws_access,
+    access_of,
+    kafka_connection,
     kafka_start,
     revealed,
     sasl_options,
@@ -29,7 +29,6 @@ from streamfaas.telemetry.signals import Emit
 
 if TYPE_CHECKING:
     from streamfaas.sources.objects import Feed, MakeFeed, Means
-    from streamfaas.wire.aws import AwsAccess
 
 
 def options(config: spec.Config, trigger: ObjectStoreTrigger) -> Any:
@@ -86,7 +85,7 @@ def _listings(
     name = listed_by(trigger)
     if name is None:
         return ()
-    access, alone = _access(config, name), isinstance(trigger, ObjectPollTrigger)
+    access, alone = access_of(config.connections, name), isinstance(trigger, ObjectPollTrigger)
     interval = trigger.interval if isinstance(trigger, ObjectPollTrigger) else _reconcile(trigger)
 
     def make(bucket: str, means: Means) -> Feed:
@@ -118,7 +117,7 @@ def _reconcile(trigger: ObjectStoreTrigger) -> float:
 def _streams(
     config: spec.Config, trigger: ObjectStreamTrigger, nudge: asyncio.Event
 ) -> tuple[MakeFeed, ...]:
-    access = _access(config, trigger.connection)
+    access = access_of(config.connections, trigger.connection)
 
     def make(bucket: str, means: Means) -> Feed:
         from streamfaas.sources.objects.listening import Listening, ListeningOptions
@@ -140,14 +139,8 @@ def _webhook_feed(trigger: ObjectWebhookTrigger) -> MakeFeed:
     return make
 
 
-def _access(config: spec.Config, name: str) -> AwsAccess:
-    connection = config.connections[name]
-    assert isinstance(connection, AwsConnection)  # as has been checked
-    return aws_access(connection)
-
-
 def _queue_feed(config: spec.Config, trigger: ObjectQueueTrigger) -> MakeFeed:
-    access = _access(config, trigger.connection)
+    access = access_of(config.connections, trigger.connection)
 
     def make(means: Means) -> Feed:
         from streamfaas.sources.objects.queue import QueueFeed
@@ -159,8 +152,7 @@ def _queue_feed(config: spec.Config, trigger: ObjectQueueTrigger) -> MakeFeed:
 
 def _topic_feed(config: spec.Config, trigger: ObjectTopicTrigger) -> MakeFeed:
     """A topic is read as any Kafka trigger reads it."""
-    connection = config.connections[trigger.connection]
-    assert isinstance(connection, KafkaConnection)  # as has been checked
+    connection = kafka_connection(config.connections, trigger.connection)
 
     def make(means: Means) -> Feed:
         from streamfaas.sources.kafka import Kafka, KafkaOptions

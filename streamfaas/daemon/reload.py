@@ -19,11 +19,11 @@ import anyio.to_thread
 from streamfaas.config import document
 from streamfaas.config.rules.functions import no_handler
 from streamfaas.config.spec import ASYNCHRONOUS
-from streamfaas.daemon.build import source_class
 from streamfaas.daemon.effects import Effects, effects
 from streamfaas.daemon.listening import Listening
 from streamfaas.daemon.loading import Invalid, Loaded, load
 from streamfaas.daemon.mappings import Mappings
+from streamfaas.daemon.sources import source_class
 from streamfaas.flow.errors import CannotIsolate, ConfigError, StoreError, WorldError
 from streamfaas.flow.record import Instant
 from streamfaas.functions.code import look
