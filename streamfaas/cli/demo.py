@@ -105,7 +105,7 @@ def _run(config: Path, *, keep: bool) -> int:
                 tasks.cancel_scope.cancel()
 
             tasks.start_soon(serve, name="daemon")
-            await daemon.ready.wait()
+            await daemon.life.ready.wait()
             await anyio.to_thread.run_sync(_drop_photos, home / "photos" / "incoming")
             with anyio.move_on_after(DEMO_SECONDS):
                 while not _finished(daemon.view()):  # noqa: ASYNC110 - a look, not a wait

@@ -82,9 +82,10 @@ class Admin:
                 return Response.json(404, {"error": f"there is no {request.path}"})
 
     async def _watch(self, asked: str, request: Request) -> Response:
+        observers = self._daemon.observers
         if asked == "tap":
-            return self._daemon.taps.handle(request)
-        return await self._daemon.lines.handle(request)
+            return observers.taps.handle(request)
+        return await observers.lines.handle(request)
 
     def _catalogue(self) -> Catalogue:
         assert self._daemon.outbox is not None
@@ -95,7 +96,8 @@ class Admin:
         return Replays(self._daemon.mappings, self._daemon.outbox, self._daemon.accept)
 
     def _traces(self) -> Traces:
-        return Traces(self._daemon.recorder, self._daemon.traces, self._daemon.taps.unknown)
+        observers = self._daemon.observers
+        return Traces(observers.recorder, observers.traces, observers.taps.unknown)
 
     def _steering(self) -> Steering:
         daemon = self._daemon
@@ -138,15 +140,15 @@ class Admin:
         assert daemon.pool is not None
         request_id, event = self._request_id(), Event(Encoding.JSON, (request.body,))
         origin = next(origin_of(f) for f in daemon.plan.functions if f.name == function)
-        with daemon.recorder.call(origin, context_of(request.headers)) as trace:
+        with daemon.observers.recorder.call(origin, context_of(request.headers)) as trace:
             context = trace.attempt(request_id)
             invocation = Invocation(request_id, function, event, Manner.SYNC, context=context)
             outcome = await daemon.pool.call(invocation)
             kept = trace.tried(None, outcome)
         ended = InvocationEnded(request_id, function, None, 1, 0, 0, 0, outcome, kept)
         daemon.emit(ended)
-        if daemon.taps:
-            daemon.taps.saw_event(ended, request.body)
+        if taps := daemon.observers.taps:
+            taps.saw_event(ended, request.body)
         report = outcome.report
         headers = {
             "content-type": "application/json",

@@ -12,7 +12,7 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable
 from collections.abc import Mapping as Table
 from pathlib import Path
 from typing import Any, cast
@@ -27,24 +27,19 @@ from streamfaas.daemon.admin import Admin
 from streamfaas.daemon.build import Plan
 from streamfaas.daemon.deliveries import Destinations
 from streamfaas.daemon.desks import DeskRoom
-from streamfaas.daemon.exporting import Exporting
-from streamfaas.daemon.feeds import Feeds
 from streamfaas.daemon.lateness import watched
-from streamfaas.daemon.lines import Lines
+from streamfaas.daemon.life import Life
 from streamfaas.daemon.listening import Listening
 from streamfaas.daemon.loading import Loaded
 from streamfaas.daemon.mappings import Mappings
 from streamfaas.daemon.measured import routes
+from streamfaas.daemon.observers import Observers
 from streamfaas.daemon.reload import Reached, Reload, Reloaded
 from streamfaas.daemon.reloads import Turns
-from streamfaas.daemon.sampling import sampling_of
 from streamfaas.daemon.sources import Clock, Means
 from streamfaas.daemon.standing import Standing
 from streamfaas.daemon.steering import Brakes
-from streamfaas.daemon.systemd import Notifier, Pulse
-from streamfaas.daemon.taps import Taps
 from streamfaas.daemon.watching import CONFIG, Watching
-from streamfaas.daemon.witnesses import Witnesses
 from streamfaas.engine.lane import Surroundings
 from streamfaas.engine.mapping import Mapping
 from streamfaas.engine.requests import RequestIds
@@ -55,21 +50,12 @@ from streamfaas.store.backlog import Backlog
 from streamfaas.store.outbox import Outbox
 from streamfaas.store.windows import Windows
 from streamfaas.telemetry import signals
-from streamfaas.telemetry.kept import KeptTraces
-from streamfaas.telemetry.lately import TICK_SECONDS, Lately
-from streamfaas.telemetry.metrics import Metrics
-from streamfaas.telemetry.otlp.settings import settings
-from streamfaas.telemetry.recorder import Recorder, Sampling
-from streamfaas.telemetry.signals import Emit, Signal
+from streamfaas.telemetry.signals import Emit
 from streamfaas.workers.pool import WorkerPool
 
 CONFIG_EXIT = 78
 CONNECT_SECONDS = 10.0
 """How long readiness waits for sources to connect; then the daemon is ready, and degraded."""
-
-STATUS_SECONDS = 10.0
-DOUBT_SECONDS = 1.0
-"""When a pool that seems to be stuck is looked at again."""
 
 POOL_CLOSE_SECONDS = 5.0
 FEEDS_END_SECONDS = 1.0
@@ -97,7 +83,7 @@ def run(config: Path, *, quiet: bool = False, json_logs: bool = False) -> int:
             sys.stderr.write(report(error.problems, str(config)) + "\n")
             status = CONFIG_EXIT
         finally:
-            daemon.exporting.close()
+            daemon.observers.exporting.close()
             output.close()
         # everything is settled and closed: a loop that waits for what a library left open in it
         # (a look-up of a name, a connection half made) must not keep the process
@@ -120,100 +106,48 @@ class Daemon:
         quiet: bool = False,
     ) -> None:
         """`quiet`: no listener wants the lines of functions."""
-        self.reloads = Turns(self._reload)
-        self._watching = Watching(lambda: self.loaded, self.reloads.ask, self.emit)
-        self._metrics: Metrics | None = None
-        self._standing = Standing(loaded, reached)
-        self._take(loaded)
-        self._listeners = list(listeners)
-        self.feeds = Feeds(self._listeners)
-        self.witnesses = Witnesses()
-        self.taps = Taps(
-            self.feeds,
-            lambda: [each.name for each in self.plan.functions],
-            lambda: self.mappings,
-            self.witnesses,
-        )
-        self._listeners.append(self.taps)
-        self.lines = Lines(self.feeds, self._listeners, self.plan.logs, lambda: self.plan.functions)
-        if not quiet:
-            self.lines.hear()
-        self.lately = Lately()
-        self._listeners.append(self.lately)
-        self._finish = finish
-        self._notifier = Notifier(os.environ)
-        self._stop_asked = anyio.Event()
-        self._started = time.monotonic()
-        self.state = "starting"
-        self._ends_at: float | None = None  # once it drains
+        self.loaded = loaded
         self.pool: WorkerPool | None = None
         self.outbox: Outbox | None = None
         self.brakes: Brakes | None = None
         self._mappings: Mappings | None = None
-        self.ready = anyio.Event()
-        self.traces = KeptTraces()
-        self.recorder = Recorder(Sampling(), self.traces)
-        self._trace_notes = self._sample()
         self._transaction: Reload | None = None
-        self.exporting = Exporting(settings(self.plan.otlp, os.environ), self.emit, self.view)
-        self._export(self.exporting.signals)
+        self.observers = Observers(
+            listeners,
+            plan=lambda: self.plan,
+            triggers=lambda: self.mappings,
+            view=self.view,
+            quiet=quiet,
+        )
+        self.emit = self.observers.emit
+        self.life = Life(self.view, self.emit)
+        self.reloads = Turns(self._reload)
+        self._watching = Watching(lambda: self.loaded, self.reloads.ask, self.emit)
+        self._standing = Standing(loaded, reached)
+        self._finish = finish
+        self._stop_asked = anyio.Event()
         self._listening = Listening(
             self.plan.metrics.addresses, lambda address: probes(address, self._measured())
         )
         self._desks = DeskRoom(self.plan.desks)
         self._webhooks = Listening(self.plan.desks, self._desks.listener)
 
-    def _late(self, seconds: float) -> None:
-        if self._metrics is not None:
-            self._metrics.late(seconds)
-
-    def _export(self, sent: Collection[str]) -> None:
-        """Those who are told what a collector is sent; nobody, where nothing is."""
-        if sent:
-            self._listeners.append(self.exporting.tell)
-        if "traces" in sent:
-            self.recorder.keepers.append(self.exporting.keep)
-        if "metrics" in sent:
-            self._counted()
-        if "logs" in sent:
-            self.lines.hear_functions()
-
     @property
     def plan(self) -> Plan:
         """What runs."""
         return self.loaded.plan
 
-    def _take(self, loaded: Loaded) -> None:
-        self.loaded = loaded
-        self._standing.take(loaded)
-        self._watching.wake()
-        if self._metrics is not None:
-            self._metrics.know(each.name for each in loaded.plan.mappings)
-
-    def _sample(self) -> tuple[str, ...]:
-        """Traces are kept as the configuration says now; what is to be told of that."""
-        sampling, notes = sampling_of(self.plan.traces, os.environ)
-        self.recorder.sample(sampling)
-        self.traces.most = self.plan.traces.keep
-        return notes
-
     def _change(self, loaded: Loaded) -> None:
         """Another configuration runs from here on."""
+        self.loaded = loaded
         self._desks.paths = loaded.plan.desks
-        self._take(loaded)
-        self._sample()
+        self._standing.take(loaded)
+        self._watching.wake()
+        self.observers.change()
 
     def _measured(self) -> Table[str, Answer]:
         """What an address answers."""
-        return routes(self, self._counted())
-
-    def _counted(self) -> Metrics:
-        """What is counted, from now on at the latest. Nothing is counted for nobody."""
-        if self._metrics is None:
-            names = [each.name for each in self.plan.mappings]
-            self._metrics = Metrics(names, per_partition=self.plan.metrics.per_partition)
-            self._listeners.append(self._metrics)
-        return self._metrics
+        return routes(self, self.observers.counted())
 
     @property
     def mappings(self) -> dict[str, Mapping]:
@@ -249,10 +183,6 @@ class Daemon:
             trace=trace,
         )
 
-    def emit(self, signal: Signal) -> None:
-        for listen in self._listeners:
-            listen(signal)
-
     def stop(self) -> None:
         """Drains and ends; a second call changes nothing."""
         self._stop_asked.set()
@@ -262,15 +192,15 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._signalled, number)
         loop.add_signal_handler(signal.SIGHUP, self.reloads.ask, CONFIG)
-        self.exporting.open()
+        self.observers.exporting.open()
         try:
             async with self._listening.serving(), self._webhooks.serving():
-                with self.lines.written(self.emit), watched(loop, self._late):
+                with (
+                    self.observers.lines.written(self.emit),
+                    watched(loop, self.observers.late),
+                ):
                     return await self._serve()
-        except StoreError as error:
-            self.emit(signals.DaemonStepped("refused", f"{error}; {error.remedy}".rstrip("; ")))
-            return CONFIG_EXIT
-        except CannotIsolate as error:
+        except (StoreError, CannotIsolate) as error:
             self.emit(signals.DaemonStepped("refused", f"{error}; {error.remedy}".rstrip("; ")))
             return CONFIG_EXIT
         finally:
@@ -283,7 +213,7 @@ class Daemon:
         self._stop_asked.set()
 
     async def _serve(self) -> int:
-        plan, loop = self.plan, asyncio.get_running_loop()
+        plan, observers, loop = self.plan, self.observers, asyncio.get_running_loop()
         clock = cast(Clock, loop.time)  # asked several times for each batch: no step of our own
         store: Store | None = None
         letters = Destinations(plan.connections, self.accept, self.emit)
@@ -294,10 +224,10 @@ class Daemon:
             memory_bytes=plan.memory_bytes,
             emit=self.emit,
             clock=clock,
-            logs_wanted=self.lines.wanted,
-            platform_logs_wanted=self.lines.platform_wanted,
+            logs_wanted=observers.lines.wanted,
+            platform_logs_wanted=observers.lines.platform_wanted,
         )
-        for note in self._trace_notes:
+        for note in observers.notes:
             self.emit(signals.DaemonStepped("traces:", note))
         try:
             store = await Store.open(plan.store_path, emit=self.emit)
@@ -305,48 +235,13 @@ class Daemon:
             await self.outbox.open({each.name: f for f, each in plan.asynchronous.items()})
             server.open()
             await pool.open(patient=True)
-            surroundings = Surroundings(
-                dispatch=pool.call,
-                clock=clock,
-                wall=time.time,
-                jitter=random.random,
-                request_id=RequestIds(),
-                emit=self.emit,
-                outbox=self.outbox,
-                windows=Windows(store),
-                witness=self.witnesses,
-                recorder=self.recorder,
-            )
-            brakes = self.brakes = Brakes(store, emit=self.emit)
-            await brakes.open()
-            means = Means(
-                store,
-                Backlog(store),
-                self._desks,
-                clock,
-                self.emit,
-                room=pool.room,
-                pauses=brakes.held,
-            )
-            mappings = self._mappings = Mappings(plan, means, letters, surroundings)
-            left, notices = await means.backlog.queues(), await inbox.waiting(store)
-            self._transaction = Reload(
-                self.loaded,
-                mappings=mappings,
-                listening=self._listening,
-                webhooks=self._webhooks,
-                pool=pool,
-                commit=self._change,
-                clock=clock,
-                emit=self.emit,
-                reached=self._standing.step,
-            )
+            mappings = await self._made(store, pool, letters, clock)
+            left, notices = await Backlog(store).queues(), await inbox.waiting(store)
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(server.serve, name="api")
-                tasks.start_soon(self._show_life, pool, name="watchdog")
-                tasks.start_soon(self._look_back, name="lately")
-                if self._metrics is not None:
-                    tasks.start_soon(self.exporting.measure, self._metrics, name="export")
+                tasks.start_soon(self.life.show, pool, name="watchdog")
+                tasks.start_soon(observers.look_back, name="lately")
+                tasks.start_soon(observers.measure, name="export")
                 await self._unless_stopped(letters.open)
                 mappings.start(tasks, left, notices)
                 tasks.start_soon(self._become_ready, name="readiness")
@@ -354,7 +249,7 @@ class Daemon:
                 tasks.start_soon(self._watching.serve, name="watching")
                 await self._stop_asked.wait()
                 await self._drain()
-                self.feeds.end()
+                observers.feeds.end()
                 await server.finish(FEEDS_END_SECONDS)
                 tasks.cancel_scope.cancel()
         finally:
@@ -364,11 +259,52 @@ class Daemon:
                 await (letters if self._mappings is None else self._mappings.letters).close()
                 if store is not None:
                     await store.close()
-        if self._metrics is not None:
-            self.exporting.measure_now(self._metrics)
+        observers.measure_last()
         self.emit(signals.DaemonStepped("stopped"))
         self._finish(self.view())
         return 0
+
+    async def _made(
+        self, store: Store, pool: WorkerPool, letters: Destinations, clock: Clock
+    ) -> Mappings:
+        """All that stands between store, workers and destinations. Nothing of it runs yet."""
+        assert self.outbox is not None
+        surroundings = Surroundings(
+            dispatch=pool.call,
+            clock=clock,
+            wall=time.time,
+            jitter=random.random,
+            request_id=RequestIds(),
+            emit=self.emit,
+            outbox=self.outbox,
+            windows=Windows(store),
+            witness=self.observers.witnesses,
+            recorder=self.observers.recorder,
+        )
+        self.brakes = Brakes(store, emit=self.emit)
+        await self.brakes.open()
+        means = Means(
+            store,
+            Backlog(store),
+            self._desks,
+            clock,
+            self.emit,
+            room=pool.room,
+            pauses=self.brakes.held,
+        )
+        mappings = self._mappings = Mappings(self.plan, means, letters, surroundings)
+        self._transaction = Reload(
+            self.loaded,
+            mappings=mappings,
+            listening=self._listening,
+            webhooks=self._webhooks,
+            pool=pool,
+            commit=self._change,
+            clock=clock,
+            emit=self.emit,
+            reached=self._standing.step,
+        )
+        return mappings
 
     async def _unless_stopped(self, work: Callable[[], Awaitable[None]]) -> None:
         """Does something that may take long, and leaves it when told to stop."""
@@ -390,54 +326,27 @@ class Daemon:
         gc.collect()
         gc.freeze()
         gc.set_threshold(50_000, 20, 100)
-        self.state = "running"
-        self._notifier.ready(self._status_line())
-        self.emit(signals.DaemonStepped("ready", self._status_line()))
-        self.ready.set()
-        while self._notifier.wanted:
-            await anyio.sleep(STATUS_SECONDS)
-            self._notifier.status(self._status_line())
-
-    async def _show_life(self, pool: WorkerPool) -> None:
-        """Feeds the watchdog, but not while the pool is stuck: we are then ended, and started anew,
-        which is safe, since no checkpoint has moved."""
-        seconds, pulse, told = self._notifier.watchdog_seconds, Pulse(), False
-        while seconds is not None:
-            beats = pulse.beats(pool.motion(), asyncio.get_running_loop().time())
-            if beats:
-                self._notifier.alive()
-            elif not told:
-                told = True
-                self.emit(signals.DaemonStepped("stuck", "no worker moves any more"))
-            await anyio.sleep(seconds / 2 if beats else min(seconds / 2, DOUBT_SECONDS))
-
-    async def _look_back(self) -> None:
-        """Remembers how everything stands, again and again: rates are taken from that."""
-        while True:
-            await anyio.sleep(TICK_SECONDS)
-            self.lately.tick(lambda: {name: one.places() for name, one in self.mappings.items()})
+        await self.life.run()
 
     async def _reload(self, about: frozenset[str]) -> Reloaded | None:
         """The code of the functions it is `about`, or all of the configuration."""
         assert self._transaction is not None
-        await self.ready.wait()
+        await self.life.ready.wait()
         if about and CONFIG not in about:
             await self._transaction.renew(about)
             return None
-        self._notifier.reloading()
+        self.life.reload()
         told: Reloaded | None = None
         try:
             told = await self._transaction()
         finally:
             self._standing.ended(told)
-            self._notifier.ready(self._status_line())
+            self.life.reloaded()
         return told
 
     async def _drain(self) -> None:
         grace = self.plan.grace_seconds
-        self.state, self._ends_at = "draining", time.monotonic() + grace
-        self._notifier.stopping(grace)
-        self.emit(signals.DaemonStepped("draining", f"up to {grace:.0f} s"))
+        self.life.drain(grace)
         left = self._mappings.stop() if self._mappings is not None else ()
         await self.reloads.stop()  # nothing begins any more, whatever it was about to do
         async with anyio.create_task_group() as stopping:
@@ -452,50 +361,25 @@ class Daemon:
         """What `status` shows."""
         from streamfaas import __version__
 
-        now = Instant(asyncio.get_running_loop().time())
+        now, lately = Instant(asyncio.get_running_loop().time()), self.observers.lately
         triggers = {
-            name: {**mapping.view(now), "unwell_seconds": self.lately.unwell_seconds(name)}
+            name: {**mapping.view(now), "unwell_seconds": lately.unwell_seconds(name)}
             for name, mapping in self.mappings.items()
         }
-        left = None if self._ends_at is None else max(0.0, self._ends_at - time.monotonic())
-        state = self.state
-        if state == "running" and any(t["state"] == "degraded" for t in triggers.values()):
-            state = "degraded"
         return {
             "version": __version__,
             "pid": os.getpid(),
-            "uptime_seconds": round(time.monotonic() - self._started, 3),
+            "uptime_seconds": round(self.life.uptime_seconds, 3),
             "config": str(self.plan.config_path),
             "configuration": self._standing.view(),
-            "state": state,
-            "grace_left_seconds": left,
+            "state": self.life.state(triggers.values()),
+            "grace_left_seconds": self.life.grace_left_seconds,
             "rss_bytes": _rss_bytes(),
             "functions": {} if self.pool is None else self.pool.view(),
             "triggers": triggers,
             "unclaimed": {} if self._mappings is None else dict(self._mappings.unclaimed),
-            "export": self.exporting.view(),
+            "export": self.observers.exporting.view(),
         }
-
-    def _status_line(self) -> str:
-        view = self.view()
-        counts = f"{len(view['functions'])} functions, {len(view['triggers'])} triggers"
-        degraded = [
-            f"{name}: {trigger['reason']}"
-            for name, trigger in view["triggers"].items()
-            if trigger["state"] == "degraded"
-        ]
-        if degraded:
-            return f"degraded: {'; '.join(degraded)}"
-        return f"{counts}, lag {_lag(view['triggers'].values())}"
-
-
-def _lag(triggers: Iterable[Table[str, Any]]) -> str:
-    """Of all triggers together, as far as it is known."""
-    lanes = [lane for each in triggers for lane in each["lanes"] if not lane["by_key"]]
-    known = [lane["lag"] for lane in lanes if lane["lag"] is not None]
-    if not known and lanes:
-        return "not known yet"
-    return f"{'' if len(known) == len(lanes) else 'at least '}{sum(known)}"
 
 
 def _keep_memory() -> None:

@@ -38,7 +38,7 @@ def routes(daemon: Daemon, metrics: Metrics) -> Mapping[str, Answer]:
         "/livez": lambda _request: Response(200, b"ok\n", PLAIN),  # the loop moves, or nobody says
         "/readyz": lambda _request: _answer(unready(daemon.view())),
         "/startupz": lambda _request: _answer(
-            () if daemon.ready.is_set() else ("the daemon is starting",)
+            () if daemon.life.ready.is_set() else ("the daemon is starting",)
         ),
     }
 

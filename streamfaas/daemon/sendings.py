@@ -69,7 +69,7 @@ class Sendings:
             return _no(405, f"{request.method} is not for {path}")
         _, function, trigger = path.split("/")[1:]
         name = f"{function}/{ASYNCHRONOUS if trigger == SHORT else trigger}"
-        if (unknown := self._daemon.taps.unknown(name)) is not None:
+        if (unknown := self._daemon.observers.taps.unknown(name)) is not None:
             return _no(404, unknown)
         try:
             asked = Asked.model_validate_json(request.body)
@@ -125,9 +125,9 @@ class _Sending:
 
     async def told(self) -> AsyncGenerator[bytes, None]:
         """Errors before anything was sent are raised, later ones are told."""
-        daemon, fates = self._daemon, self._fates
-        feed = daemon.feeds.subscribe(self._hear)
-        daemon.witnesses.add(fates.saw, self._filtered)
+        observers, fates = self._daemon.observers, self._fates
+        feed = observers.feeds.subscribe(self._hear)
+        observers.witnesses.add(fates.saw, self._filtered)
         try:
             async with self._sender() as sender:
                 started = self._clock()
@@ -152,7 +152,7 @@ class _Sending:
             self._rows.append({"ended": ENDED} if feed.ended else self._end())
             yield self._news()
         finally:
-            daemon.witnesses.remove(fates.saw, self._filtered)
+            observers.witnesses.remove(fates.saw, self._filtered)
             await feed.aclose()
 
     # -- sending
@@ -227,7 +227,7 @@ class _Sending:
             return
         self._stirred.set()
         if len(self._fates.all) <= ROWS_MAX and len(self._rows) < 10 * ROWS_MAX:
-            row = self._daemon.taps.told(signal, Wanted(target=self._name))
+            row = self._daemon.observers.taps.told(signal, Wanted(target=self._name))
             self._rows += [] if row is None else [row]
 
     def _filtered(self, record: Record) -> None:
@@ -322,7 +322,8 @@ class _Sending:
         where that was not kept."""
         sent = next(iter(self._traces.values()), "")
         wanted = int(sent, 16) if sent else 0
-        every = (*self._daemon.recorder.going(), *self._daemon.traces.newest_first())
+        observers = self._daemon.observers
+        every = (*observers.recorder.going(), *observers.traces.newest_first())
         spans = ((trace, span) for trace in every for span in trace.spans)
         found = (
             trace.trace_id

@@ -26,7 +26,7 @@ class Shown:
 
     def __init__(self, daemon: Daemon) -> None:
         self._daemon = daemon
-        self._lately = daemon.lately
+        self._lately = daemon.observers.lately
 
     def handle(self, request: Request) -> Response:
         match request.method, request.path.split("/")[1:]:
