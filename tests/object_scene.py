@@ -19,7 +19,7 @@ from streamfaas.sources.objects import Feed, MakeFeed, Means, Objects, ObjectsOp
 from streamfaas.sources.objects.queue import QueueFeed
 from streamfaas.store import Store
 from streamfaas.testing.conformance import Driver
-from streamfaas.wire.s3_notifications import Notification, Told, notification
+from streamfaas.wire.s3_event import Notification, S3Change, notification
 
 NAME = "thumbs/uploads"
 
@@ -49,7 +49,7 @@ def _given(feed: Feed) -> MakeFeed:
 
 def put(key: str, sequencer: str = "", **more: Any) -> Notification:
     asked = {"bucket": "uploads", "name": "ObjectCreated:Put", "time_ms": 1, "etag": "e", **more}
-    return notification(Told(key=key.encode(), sequencer=sequencer, **asked))
+    return notification(S3Change(key=key.encode(), sequencer=sequencer, **asked))
 
 
 def sequencer_of(record: Record) -> str:

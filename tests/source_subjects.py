@@ -35,7 +35,7 @@ from streamfaas.sources.sqs import Sqs, SqsOptions
 from streamfaas.store import Store
 from streamfaas.store.backlog import Backlog
 from streamfaas.testing.conformance import Check, Subject, checks
-from streamfaas.wire.s3_notifications import Notification, Told, notification
+from streamfaas.wire.s3_event import Notification, S3Change, notification
 
 NOWHERE = "http://127.0.0.1:1"
 _STREAMS = itertools.count()
@@ -333,7 +333,7 @@ async def _store(folder: Path) -> AsyncIterator[Store]:
 def created(number: int) -> Notification:
     """Each is the first of its key."""
     return notification(
-        Told("inbox", b"file %d" % number, "ObjectCreated:Put", number, f"{number:018X}")
+        S3Change("inbox", b"file %d" % number, "ObjectCreated:Put", number, f"{number:018X}")
     )
 
 

@@ -22,7 +22,7 @@ from streamfaas.store import inbox as rows
 from streamfaas.store import keyed
 from streamfaas.telemetry.signals import SourceChanged
 from streamfaas.testing.conformance import driven
-from streamfaas.wire.s3_notifications import order_of
+from streamfaas.wire.s3_event import order_of
 
 EVENTS = st.lists(
     st.tuples(st.sampled_from("abc"), st.integers(0, 5) | st.none(), st.integers(0, 2)),

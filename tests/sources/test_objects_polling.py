@@ -14,8 +14,7 @@ from streamfaas.sources.objects.polling import Polling
 from streamfaas.sources.objects.polling import _end as end
 from streamfaas.testing.conformance import crashed
 from streamfaas.wire.aws import AwsAccess
-from streamfaas.wire.s3_notifications import Told as Spoken
-from streamfaas.wire.s3_notifications import notification
+from streamfaas.wire.s3_event import S3Change, notification
 
 PUT, GONE = "ObjectCreated:Put", "ObjectRemoved:Delete"
 
@@ -260,7 +259,7 @@ async def told_of(made, key, name=PUT, sequencer="", **changed):
         about = {"etag": head["ETag"].strip('"'), "size": head["ContentLength"]}
         changed.setdefault("time_ms", int(head["LastModified"].timestamp() * 1000))
     return notification(
-        Spoken(made.bucket, key.encode(), name, sequencer=sequencer, **{**about, **changed})
+        S3Change(made.bucket, key.encode(), name, sequencer=sequencer, **{**about, **changed})
     )
 
 

@@ -17,12 +17,30 @@ from streamfaas.wire.s3_event import (
     S3Change,
     encoded_key,
     matches,
+    own_notification,
     s3_event,
-    s3_record,
 )
 
 GOLDEN = CHECKOUT / "tests" / "golden"
-CREATION = S3Change(
+
+
+def change_of(
+    name: str, key: bytes, sequencer: int, time_ms: int, size: int | None = None, etag: str = ""
+) -> S3Change:
+    return S3Change(
+        "inbox",
+        key,
+        name,
+        time_ms,
+        sequencer=f"{sequencer:018X}",
+        etag=etag or None,
+        size=size,
+        region="eu-central-1",
+        configuration="photos",
+    )
+
+
+CREATION = change_of(
     CREATED,
     "in/Happy Face +1@ü.jpg".encode(),
     0x18A5B2C3D4E5F607,
@@ -30,15 +48,12 @@ CREATION = S3Change(
     1024,
     "d41d8cd98f00b204e9800998ecf8427e",
 )
-REMOVAL = S3Change(REMOVED, b"in/gone.jpg", 0x18A5B2C3D4E5F608, 1_790_000_000_000)
+REMOVAL = change_of(REMOVED, b"in/gone.jpg", 0x18A5B2C3D4E5F608, 1_790_000_000_000)
 KEYS = st.binary(min_size=1, max_size=40).filter(lambda key: b"\0" not in key)
 
 
 def event_of(*changes: S3Change) -> bytes:
-    return s3_event(
-        s3_record(change, region="eu-central-1", bucket="inbox", configuration="photos")
-        for change in changes
-    )
+    return s3_event(own_notification(change).record for change in changes)
 
 
 @pytest.mark.parametrize(("change", "name"), [(CREATION, "s3_created"), (REMOVAL, "s3_removed")])
@@ -101,8 +116,8 @@ def test_the_event_has_all_that_a_versioned_sample_has_but_the_version():
 
 @given(KEYS, st.integers(0, 1 << 62), st.integers(0, 1 << 50), st.integers(0, 4_000_000_000_000))
 def test_powertools_reads_the_event_back(key, sequencer, size, time_ms):
-    change = S3Change(CREATED, key, sequencer, time_ms, size, "d" * 32)
-    made = json.loads(event_of(change, S3Change(REMOVED, key, sequencer + 1, time_ms)))
+    change = change_of(CREATED, key, sequencer, time_ms, size, "d" * 32)
+    made = json.loads(event_of(change, change_of(REMOVED, key, sequencer + 1, time_ms)))
     created, removed = S3Model.model_validate(made).Records
     assert (created.s3.object.size, created.s3.object.eTag) == (size, "d" * 32)
     assert (removed.s3.object.size, removed.s3.object.eTag) == (None, None)
@@ -142,7 +157,7 @@ def test_keys_are_encoded_as_s3_does(key, encoded):
 @given(st.integers(0, (1 << 63) - 2))
 def test_sequencers_rise_as_text(number):
     first, second = (
-        json.loads(event_of(S3Change(REMOVED, b"k", n, 0)))["Records"][0]["s3"]["object"]
+        json.loads(event_of(change_of(REMOVED, b"k", n, 0)))["Records"][0]["s3"]["object"]
         for n in (number, number + 1)
     )
     assert len(first["sequencer"]) == len(second["sequencer"])

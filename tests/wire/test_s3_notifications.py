@@ -10,16 +10,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from parts import CHECKOUT, vectors
-from streamfaas.wire.s3_event import s3_event
-from streamfaas.wire.s3_notifications import (
-    KEY_BYTES_MAX,
-    Malformed,
-    Notification,
-    carrier_of,
-    milliseconds,
-    notifications,
-    order_of,
-)
+from streamfaas.wire.s3_event import KEY_BYTES_MAX, Notification, order_of, s3_event
+from streamfaas.wire.s3_fields import Malformed, milliseconds
+from streamfaas.wire.s3_notifications import carrier_of, notifications
 
 KEYS = st.one_of(
     st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=200),

@@ -38,7 +38,7 @@ from streamfaas.store.keyed import KEYS_MAX, Head, KeyedQueue
 from streamfaas.store.objects import Objects
 from streamfaas.store.rows import Pending
 from streamfaas.telemetry.signals import Emit, SourceChanged
-from streamfaas.wire.s3_event import S3Change, encoded_key, matches, s3_event, s3_record
+from streamfaas.wire.s3_event import S3Change, encoded_key, matches, own_notification, s3_event
 
 HINTS_SECONDS = 0.05
 """Changes are looked at so long after the first of them, all at once."""
@@ -314,13 +314,17 @@ class Directory:
 
     def _record(self, lane: Lane, event: Pending) -> Record:
         change = S3Change(
-            event.name, event.key, event.sequencer, event.time_ms, event.size, event.etag
+            self._options.bucket,
+            event.key,
+            event.name,
+            event.time_ms,
+            sequencer=f"{event.sequencer:018X}",
+            etag=event.etag,
+            size=event.size,
+            region=self._options.region,
+            configuration=self.name.rpartition("/")[2],
         )
-        trigger = self.name.rpartition("/")[2]
-        options = self._options
-        value = s3_record(
-            change, region=options.region, bucket=options.bucket, configuration=trigger
-        )
+        value = own_notification(change).record
         return Record(lane, event.sequencer, value, event.key, event.time_ms)
 
     def _wanted(self, name: str, key: bytes) -> bool:

@@ -10,7 +10,9 @@ from streamfaas.store.inbox import InboxEvents
 from streamfaas.store.keyed import KeyedQueue
 from streamfaas.store.known import UNKNOWN, Step, Told
 from streamfaas.store.notices import Incoming, Waiting
-from streamfaas.wire.s3_notifications import Malformed, Notification, notifications, order_of
+from streamfaas.wire.s3_event import Notification, order_of
+from streamfaas.wire.s3_fields import Malformed
+from streamfaas.wire.s3_notifications import notifications
 
 PENDING_MAX = 100_000
 """Events that wait at most: feeds acknowledge nothing beyond, and their carriers keep it."""

@@ -11,7 +11,8 @@ from streamfaas.sources.objects.inbox import Inbox
 from streamfaas.telemetry.signals import SourceChanged
 from streamfaas.wire.aws import AwsAccess
 from streamfaas.wire.s3 import Bucket
-from streamfaas.wire.s3_notifications import Malformed, notifications
+from streamfaas.wire.s3_fields import Malformed
+from streamfaas.wire.s3_notifications import notifications
 
 MALFORMED_MAX = 20
 """Lines that cannot be read, and are told of."""

@@ -19,8 +19,8 @@ from streamfaas.store.known import Known, Listing, Step
 from streamfaas.store.listings import Listings
 from streamfaas.wire.aws import AwsAccess
 from streamfaas.wire.s3 import Bucket, Page
+from streamfaas.wire.s3_event import Notification, S3Change, notification
 from streamfaas.wire.s3_listing import Listed
-from streamfaas.wire.s3_notifications import Notification, Told, notification
 
 PAGE = 1000
 """Objects that are listed, compared and written down at a time: no store lists more."""
@@ -179,7 +179,7 @@ class Polling:
         known = found.step.before or found.step.after
         assert known is not None
         shown = found.object
-        told = Told(
+        change = S3Change(
             bucket=self._options.bucket,
             key=known.key,
             name=found.name,
@@ -191,7 +191,7 @@ class Polling:
             principal="streamfaas",
             configuration="listing",
         )
-        return found.step, notification(told)
+        return found.step, notification(change)
 
     def _sequencer_text(self) -> str:
         """Of AWS they begin with the seconds and their fraction, of others, where they mean

@@ -10,15 +10,15 @@ from hashlib import md5
 from streamfaas.flow.errors import CannotSend
 from streamfaas.sources import Message, Sent
 from streamfaas.sources.objects.inbox import Inbox
-from streamfaas.wire.s3_event import CREATED
-from streamfaas.wire.s3_notifications import (
+from streamfaas.wire.s3_event import (
+    CREATED,
     KEY_BYTES_MAX,
-    Malformed,
     Notification,
-    Told,
+    S3Change,
     notification,
-    notifications,
 )
+from streamfaas.wire.s3_fields import Malformed
+from streamfaas.wire.s3_notifications import notifications
 
 
 @asynccontextmanager
@@ -53,7 +53,7 @@ class _Sender:
         if len(key) > KEY_BYTES_MAX:
             raise CannotSend(f"a key has {KEY_BYTES_MAX:,} bytes at most")
         return notification(
-            Told(
+            S3Change(
                 bucket=self._bucket,
                 key=key,
                 name=CREATED,

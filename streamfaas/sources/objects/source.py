@@ -39,8 +39,7 @@ from streamfaas.store.listings import Listings
 from streamfaas.store.notices import Waiting
 from streamfaas.telemetry.signals import Emit, SourceChanged
 from streamfaas.wire.inbound import Desks
-from streamfaas.wire.s3_event import matches, s3_event
-from streamfaas.wire.s3_notifications import Notification
+from streamfaas.wire.s3_event import Notification, matches, s3_event
 
 MALFORMED = "MalformedNotification"
 """The condition of a document that is no notification, where it is given up."""

@@ -13,7 +13,8 @@ from streamfaas.sources.objects.feed import Means
 from streamfaas.sources.objects.inbox import Inbox
 from streamfaas.telemetry.signals import SourceChanged
 from streamfaas.wire.inbound import Answer, Head, authorised
-from streamfaas.wire.s3_notifications import Malformed, notifications
+from streamfaas.wire.s3_fields import Malformed
+from streamfaas.wire.s3_notifications import notifications
 
 BUSY_SECONDS = 10
 """When a store may try again while too many events wait."""
