@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import AfterValidator, Field, SecretStr
 
@@ -68,12 +68,18 @@ class LogRetries(Retries):
     )
 
 
+_WHEN_IT_FAILS = Field(description="What happens when the function fails.")
+
 # endless and whole; that an on_failure makes it ten is so by itself, as on Lambda
-LogRetriesOrLambda: TypeAlias = Annotated[LogRetries, Words({"lambda": {"bisect": False}})]
+LogRetriesOrLambda: TypeAlias = Annotated[
+    LogRetries, Words({"lambda": {"bisect": False}}), _WHEN_IT_FAILS
+]
 
 # S3's notifications are asynchronous invocations
 RetriesOrLambda: TypeAlias = Annotated[
-    Retries, Words({"lambda": {"max": 2, "max_age": "6h", "backoff": "1m..2m"}})
+    Retries,
+    Words({"lambda": {"max": 2, "max_age": "6h", "backoff": "1m..2m"}}),
+    _WHEN_IT_FAILS,
 ]
 
 
@@ -257,6 +263,28 @@ CONNECTED = (KafkaDestination, SqsDestination, SnsDestination, S3Destination)
 
 Destination: TypeAlias = Annotated[AnyDestination, Field(discriminator="type")]
 
+ConnectionName: TypeAlias = Annotated[
+    str, forms.name("connection"), Field(description="Name of the connection.")
+]
+Batches: TypeAlias = Annotated[Batch, Field(description="When a batch is closed.")]
+PerPartition: TypeAlias = Annotated[
+    Parallel, Field(description="How many batches run at the same time.")
+]
+PerShard: TypeAlias = Annotated[
+    ShardParallel, Field(description="How many batches run at the same time.")
+]
+SharedBy: TypeAlias = Annotated[
+    Leases | None,
+    Field(description="How several daemons share the stream. Without it this one reads all of it."),
+]
+PartialRecords: TypeAlias = Annotated[
+    bool,
+    forms.flag(),
+    Field(
+        description="Whether the function's answer may name the records that failed, as Lambda's "
+        "ReportBatchItemFailures; then only those are tried again."
+    ),
+]
 OnFailure: TypeAlias = Annotated[
     Destination | None, Field(description="Where batches go that are given up.")
 ]
@@ -272,20 +300,41 @@ TumblingWindow: TypeAlias = Annotated[
         examples=["1m"],
     ),
 ]
+
+
+def _patterns(of: str, example: Mapping[str, Any], others: str = "") -> Any:
+    return Field(
+        max_length=PATTERNS_MAX,
+        description=f"Patterns of the {of} that are wanted, as Lambda's; one that matches is "
+        f"enough.{others} Without it: all.",
+        examples=[[example]],
+    )
+
+
 RecordFilter: TypeAlias = Annotated[
-    tuple[Annotated[str, filters.pattern("record")], ...], Alone(), Field(max_length=PATTERNS_MAX)
+    tuple[Annotated[str, filters.pattern("record")], ...],
+    Alone(),
+    _patterns("records", {"value": {"status": ["paid"]}}),
 ]
 DataFilter: TypeAlias = Annotated[
-    tuple[Annotated[str, filters.pattern("data")], ...], Alone(), Field(max_length=PATTERNS_MAX)
+    tuple[Annotated[str, filters.pattern("data")], ...],
+    Alone(),
+    _patterns("records", {"data": {"status": ["paid"]}}),
 ]
 BodyFilter: TypeAlias = Annotated[
-    tuple[Annotated[str, filters.pattern("body")], ...], Alone(), Field(max_length=PATTERNS_MAX)
+    tuple[Annotated[str, filters.pattern("body")], ...],
+    Alone(),
+    _patterns("messages", {"body": {"status": ["paid"]}}, " Others are deleted."),
 ]
 ChangeFilter: TypeAlias = Annotated[
-    tuple[Annotated[str, filters.pattern("change")], ...], Alone(), Field(max_length=PATTERNS_MAX)
+    tuple[Annotated[str, filters.pattern("change")], ...],
+    Alone(),
+    _patterns("changes", {"eventName": ["INSERT"]}),
 ]
 EventFilter: TypeAlias = Annotated[
-    tuple[Annotated[str, filters.pattern("event")], ...], Alone(), Field(max_length=PATTERNS_MAX)
+    tuple[Annotated[str, filters.pattern("event")], ...],
+    Alone(),
+    _patterns("events", {"s3": {"object": {"key": [{"suffix": ".jpg"}]}}}),
 ]
 
 

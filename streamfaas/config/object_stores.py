@@ -10,6 +10,7 @@ from pydantic import Field, SecretStr
 
 from streamfaas.config import forms
 from streamfaas.config.delivery import (
+    ConnectionName,
     EventFilter,
     OnFailure,
     OnSuccess,
@@ -39,6 +40,24 @@ _BUCKET = forms.text(
     hint="use 3 to 63 small letters, digits, dots and -",
 )
 
+_Prefix = Annotated[
+    str,
+    forms.free_text("the beginning of a key", 1_024),
+    Field(description="Only keys that begin so.", examples=["in/"]),
+]
+_Suffix = Annotated[
+    str,
+    forms.free_text("the end of a key", 1_024),
+    Field(description="Only keys that end so.", examples=[".jpg"]),
+]
+_SeenEvents = Annotated[
+    tuple[Annotated[str, forms.choice(*DIRECTORY_EVENTS)], ...],
+    Field(min_length=1, max_length=16, description="Which changes."),
+]
+_Parallel = Annotated[
+    int, forms.whole(1, 1_000), Field(description="Invocations at the same time.")
+]
+
 
 class DirectoryTrigger(Model):
     """Files of a directory, as S3 events."""
@@ -55,16 +74,9 @@ class DirectoryTrigger(Model):
     bucket: Annotated[str, _BUCKET] = Field(
         description="Name of the bucket that the function sees.", examples=["inbox"]
     )
-    prefix: Annotated[str, forms.free_text("the beginning of a key", 1_024)] = Field(
-        default="", description="Only keys that begin so.", examples=["in/"]
-    )
-    suffix: Annotated[str, forms.free_text("the end of a key", 1_024)] = Field(
-        default="", description="Only keys that end so.", examples=[".jpg"]
-    )
-    events: Annotated[
-        tuple[Annotated[str, forms.choice(*DIRECTORY_EVENTS)], ...],
-        Field(min_length=1, max_length=16),
-    ] = Field(default=("s3:ObjectCreated:*",), description="Which changes.")
+    prefix: _Prefix = ""
+    suffix: _Suffix = ""
+    events: _SeenEvents = ("s3:ObjectCreated:*",)
     interval: Annotated[float, forms.duration("1s", "24h")] = Field(
         default=10.0, description="How often the directory is listed to find what was missed."
     )
@@ -77,20 +89,11 @@ class DirectoryTrigger(Model):
     existing: Annotated[Literal["process", "ignore"], forms.choice("process", "ignore")] = Field(
         default="process", description="What to do with files that are there at the first start."
     )
-    parallel: Annotated[int, forms.whole(1, 1_000)] = Field(
-        default=10, description="Invocations at the same time."
-    )
-    retries: RetriesOrLambda = Field(
-        default=Retries(), description="What happens when the function fails."
-    )
-    filter: EventFilter = Field(
-        default=(),
-        description="Patterns of the events that are wanted, as Lambda's; one that matches is "
-        "enough. Without it: all.",
-        examples=[[{"s3": {"object": {"key": [{"suffix": ".jpg"}]}}}]],
-    )
-    on_failure: OnFailure = Field(default=None)
-    on_success: OnSuccess = Field(default=None)
+    parallel: _Parallel = 10
+    retries: RetriesOrLambda = Retries()
+    filter: EventFilter = ()
+    on_failure: OnFailure = None
+    on_success: OnSuccess = None
 
 
 class ObjectStoreTrigger(Model):
@@ -104,12 +107,8 @@ class ObjectStoreTrigger(Model):
         "and left out.",
         examples=["uploads", ["uploads", "scans"]],
     )
-    prefix: Annotated[str, forms.free_text("the beginning of a key", 1_024)] = Field(
-        default="", description="Only keys that begin so.", examples=["in/"]
-    )
-    suffix: Annotated[str, forms.free_text("the end of a key", 1_024)] = Field(
-        default="", description="Only keys that end so.", examples=[".jpg"]
-    )
+    prefix: _Prefix = ""
+    suffix: _Suffix = ""
     events: Annotated[
         tuple[
             Annotated[
@@ -130,20 +129,11 @@ class ObjectStoreTrigger(Model):
         description="Events that wait at most. Beyond that none are taken: they stay where they "
         "come from.",
     )
-    parallel: Annotated[int, forms.whole(1, 1_000)] = Field(
-        default=10, description="Invocations at the same time."
-    )
-    retries: RetriesOrLambda = Field(
-        default=Retries(), description="What happens when the function fails."
-    )
-    filter: EventFilter = Field(
-        default=(),
-        description="Patterns of the events that are wanted, as Lambda's; one that matches is "
-        "enough. Without it: all.",
-        examples=[[{"s3": {"object": {"key": [{"suffix": ".jpg"}]}}}]],
-    )
-    on_failure: OnFailure = Field(default=None)
-    on_success: OnSuccess = Field(default=None)
+    parallel: _Parallel = 10
+    retries: RetriesOrLambda = Retries()
+    filter: EventFilter = ()
+    on_failure: OnFailure = None
+    on_success: OnSuccess = None
 
 
 _STORE = Field(
@@ -165,9 +155,7 @@ class ObjectQueueTrigger(ObjectStoreTrigger):
         description="How changes are noticed: by a queue that the store sends to (sqs), that a "
         "topic sends to (sns-sqs), or that EventBridge sends to (eventbridge-sqs)."
     )
-    connection: Annotated[str, forms.name("connection")] = Field(
-        description="Name of the connection."
-    )
+    connection: ConnectionName
     queue: Annotated[
         str,
         forms.text(
@@ -190,9 +178,7 @@ class ObjectTopicTrigger(ObjectStoreTrigger):
     via: Literal["kafka"] = Field(
         description="How changes are noticed: by Kafka topics that the store writes to."
     )
-    connection: Annotated[str, forms.name("connection")] = Field(
-        description="Name of the connection."
-    )
+    connection: ConnectionName
     topics: Annotated[
         tuple[Annotated[str, forms.text("a topic name", forms.TOPIC_PATTERN, code="SF1053")], ...],
         Field(min_length=1, max_length=100),
@@ -244,9 +230,7 @@ class ObjectStreamTrigger(ObjectStoreTrigger):
         description="How changes are noticed: by MinIO's ListenNotification. It is not durable: "
         "what happens while nobody listens is found by reconcile."
     )
-    connection: Annotated[str, forms.name("connection")] = Field(
-        description="Name of the connection."
-    )
+    connection: ConnectionName
     reconcile: Annotated[float, forms.duration("10s", "24h")] = Field(
         default=600.0, description=_RECONCILE + " It is also done whenever listening begins anew."
     )
@@ -258,13 +242,8 @@ class ObjectPollTrigger(ObjectStoreTrigger):
     via: Literal["poll"] = Field(
         description="How changes are noticed: by listings. That works with every store."
     )
-    connection: Annotated[str, forms.name("connection")] = Field(
-        description="Name of the connection."
-    )
-    events: Annotated[
-        tuple[Annotated[str, forms.choice(*DIRECTORY_EVENTS)], ...],
-        Field(min_length=1, max_length=16),
-    ] = Field(default=("s3:ObjectCreated:*",), description="Which changes.")
+    connection: ConnectionName
+    events: _SeenEvents = ("s3:ObjectCreated:*",)
     interval: Annotated[float, forms.duration("1s", "24h")] = Field(
         default=60.0, description="How long from the end of a listing to the next."
     )

@@ -9,13 +9,16 @@ from pydantic import Field
 from streamfaas.config import forms
 from streamfaas.config.delivery import (
     Batch,
+    Batches,
     ChangeFilter,
-    Leases,
+    ConnectionName,
     LogRetries,
     LogRetriesOrLambda,
     OnFailure,
     OnSuccess,
+    PerShard,
     ShardParallel,
+    SharedBy,
     TumblingWindow,
 )
 from streamfaas.config.model import Model
@@ -25,9 +28,7 @@ class DynamoDbTrigger(Model):
     """Changes of a DynamoDB table's items, as Lambda's DynamoDB Streams event."""
 
     type: Literal["dynamodb"]
-    connection: Annotated[str, forms.name("connection")] = Field(
-        description="Name of the connection."
-    )
+    connection: ConnectionName
     table: Annotated[str, forms.text("a table's name", "[A-Za-z0-9_.-]{3,255}")] = Field(
         default="",
         description="The table whose stream is read. Its stream must be turned on; where that is "
@@ -48,35 +49,23 @@ class DynamoDbTrigger(Model):
         "Lambda's TRIM_HORIZON, at most 24 hours ago. As on Lambda, it cannot be a time.",
         examples=["latest"],
     )
-    batch: Batch = Field(default=Batch(), description="When a batch is closed.")
-    retries: LogRetriesOrLambda = Field(
-        default=LogRetries(), description="What happens when the function fails."
-    )
+    batch: Batches = Batch()
+    retries: LogRetriesOrLambda = LogRetries()
     partial_failures: Annotated[bool, forms.flag()] = Field(
         default=False,
         description="Whether the function's answer may name the changes that failed, as Lambda's "
         "ReportBatchItemFailures; then the batch is tried again from the first of those on.",
     )
-    parallel: ShardParallel = Field(
-        default=ShardParallel(), description="How many batches run at the same time."
-    )
-    tumbling_window: TumblingWindow = Field(default=0.0)
-    filter: ChangeFilter = Field(
-        default=(),
-        description="Patterns of the changes that are wanted, as Lambda's; one that matches is "
-        "enough. Without it: all.",
-        examples=[[{"eventName": ["INSERT"]}]],
-    )
+    parallel: PerShard = ShardParallel()
+    tumbling_window: TumblingWindow = 0.0
+    filter: ChangeFilter = ()
     poll: Annotated[float, forms.duration("250ms", "10s")] = Field(
         default=0.25,
         description="The longest pause between two looks at a shard that has nothing new.",
     )
-    leases: Leases | None = Field(
-        default=None,
-        description="How several daemons share the stream. Without it this one reads all of it.",
-    )
-    on_failure: OnFailure = Field(default=None)
-    on_success: OnSuccess = Field(default=None)
+    leases: SharedBy = None
+    on_failure: OnFailure = None
+    on_success: OnSuccess = None
 
     @property
     def place(self) -> str:

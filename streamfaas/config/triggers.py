@@ -10,18 +10,23 @@ from pydantic import Field
 from streamfaas.config import forms
 from streamfaas.config.delivery import (
     Batch,
+    Batches,
     BodyFilter,
+    ConnectionName,
     DataFilter,
-    Leases,
     LogRetries,
     LogRetriesOrLambda,
     OnFailure,
     OnSuccess,
     Parallel,
+    PartialRecords,
+    PerPartition,
+    PerShard,
     QueueBatch,
     RecordFilter,
     Retries,
     ShardParallel,
+    SharedBy,
     TumblingWindow,
 )
 from streamfaas.config.model import Model
@@ -33,9 +38,7 @@ class KafkaTrigger(Model):
     """Records of Kafka topics, as Lambda's self-managed Kafka event."""
 
     type: Literal["kafka"]
-    connection: Annotated[str, forms.name("connection")] = Field(
-        description="Name of the connection."
-    )
+    connection: ConnectionName
     topics: Annotated[
         tuple[Annotated[str, forms.text("a topic name", forms.TOPIC_PATTERN, code="SF1053")], ...],
         Field(max_length=1_000),
@@ -53,27 +56,14 @@ class KafkaTrigger(Model):
         "default: earliest may replay years, latest may skip what was just written.",
         examples=["latest", "2026-01-01T00:00:00Z"],
     )
-    batch: Batch = Field(default=Batch(), description="When a batch is closed.")
-    retries: LogRetriesOrLambda = Field(
-        default=LogRetries(), description="What happens when the function fails."
-    )
-    partial_failures: Annotated[bool, forms.flag()] = Field(
-        default=False,
-        description="Whether the function's answer may name the records that failed, as Lambda's "
-        "ReportBatchItemFailures; then only those are tried again.",
-    )
-    parallel: Parallel = Field(
-        default=Parallel(), description="How many batches run at the same time."
-    )
-    tumbling_window: TumblingWindow = Field(default=0.0)
-    filter: RecordFilter = Field(
-        default=(),
-        description="Patterns of the records that are wanted, as Lambda's; one that matches is "
-        "enough. Without it: all.",
-        examples=[[{"value": {"status": ["paid"]}}]],
-    )
-    on_failure: OnFailure = Field(default=None)
-    on_success: OnSuccess = Field(default=None)
+    batch: Batches = Batch()
+    retries: LogRetriesOrLambda = LogRetries()
+    partial_failures: PartialRecords = False
+    parallel: PerPartition = Parallel()
+    tumbling_window: TumblingWindow = 0.0
+    filter: RecordFilter = ()
+    on_failure: OnFailure = None
+    on_success: OnSuccess = None
     instance: Annotated[
         str | None,
         forms.text("an instance name of letters, digits, dots, - and _", "[A-Za-z0-9._-]{1,249}"),
@@ -110,9 +100,7 @@ class KinesisTrigger(Model):
     """Records of a Kinesis stream, as Lambda's Kinesis event."""
 
     type: Literal["kinesis"]
-    connection: Annotated[str, forms.name("connection")] = Field(
-        description="Name of the connection."
-    )
+    connection: ConnectionName
     stream: Annotated[str, forms.text("a stream's name", "[A-Za-z0-9_.-]{1,128}")] = Field(
         description="The stream to read.", examples=["clicks"]
     )
@@ -121,25 +109,16 @@ class KinesisTrigger(Model):
         "Kinesis' TRIM_HORIZON. Shards that are made of others begin at their beginning.",
         examples=["latest", "2026-01-01T00:00:00Z"],
     )
-    batch: Batch = Field(default=Batch(), description="When a batch is closed.")
-    retries: LogRetriesOrLambda = Field(
-        default=LogRetries(), description="What happens when the function fails."
-    )
+    batch: Batches = Batch()
+    retries: LogRetriesOrLambda = LogRetries()
     partial_failures: Annotated[bool, forms.flag()] = Field(
         default=False,
         description="Whether the function's answer may name the records that failed, as Lambda's "
         "ReportBatchItemFailures; then the batch is tried again from the first of those on.",
     )
-    parallel: ShardParallel = Field(
-        default=ShardParallel(), description="How many batches run at the same time."
-    )
-    tumbling_window: TumblingWindow = Field(default=0.0)
-    filter: DataFilter = Field(
-        default=(),
-        description="Patterns of the records that are wanted, as Lambda's; one that matches is "
-        "enough. Without it: all.",
-        examples=[[{"data": {"status": ["paid"]}}]],
-    )
+    parallel: PerShard = ShardParallel()
+    tumbling_window: TumblingWindow = 0.0
+    filter: DataFilter = ()
     deaggregate: Annotated[bool, forms.flag()] = Field(
         default=False,
         description="Whether what the Kinesis Producer Library put together is taken apart.",
@@ -155,21 +134,16 @@ class KinesisTrigger(Model):
         default=1.0,
         description="The longest pause between two looks at a shard that has nothing new.",
     )
-    leases: Leases | None = Field(
-        default=None,
-        description="How several daemons share the stream. Without it this one reads all of it.",
-    )
-    on_failure: OnFailure = Field(default=None)
-    on_success: OnSuccess = Field(default=None)
+    leases: SharedBy = None
+    on_failure: OnFailure = None
+    on_success: OnSuccess = None
 
 
 class SqsTrigger(Model):
     """Messages of an SQS queue, as Lambda's SQS event."""
 
     type: Literal["sqs"]
-    connection: Annotated[str, forms.name("connection")] = Field(
-        description="Name of the connection."
-    )
+    connection: ConnectionName
     queue: Annotated[
         str, forms.text("a queue's name, URL or ARN", forms.QUEUE_PATTERN, code="SF1110")
     ] = Field(
@@ -194,12 +168,7 @@ class SqsTrigger(Model):
         description="Batches at the same time, Lambda's maximum concurrency. No message is "
         "received that no worker is free for.",
     )
-    filter: BodyFilter = Field(
-        default=(),
-        description="Patterns of the messages that are wanted, as Lambda's; one that matches is "
-        "enough. Others are deleted. Without it: all.",
-        examples=[[{"body": {"status": ["paid"]}}]],
-    )
+    filter: BodyFilter = ()
     visibility_timeout: Annotated[float | None, forms.duration("1s", "12h")] = Field(
         default=None,
         description="How long a message is hidden from others at a time; it is hidden again for "
@@ -207,8 +176,8 @@ class SqsTrigger(Model):
         "queue's own, and 10s at least.",
         examples=["30s"],
     )
-    on_failure: OnFailure = Field(default=None)
-    on_success: OnSuccess = Field(default=None)
+    on_failure: OnFailure = None
+    on_success: OnSuccess = None
 
 
 class MemoryTrigger(Model):
@@ -227,27 +196,14 @@ class MemoryTrigger(Model):
     rate: Annotated[float, forms.number(0.01, 1_000_000)] = Field(
         default=1.0, description="Records a second, over all partitions."
     )
-    batch: Batch = Field(default=Batch(), description="When a batch is closed.")
-    retries: LogRetriesOrLambda = Field(
-        default=LogRetries(), description="What happens when the function fails."
-    )
-    partial_failures: Annotated[bool, forms.flag()] = Field(
-        default=False,
-        description="Whether the function's answer may name the records that failed, as Lambda's "
-        "ReportBatchItemFailures; then only those are tried again.",
-    )
-    parallel: Parallel = Field(
-        default=Parallel(), description="How many batches run at the same time."
-    )
-    tumbling_window: TumblingWindow = Field(default=0.0)
-    filter: RecordFilter = Field(
-        default=(),
-        description="Patterns of the records that are wanted, as Lambda's; one that matches is "
-        "enough. Without it: all.",
-        examples=[[{"value": {"status": ["paid"]}}]],
-    )
-    on_failure: OnFailure = Field(default=None)
-    on_success: OnSuccess = Field(default=None)
+    batch: Batches = Batch()
+    retries: LogRetriesOrLambda = LogRetries()
+    partial_failures: PartialRecords = False
+    parallel: PerPartition = Parallel()
+    tumbling_window: TumblingWindow = 0.0
+    filter: RecordFilter = ()
+    on_failure: OnFailure = None
+    on_success: OnSuccess = None
 
 
 AnyTrigger: TypeAlias = (
