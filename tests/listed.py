@@ -70,12 +70,6 @@ class Listed:
         known = isinstance(identifier, str) and identifier.isdigit()
         return int(identifier) if known and batch.holds(int(identifier)) else None
 
-    def request_id(self, batch):
-        return None
-
-    def client_context(self, batch):
-        return b""
-
     def durable(self, lane):
         told = (one for one in self.settled if isinstance(one, Checkpoint))
         settled = [one.position for one in told if one.lane == lane]

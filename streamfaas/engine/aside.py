@@ -12,12 +12,12 @@ from streamfaas.destinations import HOPS_MAX, Destination, Letter
 from streamfaas.engine.panes import event_of
 from streamfaas.flow.batch import Batch
 from streamfaas.flow.errors import CorruptBatch, StoreError, TooLarge, Unreachable, WorldError
-from streamfaas.flow.invocation import Manner
 from streamfaas.flow.letters import hops_of
 from streamfaas.flow.outcome import Failure, Fault, Outcome, Success
 from streamfaas.flow.record import Instant, Record, Run
 from streamfaas.flow.sift import spared, without
 from streamfaas.flow.verdict import Condition, RetryPolicy, deliveries
+from streamfaas.sources import Asynchronous
 from streamfaas.store import intents
 from streamfaas.store.intents import Intent
 from streamfaas.telemetry import signals
@@ -226,12 +226,12 @@ class Aside:
         tries = max(batch.tries, deliveries(batch))
         # what grew too old before it ever ran counts as run once, as on AWS
         invokes = max(1, tries) if condition in _NOT_NOW else tries + 1
-        if source.manner is Manner.ASYNC:
+        if isinstance(source, Asynchronous):
             return AsyncEnding(
                 condition=condition,
                 invokes=invokes,
                 outcome=outcome,
-                request_id=source.request_id(batch) or strand.request_id,
+                request_id=source.request_id(batch),
                 function_arn=lane.policy.function_arn,
                 event=payload or b"",
                 at=lane.around.wall(),

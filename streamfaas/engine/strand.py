@@ -11,7 +11,7 @@ from streamfaas.flow import age, partial
 from streamfaas.flow.batch import Batch, Batcher
 from streamfaas.flow.errors import CorruptBatch
 from streamfaas.flow.event import EVENT_BYTES_MAX, Encoding, Event
-from streamfaas.flow.invocation import Invocation, Manner
+from streamfaas.flow.invocation import Invocation
 from streamfaas.flow.outcome import Failure, Fault, Outcome, Success
 from streamfaas.flow.partial import Partial, Style
 from streamfaas.flow.record import Instant, Run
@@ -27,6 +27,7 @@ from streamfaas.flow.verdict import (
     Verdict,
     deliveries,
 )
+from streamfaas.sources import Asynchronous
 from streamfaas.telemetry import signals
 from streamfaas.telemetry.recording import Recording
 from streamfaas.telemetry.signals import Signal
@@ -67,7 +68,8 @@ class Strand:
         self._lane = lane
         self._policy = lane.policy
         self._around = lane.around
-        self._source = lane.source
+        self._source = source = lane.source
+        self._calls = source if isinstance(source, Asynchronous) else None
         self._panes = lane.panes
         self._pending: deque[Batch] = deque()  # what of the batch in hand has yet to run
         self._busy = False
@@ -230,14 +232,14 @@ class Strand:
             return batch
         if old is None:
             return batch
-        asynchronous = self._source.manner is Manner.ASYNC
-        condition = Condition.ASYNC_TOO_OLD if asynchronous else Condition.TOO_OLD
+        condition = Condition.TOO_OLD if self._calls is None else Condition.ASYNC_TOO_OLD
         await self._give_up(GiveUp(old, condition, None))
         return young
 
     async def _invoke(self, batch: Batch) -> Outcome:
         around, status = self._around, self.status
-        self.request_id = self._source.request_id(batch) or around.request_id()
+        calls = self._calls
+        self.request_id = around.request_id() if calls is None else calls.request_id(batch)
         context = self.trace.attempt(self.request_id)
         status.in_flight, status.again_at = batch.count, None
         if not status.blocked:
@@ -268,15 +270,14 @@ class Strand:
         return outcome, said
 
     def _invocation(self, batch: Batch, event: Event, context: Context) -> Invocation:
-        manner = self._source.manner
         return Invocation(
             self.request_id,
             self._policy.function,
             event,
-            manner,
+            self._source.manner,
             self._lane.lane,
             batch.attempt,
-            self._source.client_context(batch) if manner is Manner.ASYNC else b"",
+            b"" if self._calls is None else self._calls.client_context(batch),
             context,
         )
 
@@ -313,7 +314,7 @@ class Strand:
         style = self._source.style if self._panes is None else Style.LOWEST
         if not self._policy.partial or batch.final or isinstance(outcome, Failure):
             return outcome
-        if self._source.manner is Manner.ASYNC and not self._source.reports(batch):
+        if self._calls is not None and not self._calls.reports(batch):
             return outcome
         return partial.read(outcome, batch, style, self._source.locate)
 

@@ -229,6 +229,21 @@ class Sendable(Protocol):
         """Opens a way; `topic` says where to, for a source that reads several."""
 
 
+@runtime_checkable
+class Asynchronous(Protocol):
+    """What a source of manner `ASYNC` knows of its events, since somebody has handed them over."""
+
+    def request_id(self, batch: Batch) -> str:
+        """The one of all attempts at a batch; of others each attempt has its own."""
+
+    def client_context(self, batch: Batch) -> bytes:
+        """What the caller gave beside an event: JSON, or nothing."""
+
+    def reports(self, batch: Batch) -> bool:
+        """Whether an answer to the batch is read as a report of failed items, where its mapping
+        has that at all."""
+
+
 class Source(Protocol):
     """A reader, plus a choice of ledger and judge. Errors that leave `open`, `next`, `settle` and
     `close` are `WorldError`s; the mapping's supervisor then closes this object and makes a new
@@ -264,16 +279,6 @@ class Source(Protocol):
     def locate(self, batch: Batch, identifier: object) -> int | None:
         """The position of the record that an item identifier of a partial answer names; None where
         it names none of the batch."""
-
-    def request_id(self, batch: Batch) -> str | None:
-        """The request id of all attempts at a batch; None: each has its own."""
-
-    def client_context(self, batch: Batch) -> bytes:
-        """What the caller gave beside an event: JSON, or nothing. Asked of `ASYNC` sources only."""
-
-    def reports(self, batch: Batch) -> bool:
-        """Whether an answer to the batch is read as a report of failed items, where its mapping
-        has that at all. Asked of `ASYNC` sources only."""
 
     def batch_info(self, batch: Batch) -> Mapping[str, Any]:
         """Lambda's `<Source>BatchInfo` of an on-failure document: one key with its content."""

@@ -201,15 +201,6 @@ class Memory:
     def locate(self, batch: Batch, identifier: object) -> int | None:
         return kafka_locate(batch, identifier)
 
-    def request_id(self, batch: Batch) -> str | None:
-        return None
-
-    def client_context(self, batch: Batch) -> bytes:
-        return b""
-
-    def reports(self, batch: Batch) -> bool:
-        return True
-
     def batch_info(self, batch: Batch) -> Mapping[str, Any]:
         return kafka_batch_info(batch, SERVERS, self.records(batch))
 

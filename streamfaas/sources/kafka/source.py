@@ -151,15 +151,6 @@ class Kafka:
     def locate(self, batch: Batch, identifier: object) -> int | None:
         return kafka_locate(batch, identifier)
 
-    def request_id(self, batch: Batch) -> str | None:
-        return None
-
-    def client_context(self, batch: Batch) -> bytes:
-        return b""
-
-    def reports(self, batch: Batch) -> bool:
-        return True
-
     def batch_info(self, batch: Batch) -> Mapping[str, Any]:
         try:
             known = records(batch)

@@ -164,15 +164,6 @@ class Objects:
         """S3 hands over one event at a time, and knows no items."""
         return None
 
-    def request_id(self, batch: Batch) -> str | None:
-        return None
-
-    def client_context(self, batch: Batch) -> bytes:
-        return b""
-
-    def reports(self, batch: Batch) -> bool:
-        return True
-
     def batch_info(self, batch: Batch) -> Mapping[str, Any]:
         """S3 sends its events one by one and has no such thing; ours names the objects."""
         told = [orjson.loads(r.value or b"{}")["s3"] for r in looked_at(batch) if r.key]

@@ -173,15 +173,6 @@ class ShardedLog:
         placed = positions(self._dialect, batch)
         return next((at for at, each in placed if sequence(each) == identifier), None)
 
-    def request_id(self, batch: Batch) -> str | None:
-        return None
-
-    def client_context(self, batch: Batch) -> bytes:
-        return b""
-
-    def reports(self, batch: Batch) -> bool:
-        return True
-
     def batch_info(self, batch: Batch) -> Mapping[str, Any]:
         return self._dialect.batch_info(self._origin, batch, told(self._dialect, batch))
 

@@ -170,15 +170,6 @@ class Sqs:
         known = self._named[1]
         return known.get(identifier) if isinstance(identifier, str) else None
 
-    def request_id(self, batch: Batch) -> str | None:
-        return None
-
-    def client_context(self, batch: Batch) -> bytes:
-        return b""
-
-    def reports(self, batch: Batch) -> bool:
-        return True
-
     def batch_info(self, batch: Batch) -> Mapping[str, Any]:
         return sqs_batch_info(self._origin, looked_at(batch))
 

@@ -161,9 +161,6 @@ class Tray:
     def locate(self, batch: Batch, identifier: object) -> int | None:
         return kafka_locate(batch, identifier)
 
-    def request_id(self, batch: Batch) -> str | None:
-        return None
-
     def durable(self, lane: Lane) -> int | None:
         return None
 

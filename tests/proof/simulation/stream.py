@@ -132,9 +132,6 @@ class Stream:
     def locate(self, batch: Batch, identifier: object) -> int | None:
         return kafka_locate(batch, identifier)
 
-    def request_id(self, batch: Batch) -> str | None:
-        return None
-
     def batch_info(self, batch: Batch) -> Mapping[str, Any]:
         try:
             records = look(batch)
