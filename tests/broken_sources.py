@@ -121,7 +121,9 @@ class HandsOutTwice(Directory):
     async def next(self, ready):
         arrival = await super().next(ready)
         if isinstance(arrival, Arrived):
-            await self._queue.give_back(self._in_hand[arrival.run.lane], None)
+            run = arrival.run
+            event = self._slots.settled(Receipts(run.lane, finished=((run.first, run.last),)))
+            await self._queue.give_back(event, None)
         return arrival
 
 

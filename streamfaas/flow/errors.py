@@ -65,6 +65,11 @@ class StoreError(Exception):
         super().__init__(message)
         self.remedy = remedy
 
+    @property
+    def line(self) -> str:
+        """What is wrong, and what helps."""
+        return f"{self}; {self.remedy}" if self.remedy else str(self)
+
 
 class BadPattern(Exception):
     """A filter pattern cannot be used: where in it (keys, and places in lists), what is wrong, and

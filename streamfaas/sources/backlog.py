@@ -17,6 +17,7 @@ from streamfaas.flow.ledger import Ledger, QueueLedger, Receipts, Settlement
 from streamfaas.flow.letters import HOPS_HEADER, REPLAYS_HEADER
 from streamfaas.flow.partial import Style
 from streamfaas.flow.record import Headers, Instant, Lane, Record, run_of_records
+from streamfaas.flow.slots import Slots
 from streamfaas.flow.trace import TRACEPARENT
 from streamfaas.flow.verdict import BLOCKED_AFTER, Judge, judge_async
 from streamfaas.sources import Arrival, Arrived, Held, LaneView, Opened, SourceView, Spawn
@@ -74,10 +75,7 @@ class AsyncInvocations:
         self._backlog = backlog
         self._clock = clock
         self._emit = emit
-        self._lanes = tuple(Lane(name, f"slot-{n}") for n in range(options.parallel))
-        self._unopened = deque(self._lanes)
-        self._idle = dict.fromkeys(self._lanes)  # a set that keeps its order
-        self._in_hand: dict[Lane, Waiting] = {}
+        self._slots = Slots[Waiting](name, options.parallel)
         self._ready: deque[Waiting] = deque()
         self._unread = True  # there may be more in the store
         self._due_ms: int | None = None
@@ -142,7 +140,7 @@ class AsyncInvocations:
         try:
             queue = await self._backlog.open(self._function)
         except StoreError as error:
-            raise _unreachable(error) from error
+            raise Unreachable(error.line) from error
         self._tally(queue)
         self._backlog.listen(self._function, self._heard)
         self._state = "running"
@@ -150,15 +148,14 @@ class AsyncInvocations:
 
     async def next(self, ready: Collection[Lane]) -> Arrival:
         while True:
-            if self._unopened:
-                return Opened(self._unopened.popleft())
+            if (lane := self._slots.unopened()) is not None:
+                return Opened(lane)
             self._changed.clear()
             await self._refill()
-            lane = next((lane for lane in self._idle if lane in ready), None)
+            lane = self._slots.idle(ready)
             if lane is not None and self._ready:
                 event = self._ready.popleft()
-                del self._idle[lane]
-                self._in_hand[lane] = event
+                self._slots.take(lane, event)
                 return Arrived(run_of_records((_record(lane, event),), event.failures))
             await self._wait(self._due_ms if lane else None)
 
@@ -170,28 +167,23 @@ class AsyncInvocations:
 
     async def closed(self, lane: Lane) -> None:
         """Never asked for; but what is in the lane's hands goes to another."""
-        if (event := self._in_hand.pop(lane, None)) is not None:
+        if (event := self._slots.rest(lane)) is not None:
             self._ready.appendleft(event)
         self.wake()
 
     async def settle(self, settlement: Settlement) -> None:
         """Durable when this returns."""
         assert isinstance(settlement, Receipts)
-        event = self._in_hand.get(settlement.lane)
-        if event is None:
+        if (event := self._slots.settled(settlement)) is None:
             return
-        place = (event.number, event.number)
         try:
-            if place in settlement.finished:
+            if settlement.finished:
                 await self._finish(event)
-            elif place in settlement.released:
-                await self._give_back(event, settlement)
             else:
-                return
+                await self._give_back(event, settlement)
         except StoreError as error:
-            raise _unreachable(error) from error
-        del self._in_hand[settlement.lane]
-        self._idle[settlement.lane] = None
+            raise Unreachable(error.line) from error
+        self._slots.rest(settlement.lane)
         self.wake()
 
     def durable(self, lane: Lane) -> int | None:
@@ -203,26 +195,20 @@ class AsyncInvocations:
 
     def view(self) -> SourceView:
         """`lag` of a lane is what it has in hand, and its share of what waits."""
-        waiting, failing = max(0, self._count - len(self._in_hand)), list(self._failing.values())
-        lanes = {}
-        for number, lane in enumerate(self._lanes):
-            event = self._in_hand.get(lane)
-            share = waiting // len(self._lanes) + (number < waiting % len(self._lanes))
-            lanes[lane] = LaneView(
-                position=event.number if event else None,
-                lag=share + (event is not None),
-                note=event.request_id if event else "",
-            )
+        failing, in_hand = list(self._failing.values()), self._slots.in_hand
         return SourceView(
             self._state,
-            lanes=lanes,
+            lanes={
+                lane: LaneView(event.number, lag, event.request_id) if event else LaneView(lag=lag)
+                for lane, event, lag in self._slots.shares(self._count)
+            },
             held={Lane(self.name, request_id): held for request_id, held in failing},
             blocked={
                 Lane(self.name, request_id): held.reason or f"it has failed {held.attempt} times"
                 for request_id, held in failing
                 if held.attempt >= BLOCKED_AFTER
             },
-            details={"function": self._function, "waiting": waiting},
+            details={"function": self._function, "waiting": max(0, self._count - len(in_hand))},
         )
 
     # -- the store
@@ -232,14 +218,14 @@ class AsyncInvocations:
         while self._unread and not self._ready:
             self._unread = False  # unless something comes or goes back while this waits
             # what is settled while this waits may be read as it was before
-            without = {event.number for event in self._in_hand.values()}
+            without = self._slots.in_hand
             counted = self._counted
             try:
                 page = await self._backlog.due(self._function, without)
             except BaseException as error:
                 self._unread = True
                 if isinstance(error, StoreError):
-                    raise _unreachable(error) from error
+                    raise Unreachable(error.line) from error
                 raise
             self._unread |= page.more
             self._ready.extend(page.events)
@@ -301,7 +287,3 @@ def _record(lane: Lane, event: Waiting) -> Record:
         headers += ((TRACEPARENT, event.trace.encode()),)
     key = event.request_id.encode()
     return Record(lane, event.number, event.event, key, event.accepted_ms, headers=headers)
-
-
-def _unreachable(error: StoreError) -> Unreachable:
-    return Unreachable(f"{error}; {error.remedy}".rstrip("; "))

@@ -27,6 +27,8 @@ class Event(Protocol):
     @property
     def key(self) -> bytes: ...
     @property
+    def name(self) -> str: ...
+    @property
     def rank(self) -> Any: ...
     @property
     def failures(self) -> int: ...
@@ -62,6 +64,13 @@ class Head(Generic[E]):
     reason: str = ""
     at: Instant | None = None
 
+    @property
+    def failure(self) -> str:
+        """How often it has failed, and why, for people."""
+        failures = self.event.failures
+        times = "once" if failures == 1 else f"{failures} times"
+        return f"{self.event.name} has failed {times}" + (f": {self.reason}" if self.reason else "")
+
 
 class KeyedQueue(Generic[E]):
     """The events of a trigger that are not finished with. They lie in the store; here are at most
@@ -92,9 +101,9 @@ class KeyedQueue(Generic[E]):
     def full(self) -> bool:
         return len(self._heads) >= KEYS_MAX
 
-    def failing(self, failures_min: int) -> list[Head[E]]:
-        """Those that have failed so often, the worst first."""
-        found = (head for head in self._heads.values() if head.event.failures >= failures_min)
+    def failing(self) -> list[Head[E]]:
+        """Those that have failed, the worst first."""
+        found = (head for head in self._heads.values() if head.event.failures)
         return sorted(found, key=lambda head: -head.event.failures)
 
     async def open(self) -> None:

@@ -26,7 +26,7 @@ import directory_reader
 from directory_worlds import world
 from source_subjects import loop_clock
 from streamfaas.flow.batch import Batch
-from streamfaas.flow.errors import StoreError, Unreachable
+from streamfaas.flow.errors import Unreachable
 from streamfaas.flow.ledger import QueueLedger, Receipts
 from streamfaas.flow.record import Instant, Lane
 from streamfaas.flow.verdict import judge_queue
@@ -807,13 +807,6 @@ def test_every_last_state_is_reported_and_nothing_is_lost_whatever_happens(steps
     for events in history.values():  # again and again, but never out of order
         firsts = [position for _, position in dict.fromkeys(events)]
         assert firsts == sorted(firsts)
-
-
-def test_a_store_error_has_a_remedy_in_its_line():
-    from streamfaas.sources.directory.source import _unreachable
-
-    assert str(_unreachable(StoreError("full", "make room"))) == "full; make room"
-    assert str(_unreachable(StoreError("closed"))) == "closed"
 
 
 def test_an_arrival_is_one_record(tmp_path):

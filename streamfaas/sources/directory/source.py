@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections import deque
 from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from streamfaas.flow.invocation import Manner
 from streamfaas.flow.ledger import Ledger, QueueLedger, Receipts, Settlement
 from streamfaas.flow.partial import Style
 from streamfaas.flow.record import Instant, Lane, Record, run_of_records
+from streamfaas.flow.slots import Slots
 from streamfaas.flow.verdict import BLOCKED_AFTER, Judge, judge_queue
 from streamfaas.sources import (
     Arrival,
@@ -127,10 +127,7 @@ class Directory:
             recorded=self._recorded,
             shown=self._watch.show,
         )
-        lanes = [Lane(name, f"slot-{number}") for number in range(options.parallel)]
-        self._unopened = deque(lanes)
-        self._idle = dict.fromkeys(lanes)  # a set that keeps its order
-        self._in_hand: dict[Lane, Pending] = {}
+        self._slots = Slots[Pending](name, options.parallel)
         self._changed = asyncio.Event()
         self._hints: set[bytes] = set()
         self._hinted = asyncio.Event()
@@ -183,21 +180,20 @@ class Directory:
             await self._inventory.open()
             await self._queue.open()
         except StoreError as error:
-            raise _unreachable(error) from error
+            raise Unreachable(error.line) from error
         self._sweep_at = self._clock()
         self._tell("running", "")
         spawn(self._keep_up, "scan")
 
     async def next(self, ready: Collection[Lane]) -> Arrival:
         while True:
-            if self._unopened:
-                return Opened(self._unopened.popleft())
+            if (lane := self._slots.unopened()) is not None:
+                return Opened(lane)
             self._changed.clear()
             await self._refill()
-            lane = next((lane for lane in self._idle if lane in ready), None)
+            lane = self._slots.idle(ready)
             if lane is not None and (event := self._queue.take(self._clock())) is not None:
-                del self._idle[lane]
-                self._in_hand[lane] = event
+                self._slots.take(lane, event)
                 return Arrived(run_of_records((self._record(lane, event),), event.failures))
             # without a lane it does not matter when an event that is held may go
             await _wait(self._changed, self._seconds_until(self._queue.due if lane else None))
@@ -210,28 +206,23 @@ class Directory:
 
     async def closed(self, lane: Lane) -> None:
         """Never asked for; but what is in the lane's hands goes to another."""
-        if (event := self._in_hand.pop(lane, None)) is not None:
+        if (event := self._slots.rest(lane)) is not None:
             await self._queue.give_back(event, None)
         self.wake()
 
     async def settle(self, settlement: Settlement) -> None:
         """Durable when this returns."""
         assert isinstance(settlement, Receipts)
-        event = self._in_hand.get(settlement.lane)
-        if event is None:
+        if (event := self._slots.settled(settlement)) is None:
             return
-        place = (event.sequencer, event.sequencer)
         try:
-            if place in settlement.finished:
+            if settlement.finished:
                 await self._queue.finish(event)
-            elif place in settlement.released:
-                await self._queue.give_back(event, settlement.at, settlement.reason)
             else:
-                return
+                await self._queue.give_back(event, settlement.at, settlement.reason)
         except StoreError as error:
-            raise _unreachable(error) from error
-        del self._in_hand[settlement.lane]
-        self._idle[settlement.lane] = None
+            raise Unreachable(error.line) from error
+        self._slots.rest(settlement.lane)
         self.wake()
 
     def durable(self, lane: Lane) -> int | None:
@@ -244,27 +235,17 @@ class Directory:
 
     def view(self) -> SourceView:
         """`lag` of a lane is what it has in hand, and its share of what waits."""
-        failing = self._queue.failing(1)
+        failing, in_hand = self._queue.failing(), self._slots.in_hand
         blocked = [head for head in failing if head.event.failures >= BLOCKED_AFTER]
-        in_hand = {event.sequencer for event in self._in_hand.values()}
-        held = [head for head in failing if head.event.sequencer not in in_hand]
-        waiting = self._queue.count - len(self._in_hand)
-        lanes = {}
-        for number in range(self._options.parallel):
-            lane = Lane(self.name, f"slot-{number}")
-            event = self._in_hand.get(lane)
-            share = waiting // self._options.parallel
-            share += number < waiting % self._options.parallel
-            lanes[lane] = LaneView(
-                position=event.sequencer if event else None,
-                lag=share + (event is not None),
-                note=_text(event.key) if event else "",
-            )
+        resting = [head for head in failing if head.event.number not in in_hand]
         return SourceView(
             self._state,
             self._reason,
-            lanes,
-            {Lane(self.name, _text(head.event.key)): _failed(head) for head in blocked[:NAMED_MAX]},
+            {
+                lane: LaneView(event.number, lag, _text(event.key)) if event else LaneView(lag=lag)
+                for lane, event, lag in self._slots.shares(self._queue.count)
+            },
+            {self._named(head): head.failure for head in blocked[:NAMED_MAX]},
             {
                 "pending": self._queue.count,
                 "blocked": len(blocked),
@@ -272,12 +253,14 @@ class Directory:
                 "remembered_from_elsewhere": self._elsewhere,
             },
             {
-                Lane(self.name, _text(head.event.key)): Held(
-                    head.event.failures, _failed(head), head.at
-                )
-                for head in held[:NAMED_MAX]
+                self._named(head): Held(head.event.failures, head.failure, head.at)
+                for head in resting[:NAMED_MAX]
             },
         )
+
+    def _named(self, head: Head[Pending]) -> Lane:
+        """A key that fails, as what holds it."""
+        return Lane(self.name, _text(head.event.key))
 
     @property
     def known_by(self) -> Callable[[Record], bytes | None]:
@@ -297,7 +280,7 @@ class Directory:
         try:
             await self._queue.refill()
         except StoreError as error:
-            raise _unreachable(error) from error
+            raise Unreachable(error.line) from error
 
     def _recorded(self, events: int) -> None:
         self._queue.arrived(events)
@@ -359,7 +342,7 @@ class Directory:
         except WorldError as error:
             self._trouble(str(error))
         except StoreError as error:
-            self._trouble(f"{error}; {error.remedy}")
+            self._trouble(error.line)
         if self._inventory.identity != before:
             self._watch.open()  # what is watched is another directory by now
             self._look_now()
@@ -433,15 +416,5 @@ def _described(findings: Findings) -> str:
     return f"{place}{more} cannot be looked into: {first.reason}"
 
 
-def _failed(head: Head[Pending]) -> str:
-    event = head.event
-    times = "once" if event.failures == 1 else f"{event.failures} times"
-    return f"{event.name} has failed {times}" + (f": {head.reason}" if head.reason else "")
-
-
 def _text(key: bytes) -> str:
     return key.decode("utf-8", "backslashreplace")
-
-
-def _unreachable(error: StoreError) -> Unreachable:
-    return Unreachable(f"{error}; {error.remedy}".rstrip("; "))

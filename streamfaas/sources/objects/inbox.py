@@ -129,7 +129,7 @@ class Inbox:
         try:
             return await writing
         except StoreError as error:
-            raise Unreachable(f"{error}; {error.remedy}".rstrip("; ")) from error
+            raise Unreachable(error.line) from error
 
     def _arrived(self, new: int) -> None:
         if new:

@@ -91,7 +91,7 @@ class Polling:
         try:
             self._listing = await self._listings.open(self._options.bucket, self._now_ms())
         except StoreError as error:
-            raise _unreachable(error) from error
+            raise Unreachable(error.line) from error
         self._sequencer = self._listing.sequencer
 
     async def run(self, inbox: Inbox) -> None:
@@ -100,7 +100,7 @@ class Polling:
             try:
                 await self._look(inbox)
             except StoreError as error:
-                raise _unreachable(error) from error
+                raise Unreachable(error.line) from error
             with anyio.move_on_after(self._options.interval_seconds):
                 await self._nudge.wait()
 
@@ -218,7 +218,3 @@ def _next(key: bytes) -> bytes:
 def _end(prefix: bytes) -> bytes | None:
     """The first key behind all that begin so. The last byte of a text is never the highest."""
     return prefix[:-1] + bytes([prefix[-1] + 1]) if prefix else None
-
-
-def _unreachable(error: StoreError) -> Unreachable:
-    return Unreachable(f"{error}; {error.remedy}".rstrip("; "))

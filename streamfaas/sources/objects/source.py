@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import orjson
 
@@ -19,6 +18,7 @@ from streamfaas.flow.ledger import Ledger, QueueLedger, Receipts, Settlement
 from streamfaas.flow.outcome import Failure, Fault, Outcome
 from streamfaas.flow.partial import Partial, Style
 from streamfaas.flow.record import Instant, Lane, Record, run_of_records
+from streamfaas.flow.slots import Slots
 from streamfaas.flow.verdict import (
     BLOCKED_AFTER,
     GiveUp,
@@ -72,11 +72,6 @@ class ObjectsOptions:
         assert self.pending_max >= 1
 
 
-class _InHand(NamedTuple):
-    event: Waiting
-    record: bytes
-
-
 class Objects:
     """Notifications of object stores, out of a durable inbox that any number of feeds put them
     into: queues, topics, webhooks, listings.
@@ -126,10 +121,7 @@ class Objects:
         self._keepers = [
             Keeper(make(means), self.inbox, clock, self._told) for make in options.feeds
         ]
-        lanes = [Lane(name, f"slot-{number}") for number in range(options.parallel)]
-        self._unopened = deque(lanes)
-        self._idle = dict.fromkeys(lanes)  # a set that keeps its order
-        self._in_hand: dict[Lane, _InHand] = {}
+        self._slots = Slots[Waiting](name, options.parallel)
         self._changed = asyncio.Event()
         self._strangers: dict[str, int] = {}
         self._state, self._reason = "connecting", ""
@@ -184,22 +176,21 @@ class Objects:
             await self._events.open()
             await self._queue.open()
         except StoreError as error:
-            raise _unreachable(error) from error
+            raise Unreachable(error.line) from error
         for keeper in self._keepers:
             spawn(keeper.keep, keeper.feed.name)
         self._told()
 
     async def next(self, ready: Collection[Lane]) -> Arrival:
         while True:
-            if self._unopened:
-                return Opened(self._unopened.popleft())
+            if (lane := self._slots.unopened()) is not None:
+                return Opened(lane)
             self._changed.clear()
             await self._refill()
-            lane = next((lane for lane in self._idle if lane in ready), None)
+            lane = self._slots.idle(ready)
             if lane is not None and (event := self._queue.take(self._clock())) is not None:
                 record = await self._record_of(event)
-                del self._idle[lane]
-                self._in_hand[lane] = _InHand(event, record)
+                self._slots.take(lane, event)
                 return Arrived(run_of_records((_record(lane, event, record),), event.failures))
             # without a lane it does not matter when an event that is held may go
             await self._wait(self._queue.due if lane else None)
@@ -213,30 +204,24 @@ class Objects:
 
     async def closed(self, lane: Lane) -> None:
         """Never asked for; but what is in the lane's hands goes to another."""
-        if (held := self._in_hand.pop(lane, None)) is not None:
-            await self._queue.give_back(held.event, None)
+        if (event := self._slots.rest(lane)) is not None:
+            await self._queue.give_back(event, None)
         self.wake()
 
     async def settle(self, settlement: Settlement) -> None:
         """Durable when this returns."""
         assert isinstance(settlement, Receipts)
-        held = self._in_hand.get(settlement.lane)
-        if held is None:
+        if (event := self._slots.settled(settlement)) is None:
             return
-        event = held.event
-        place = (event.number, event.number)
         try:
-            if place in settlement.finished:
+            if settlement.finished:
                 await self._queue.finish(event)
                 self.inbox.freed()
-            elif place in settlement.released:
-                await self._queue.give_back(event, settlement.at, settlement.reason)
             else:
-                return
+                await self._queue.give_back(event, settlement.at, settlement.reason)
         except StoreError as error:
-            raise _unreachable(error) from error
-        del self._in_hand[settlement.lane]
-        self._idle[settlement.lane] = None
+            raise Unreachable(error.line) from error
+        self._slots.rest(settlement.lane)
         self.wake()
 
     def durable(self, lane: Lane) -> int | None:
@@ -247,15 +232,17 @@ class Objects:
 
     def view(self) -> SourceView:
         """`lag` of a lane is what it has in hand, and its share of what waits."""
-        failing = self._queue.failing(1)
+        failing, in_hand = self._queue.failing(), self._slots.in_hand
         blocked = [head for head in failing if head.event.failures >= BLOCKED_AFTER]
-        in_hand = {held.event.number for held in self._in_hand.values()}
         resting = [head for head in failing if head.event.number not in in_hand]
         return SourceView(
             self._state,
             self._reason,
-            self._lane_views(),
-            {Lane(self.name, _text(head.event)): _failed(head) for head in blocked[:NAMED_MAX]},
+            {
+                lane: LaneView(event.number, lag, _text(event)) if event else LaneView(lag=lag)
+                for lane, event, lag in self._slots.shares(self._queue.count)
+            },
+            {self._named(head): head.failure for head in blocked[:NAMED_MAX]},
             {
                 "pending": self._queue.count,
                 "blocked": len(blocked),
@@ -264,26 +251,14 @@ class Objects:
                 "feeds": {each.feed.name: _standing(each) for each in self._keepers},
             },
             {
-                Lane(self.name, _text(head.event)): Held(
-                    head.event.failures, _failed(head), head.at
-                )
+                self._named(head): Held(head.event.failures, head.failure, head.at)
                 for head in resting[:NAMED_MAX]
             },
         )
 
-    def _lane_views(self) -> dict[Lane, LaneView]:
-        waiting, parallel = self._queue.count - len(self._in_hand), self._options.parallel
-        views = {}
-        for number in range(parallel):
-            lane = Lane(self.name, f"slot-{number}")
-            held = self._in_hand.get(lane)
-            share = waiting // parallel + (number < waiting % parallel)
-            views[lane] = LaneView(
-                position=held.event.number if held else None,
-                lag=share + (held is not None),
-                note=_text(held.event) if held else "",
-            )
-        return views
+    def _named(self, head: Head[Waiting]) -> Lane:
+        """A key that fails, as what holds it."""
+        return Lane(self.name, _text(head.event))
 
     @property
     def known_by(self) -> Callable[[Record], bytes | None]:
@@ -302,7 +277,7 @@ class Objects:
         try:
             await self._queue.refill()
         except StoreError as error:
-            raise _unreachable(error) from error
+            raise Unreachable(error.line) from error
 
     async def _record_of(self, event: Waiting) -> bytes:
         try:
@@ -310,7 +285,7 @@ class Objects:
         except BaseException as error:
             await self._queue.give_back(event, None)  # at once: nothing waits in it
             if isinstance(error, StoreError):
-                raise _unreachable(error) from error
+                raise Unreachable(error.line) from error
             raise
 
     def _wanted(self, told: Notification) -> bool:
@@ -395,15 +370,5 @@ def _standing(keeper: Keeper) -> str:
     return "connecting" if keeper.trouble is None else keeper.trouble or "on"
 
 
-def _failed(head: Head[Waiting]) -> str:
-    event = head.event
-    times = "once" if event.failures == 1 else f"{event.failures} times"
-    return f"{event.name} has failed {times}" + (f": {head.reason}" if head.reason else "")
-
-
 def _text(event: Waiting) -> str:
     return event.key.decode("utf-8", "backslashreplace") or "a malformed document"
-
-
-def _unreachable(error: StoreError) -> Unreachable:
-    return Unreachable(f"{error}; {error.remedy}".rstrip("; "))

@@ -97,4 +97,4 @@ def _told() -> Iterator[None]:
     try:
         yield
     except StoreError as error:
-        raise Unreachable(f"{error}; {error.remedy}".rstrip("; ")) from error
+        raise Unreachable(error.line) from error
