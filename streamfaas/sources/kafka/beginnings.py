@@ -7,6 +7,29 @@ import zlib
 from collections.abc import Collection, Mapping
 
 from aiokafka import TopicPartition
+from aiokafka.structs import OffsetAndMetadata
+
+from streamfaas.sources.kafka.member import Member, Seat
+from streamfaas.sources.kafka.options import KafkaOptions
+
+
+async def first_offsets(
+    missing: list[TopicPartition], member: Member, options: KafkaOptions, seat: Seat, seconds: float
+) -> dict[TopicPartition, OffsetAndMetadata]:
+    """Where partitions begin that the group has no offset for, committed before a record is
+    read: `latest` must not move on if we end before the first one is finished with."""
+    notes = {place: one.metadata for place, one in (await member.offsets(None)).items()}
+    topics, by_pattern = member.topics, options.pattern is not None
+    late = [one for one in missing if begins_late(one, notes, topics, by_pattern=by_pattern)]
+    starts = await member.starts(late, "earliest", seconds)
+    others = [one for one in missing if one not in late]
+    starts |= await member.starts(others, options.start, seconds)
+    begun = {
+        place: OffsetAndMetadata(at, birth_note(member.partitions(place.topic), topics))
+        for place, at in starts.items()
+    }
+    await member.commit(begun, seat, patient=True)
+    return begun
 
 
 def birth_note(partitions: int, topics: Collection[str]) -> str:

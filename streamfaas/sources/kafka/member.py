@@ -30,6 +30,9 @@ from streamfaas.sources.kafka.fetch import RawFetcher
 from streamfaas.sources.kafka.options import KafkaOptions
 from streamfaas.wire.kafka import Client
 
+COMMIT_SECONDS = 5.0
+"""How long one commit may take, and how long the last one is tried for."""
+
 RETRY_SECONDS = 0.1
 STOP_SECONDS = 2.0
 """How long each part of the client may take to end by itself."""

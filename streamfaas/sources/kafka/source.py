@@ -3,22 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import (
-    AsyncIterator,
-    Awaitable,
-    Callable,
-    Collection,
-    Iterable,
-    Mapping,
-    Sequence,
-)
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, ClassVar
 
 import anyio
-from aiokafka import TopicPartition
-from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.errors import KafkaError
 from aiokafka.structs import OffsetAndMetadata
 
@@ -33,9 +22,7 @@ from streamfaas.flow.verdict import Judge, judge_log
 from streamfaas.sources import (
     Arrival,
     Arrived,
-    Closing,
     LaneView,
-    Opened,
     Place,
     Reread,
     Sender,
@@ -43,9 +30,9 @@ from streamfaas.sources import (
     Spawn,
     Stretch,
 )
-from streamfaas.sources.kafka.beginnings import begins_late, birth_note
+from streamfaas.sources.kafka.assignment import Assignment
 from streamfaas.sources.kafka.fetch import Partition
-from streamfaas.sources.kafka.member import Member, Seat, SeatLostError
+from streamfaas.sources.kafka.member import COMMIT_SECONDS, Member, Seat, SeatLostError
 from streamfaas.sources.kafka.options import KafkaOptions
 from streamfaas.sources.kafka.shape import event, place_of, records, shape
 from streamfaas.sources.kafka.watch import Watch
@@ -58,33 +45,13 @@ from streamfaas.wire.kafka import (
     reach,
     translated,
 )
-from streamfaas.wire.kafka_event import (
-    kafka_batch_info,
-    kafka_face,
-    kafka_locate,
-)
-
-COMMIT_SECONDS = 5.0
-"""How long one commit may take, and how long the last one is tried for."""
-
-BEGIN_SECONDS_MAX = 20.0
-"""How long the offsets of new partitions may take to be read; no heartbeat is sent meanwhile."""
+from streamfaas.wire.kafka_event import kafka_batch_info, kafka_face, kafka_locate
 
 ASK_SECONDS = 10.0
 """How long it may take to ask where a log begins or ends, or what offset a time has."""
 
 MEASURE_SECONDS = 5.0
 """How old the end of a log may be, as far as it is known, before it is asked for."""
-
-LOST_SECONDS = 2.0
-"""How long a seat that is lost already waits for what is in flight to be cut off."""
-
-LOSSES_MAX = 3
-"""So many seats lost in short order are not the doing of a broker."""
-
-NO_SEAT = Seat(-1, "")
-
-Told = Callable[[Iterable[TopicPartition]], Awaitable[None]]
 
 
 class Kafka:
@@ -115,20 +82,22 @@ class Kafka:
         self._clock = clock
         self._emit = emit
         self._member: Member | None = None
-        self._seat = NO_SEAT
+        self._watch: Watch | None = None
         self._partitions: dict[Lane, Partition] = {}
-        self._told: deque[Opened | Closing] = deque()
-        self._leaving: set[Lane] = set()  # told to close, and not closed yet
-        self._held: set[Lane] = set()  # ours again, while an earlier life of them is leaving
         self._stirred = asyncio.Event()
-        self._left = asyncio.Event()
+        self._assignment = Assignment(
+            name,
+            options,
+            self._partitions,
+            clock=clock,
+            commit=self._last_commit,
+            fail=self._fail,
+            changed=self._stirred.set,
+        )
         self._committing = anyio.Lock()
-        self._revoking = False
         self._closing = False
         self._failure: Exception | None = None
-        self._watch: Watch | None = None
         self._late = 0
-        self._lost_at: deque[float] = deque(maxlen=LOSSES_MAX)
 
     # -- pure
 
@@ -173,7 +142,7 @@ class Kafka:
                 await reach(options.brokers, asked, min(10.0, seconds / len(options.brokers)))
                 member = self._member = Member(options, asked, self._clock, self._stirred.set)
                 watch = self._watch = Watch(self.name, options, member, self._clock, self._emit)
-                await member.open(_Listener(self._assigned, self._revoked))
+                await member.open(self._assignment.listener(member, watch.begun))
         except TimeoutError as error:
             raise Unreachable(f"no answer from {self._servers} in {seconds:.0f} s") from error
         except KafkaError as error:
@@ -186,14 +155,12 @@ class Kafka:
 
     async def close(self) -> None:
         self._closing = True
-        self._left.set()
+        self._assignment.end()
         member, error = self._member, None
         if member is None:
             return
         with anyio.move_on_after(COMMIT_SECONDS) as deadline:
-            while self._revoking:
-                self._left.clear()
-                await self._left.wait()
+            await self._assignment.wait_given_away()
             error = await self._last_commit()
         if deadline.cancelled_caught:
             error = Unreachable("the last offsets were not committed in time; they will be redone")
@@ -210,11 +177,8 @@ class Kafka:
             self._stirred.clear()
             if self._failure is not None:
                 raise self._failure
-            if self._told:
-                arrival = self._told.popleft()
-                if isinstance(arrival, Opened):
-                    self._partitions[arrival.lane].opened = True
-                return arrival
+            if (told := self._assignment.told()) is not None:
+                return told
             if (run := self._next_run(ready)) is not None:
                 return Arrived(run)
             await self._stirred.wait()
@@ -234,7 +198,7 @@ class Kafka:
             self._stirred.set()
 
     def _next_run(self, ready: Collection[Lane]) -> Run | None:
-        if self._member is None or self._revoking:
+        if self._member is None or self._assignment.revoking:
             return None
         fetcher = self._member.fetcher
         while True:
@@ -280,28 +244,30 @@ class Kafka:
     async def sender(self, topic: str) -> AsyncIterator[Sender]:
         from streamfaas.sources.kafka import send
 
-        if self._member is None:
-            raise Unreachable(f"{self._servers}: not connected")
-        topics = sorted(self._options.topics or self._member.topics)  # as asked, known or not
+        member = self._connected()
+        topics = sorted(self._options.topics or member.topics)  # as asked, known or not
         if topic and topic not in topics:
             raise CannotSend(f"the trigger does not read {topic}; {_some(topics)}")
         if not topic and len(topics) != 1:
             raise CannotSend(f"which topic? {_some(topics)}; name one by --topic")
         chosen = topic or topics[0]
-        count = self._member.partitions(chosen)
+        count = member.partitions(chosen)
         async with send.sender(self._options, self.name, chosen, count, self._clock) as made:
             yield made
 
     def _everything(self) -> list[Lane]:
         """All partitions of the topics, whoever has them."""
-        if self._member is None:
-            raise Unreachable(f"{self._servers}: not connected")
-        member = self._member
+        member = self._connected()
         return [
             Lane(self.name, f"{topic}-{partition}")
             for topic in sorted(member.topics)
             for partition in range(member.partitions(topic))
         ]
+
+    def _connected(self) -> Member:
+        if self._member is None:
+            raise Unreachable(f"{self._servers}: not connected")
+        return self._member
 
     # -- tumbling windows
 
@@ -329,27 +295,22 @@ class Kafka:
         return tuple(lane.name for lane in self._everything() if lane not in self._partitions)
 
     async def places(self, lanes: Collection[Lane], to: Place) -> Mapping[Lane, int]:
-        if self._member is None:
-            raise Unreachable(f"{self._servers}: not connected")
-        at = {lane: place_of(lane) for lane in lanes}
+        member, at = self._connected(), {lane: place_of(lane) for lane in lanes}
         try:
             with anyio.fail_after(2 * ASK_SECONDS):  # a time is asked for in two steps
-                found = await self._member.starts(list(at.values()), to, ASK_SECONDS)
+                found = await member.starts(list(at.values()), to, ASK_SECONDS)
         except (KafkaError, TimeoutError) as error:
             raise translated(error, self._servers) from error
         return {lane: found[place] for lane, place in at.items()}
 
     async def seek(self, positions: Mapping[Lane, int]) -> None:
-        member, seat = self._member, self._seat
+        member, seat = self._member, self._assignment.seat
         known = {lane: self._partitions.get(lane) for lane in positions}
         chosen = {lane: one for lane, one in known.items() if one is not None}
-        if member is None or self._closing or self._revoking or len(chosen) < len(known):
+        going = self._closing or self._assignment.revoking
+        if member is None or going or len(chosen) < len(known):
             raise Unreachable("partitions are being given away: nothing has changed, try again")
-        self._told = deque(one for one in self._told if one.lane not in chosen)
-        for lane, one in chosen.items():
-            one.opened = False
-            self._leaving.add(lane)
-            self._held.add(lane)
+        self._assignment.reopen(chosen)
         try:
             await self._stand(member, seat, chosen, positions)
         finally:
@@ -401,12 +362,7 @@ class Kafka:
         return None if partition is None else partition.committed - 1
 
     async def closed(self, lane: Lane) -> None:
-        self._leaving.discard(lane)
-        self._left.set()
-        if lane in self._held:
-            self._held.discard(lane)
-            self._told.append(Opened(lane))
-            self._stirred.set()
+        self._assignment.closed(lane)
 
     async def _commit(self, *, patient: bool) -> None:
         assert self._member is not None
@@ -417,7 +373,7 @@ class Kafka:
                 offsets = {
                     place: OffsetAndMetadata(one.settled, one.note) for place, one in risen.items()
                 }
-                await self._member.commit(offsets, self._seat, patient=patient)
+                await self._member.commit(offsets, self._assignment.seat, patient=patient)
                 for place, given in offsets.items():
                     risen[place].committed = max(risen[place].committed, given.offset)
 
@@ -431,108 +387,6 @@ class Kafka:
         except KafkaError as error:
             return translated(error, self._servers, known=True)
         return None
-
-    # -- membership: called by the client, which sends no heartbeat while partitions are assigned,
-    # goes on with them while partitions are revoked, and takes no exception from either
-
-    async def _assigned(self, places: Iterable[TopicPartition]) -> None:
-        seconds = min(BEGIN_SECONDS_MAX, self._options.session_timeout_seconds / 2)
-        try:
-            with anyio.fail_after(seconds):
-                await self._begin(frozenset(places), seconds)
-        except SeatLostError:
-            return  # the client asks for another already
-        except TimeoutError:
-            late = f"{self._servers}: the offsets of the group were not had in {seconds:.0f} s"
-            self._fail(Unreachable(late))
-        except KafkaError as error:
-            self._fail(translated(error, self._servers, known=True))
-        except Exception as bug:  # noqa: BLE001 - the client would swallow it; the reader must not
-            self._fail(bug)
-
-    async def _begin(self, places: frozenset[TopicPartition], seconds: float) -> None:
-        assert self._member is not None
-        assert self._watch is not None
-        member, seat = self._member, self._member.seat
-        offsets = await member.offsets(sorted(places)) if places else {}
-        if missing := sorted(places - offsets.keys()):
-            offsets |= await self._first_offsets(missing, seat, seconds)
-        if member.assigned != places or member.seat != seat:
-            return  # gone on meanwhile: it will be told anew
-        self._seat, now = seat, self._clock()
-        for place in sorted(places):
-            lane = Lane(self.name, f"{place.topic}-{place.partition}")
-            at, note = offsets[place].offset, offsets[place].metadata
-            partition = Partition(place, lane, at, at, at, note, heard_at=now, moved_at=now)
-            self._partitions[lane] = partition
-            member.fetcher.watch(partition)
-            if lane in self._leaving:
-                self._held.add(lane)
-            else:
-                self._told.append(Opened(lane))
-        self._watch.begun()
-        self._stirred.set()
-
-    async def _first_offsets(
-        self, missing: list[TopicPartition], seat: Seat, seconds: float
-    ) -> dict[TopicPartition, OffsetAndMetadata]:
-        """Where partitions begin that the group has no offset for, committed before a record is
-        read: `latest` must not move on if we end before the first one is finished with."""
-        assert self._member is not None
-        member, options = self._member, self._options
-        notes = {place: one.metadata for place, one in (await member.offsets(None)).items()}
-        topics, by_pattern = member.topics, options.pattern is not None
-        late = [one for one in missing if begins_late(one, notes, topics, by_pattern=by_pattern)]
-        starts = await member.starts(late, "earliest", seconds)
-        others = [one for one in missing if one not in late]
-        starts |= await member.starts(others, options.start, seconds)
-        begun = {
-            place: OffsetAndMetadata(at, birth_note(member.partitions(place.topic), topics))
-            for place, at in starts.items()
-        }
-        await member.commit(begun, seat, patient=True)
-        return begun
-
-    async def _revoked(self, _places: Iterable[TopicPartition]) -> None:
-        try:
-            await self._give_away()
-        except Exception as bug:  # noqa: BLE001 - the client would swallow it; the reader must not
-            self._fail(bug)
-
-    async def _give_away(self) -> None:
-        assert self._member is not None
-        options, lost = self._options, self._member.seat != self._seat
-        seconds = LOST_SECONDS if lost else options.drain_seconds
-        self._revoking = True
-        self._told = deque(one for one in self._told if isinstance(one, Closing))
-        self._held.clear()
-        going = {lane for lane, one in self._partitions.items() if one.opened}
-        for lane in going:
-            self._leaving.add(lane)
-            self._told.append(Closing(lane, 0.0 if lost else 0.9 * seconds))
-        self._stirred.set()
-        with anyio.move_on_after(seconds):
-            while going & self._leaving and not self._closing:
-                self._left.clear()
-                await self._left.wait()
-        if not lost:
-            with anyio.move_on_after(min(COMMIT_SECONDS, 0.1 * options.rebalance_timeout_seconds)):
-                await self._last_commit()
-        self._partitions.clear()
-        self._member.fetcher.forget()
-        self._seat, self._revoking = NO_SEAT, False
-        self._left.set()
-        if lost:
-            self._count_loss(self._clock())
-
-    def _count_loss(self, now: float) -> None:
-        """Two static members of one name put each other out for ever."""
-        name, seats = self._options.instance_id, self._lost_at
-        seats.append(now)
-        within = LOSSES_MAX * 5 * self._options.heartbeat_seconds
-        if name and len(seats) == LOSSES_MAX and now - seats[0] < within:
-            told = f"another member of group {self._options.group} has the instance name {name}"
-            self._fail(Refused(f"{told}; each needs one of its own"))
 
     # -- watching
 
@@ -553,7 +407,8 @@ class Kafka:
                 await watch.explain_losses()
                 member.fetcher.revive(self._clock())
                 partitions = self._partitions.values()
-                watch.look(partitions, revoking=self._revoking, seated=self._seat.taken)
+                held = self._assignment
+                watch.look(partitions, revoking=held.revoking, seated=held.seat.taken)
             except WorldError as error:
                 self._fail(error)
             except KafkaError as error:
@@ -573,7 +428,7 @@ class Kafka:
                     one.end = max(one.end or 0, ends.get(one.place, 0))
 
     async def _commit_in_time(self, watch: Watch) -> None:
-        if self._revoking or not self._seat.taken:
+        if self._assignment.revoking or not self._assignment.seat.taken:
             return
         try:
             with anyio.fail_after(COMMIT_SECONDS):
@@ -595,8 +450,8 @@ class Kafka:
         details: dict[str, Any] = {"group": self._options.group, "late_settlements": self._late}
         if member is not None:
             details["brokers"] = member.addresses()
-            details["generation"] = self._seat.generation
-            details["member"] = self._seat.member
+            details["generation"] = self._assignment.seat.generation
+            details["member"] = self._assignment.seat.member
         return SourceView(
             state="connecting" if self._watch is None else self._watch.state,
             reason="" if self._watch is None else self._watch.reason,
@@ -611,18 +466,6 @@ class Kafka:
             blocked={lane: one.blocked for lane, one in self._partitions.items() if one.blocked},
             details=details,
         )
-
-
-class _Listener(ConsumerRebalanceListener):  # type: ignore[misc] # the client asks for this class
-    def __init__(self, assigned: Told, revoked: Told) -> None:
-        self._assigned = assigned
-        self._revoked = revoked
-
-    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
-        await self._assigned(assigned)
-
-    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
-        await self._revoked(revoked)
 
 
 def _some(names: Sequence[str]) -> str:
