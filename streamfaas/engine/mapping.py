@@ -12,7 +12,10 @@ import anyio
 from anyio.abc import TaskGroup
 
 from streamfaas.engine import views
+from streamfaas.engine.intake import Intake
 from streamfaas.engine.lane import LanePolicy, LaneRunner, Surroundings
+from streamfaas.engine.panes import left_behind
+from streamfaas.engine.tally import Tally
 from streamfaas.flow.errors import Gone, Refused, StoreError, Unreachable, WorldError
 from streamfaas.flow.invocation import Manner
 from streamfaas.flow.record import Instant, Lane
@@ -29,9 +32,6 @@ CLOSE_SECONDS = 15.0
 REBUILD_GRACE_SECONDS = 10.0
 """How long what is in flight may go on after its source has failed; less, where others may have
 its lanes before."""
-
-HELD_BYTES_MAX = 64 * 1024 * 1024
-"""What the lanes of one mapping may hold together, beyond the first run of each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +60,8 @@ class Mapping:
         self._make_source = make_source
         self._around = surroundings
         self._lanes: dict[Lane, LaneRunner] = {}
-        self._ready: set[Lane] = set()
-        self._full: set[Lane] = set()
+        self._intake = Intake(self._lanes, self._wake, is_shut=paused is not None)
+        self._tally = Tally()
         self._source: Source | None = None
         self._reason = "not connected yet"
         self._state = "connecting"
@@ -69,9 +69,6 @@ class Mapping:
         self._reading: anyio.CancelScope | None = None
         self._stopped = anyio.Event()
         self._seeking = anyio.Lock()
-        self._done = dict.fromkeys(_COUNTED, 0)
-        self._checkpoints: dict[str, int] = {}  # of lanes that have been closed
-        self._left_blocked: dict[str, str] = {}
         self.connected = anyio.Event()
         """Set once the source has been opened, or has failed to be for the first time."""
 
@@ -101,8 +98,7 @@ class Mapping:
 
     def inherit(self, other: Mapping) -> None:
         """Counts on from where another has ended: no number falls."""
-        self._done = other._done.copy()
-        self._checkpoints = other._checkpoints.copy()
+        self._tally.inherit(other._tally)
 
     async def stop(self, grace_seconds: float) -> None:
         """Reads nothing more, lets what is in flight end within the grace, settles, closes."""
@@ -115,19 +111,16 @@ class Mapping:
         """Nothing more is read or run until `resume`; what is in flight ends and is settled. The
         source stays open: leases and memberships are kept."""
         self.paused = pause
-        self._full |= self._ready
-        self._ready.clear()
+        self._intake.shut()
         for runner in self._lanes.values():
             runner.pause(paused=True)
-        if self._source is not None:
-            self._source.wake()
+        self._wake()
 
     def resume(self) -> None:
         self.paused = None
         for runner in self._lanes.values():
             runner.pause(paused=False)
-        for lane in list(self._full):
-            self._has_room(lane)
+        self._intake.reopen()
 
     def settled(self, lane: Lane) -> int | None:
         """Up to which position a lane is finished with; None where nothing of it is, since it is
@@ -167,7 +160,10 @@ class Mapping:
                 for lane, at in positions.items()
             }
             try:
-                await self._forget_windows(positions)
+                if (windows := self._around.windows) is not None and self.policy.window_seconds:
+                    # were they kept until then, a crash in between would pass over what is to be
+                    # read again
+                    await left_behind(positions, windows, self._around.emit)
                 await log.seek(positions)
                 await self._leave_behind(positions, stood)
             finally:
@@ -180,28 +176,9 @@ class Mapping:
         """Letters that were delivered guard their records no more: who reads them again wants them
         to run again."""
         for lane, position in positions.items():
-            self._left_blocked.pop(lane.name, None)
-            self._checkpoints.pop(lane.name, None)
-            if position:
-                self._checkpoints[lane.name] = position - 1
+            self._tally.moved(lane, position)
             if self._around.outbox is not None:
                 await self._around.outbox.settled(self.name, lane.name, stood[lane] - 1)
-
-    async def _forget_windows(self, lanes: Collection[Lane]) -> None:
-        """What is in them is of where the lanes have been. Before they are sent elsewhere: were it
-        kept until then, a crash in between would pass over what is to be read again."""
-        store = self._around.windows
-        if store is None or not self.policy.window_seconds:
-            return
-        try:
-            kept = {lane: await store.load(lane) for lane in lanes}
-            await store.forget(lanes)
-        except StoreError as error:
-            raise Unreachable(str(error)) from error
-        for lane, one in kept.items():
-            if one is not None and (window := one.standing.window) is not None:
-                why = "it is read on from elsewhere"
-                self._around.emit(signals.WindowLost(lane, window.start_ms, window.end_ms, why))
 
     # -- one life of the source
 
@@ -249,11 +226,11 @@ class Mapping:
 
     async def _read(self, source: Source, tasks: TaskGroup) -> None:
         while True:
-            match await source.next(self._ready):
+            match await source.next(self._intake.ready):
                 case Arrived(run):
                     lane = self._lanes[run.lane]
                     lane.offer(run)
-                    self._weigh(lane)
+                    self._intake.weigh(lane)
                 case Opened(lane):
                     self._open_lane(lane, source, tasks)
                 case Closing() as closing:
@@ -263,7 +240,7 @@ class Mapping:
         """Closes the source whatever has happened; its last settlement is in here."""
         for lane in list(self._lanes):
             self._forget(lane)
-        self._left_blocked |= {lane.name: why for lane, why in source.view().blocked.items()}
+        self._tally.left_blocked(source.view().blocked)
         error: WorldError | None = None
         with anyio.move_on_after(CLOSE_SECONDS) as deadline:
             try:
@@ -290,10 +267,10 @@ class Mapping:
 
     def _open_lane(self, lane: Lane, source: Source, tasks: TaskGroup) -> None:
         assert lane not in self._lanes
-        runner = LaneRunner(lane, source, self.policy, self._around, self._has_room)
+        runner = LaneRunner(lane, source, self.policy, self._around, self._intake.has_room)
         runner.paused = self.paused is not None
         self._lanes[lane] = runner
-        self._left_blocked.pop(lane.name, None)
+        self._tally.opened(lane)
         tasks.start_soon(self._run_lane, runner, name=f"{self.name}: {lane.name}")
         self._around.emit(signals.LaneOpened(lane))
 
@@ -301,16 +278,10 @@ class Mapping:
         try:
             with runner.scope:
                 await runner.open()
-                self._begin(runner)
+                self._intake.begin(runner)
                 await runner.run()
         finally:
             runner.ended.set()
-
-    def _begin(self, runner: LaneRunner) -> None:
-        if not runner.closing:
-            (self._full if runner.full or self.paused else self._ready).add(runner.lane)
-            if self._source is not None:
-                self._source.wake()
 
     async def _close_lane(self, closing: Closing) -> None:
         """Lets the lane end within the grace, cuts it off after, and tells the source."""
@@ -339,20 +310,16 @@ class Mapping:
             if self._lanes.get(runner.lane) is runner:
                 self._forget(runner.lane)
 
+    def _wake(self) -> None:
+        if self._source is not None:
+            self._source.wake()
+
     def _forget(self, lane: Lane) -> None:
         runner = self._lanes.pop(lane, None)
-        self._ready.discard(lane)
-        self._full.discard(lane)
-        if runner is None:
-            return
-        runner.status.given_back += runner.status.in_hand  # it will come again, to somebody
-        for name in self._done:
-            self._done[name] += getattr(runner.status, name)
-        if runner.status.position is not None:
-            self._checkpoints[lane.name] = runner.status.position
-        if (worst := runner.view()).blocked:
-            self._left_blocked[lane.name] = worst.reason
-        self._around.emit(signals.LaneClosed(lane, runner.unfinished))
+        self._intake.forget(lane)
+        if runner is not None:
+            self._tally.closed(runner)
+            self._around.emit(signals.LaneClosed(lane, runner.unfinished))
 
     def skip(self, lane_name: str | None, *, dry_run: bool) -> list[dict[str, Any]]:
         """Gives up the batches that wait to be tried again, of one lane or of all: they go where
@@ -370,32 +337,6 @@ class Mapping:
             for runner in chosen
             for batch, to in runner.skip(dry_run=dry_run)
         ]
-
-    # -- which lanes want more
-
-    def _weigh(self, runner: LaneRunner) -> None:
-        held = runner.held_bytes
-        if runner.full or (held and self._held_bytes() > HELD_BYTES_MAX):
-            self._ready.discard(runner.lane)
-            self._full.add(runner.lane)
-
-    def _has_room(self, lane: Lane) -> None:
-        """A lane has taken a batch out: it, and whoever waited for the common budget, may read."""
-        if self.paused or not self._full:
-            return
-        within = self._held_bytes() <= HELD_BYTES_MAX
-        changed = False
-        for name in list(self._full) if within else [lane]:
-            runner = self._lanes.get(name)
-            if runner is not None and not runner.full and (within or not runner.held_bytes):
-                self._full.discard(name)
-                self._ready.add(name)
-                changed = True
-        if changed and self._source is not None:
-            self._source.wake()
-
-    def _held_bytes(self) -> int:
-        return sum(runner.held_bytes for runner in self._lanes.values())
 
     # -- for people
 
@@ -418,65 +359,24 @@ class Mapping:
 
     def details(self) -> dict[str, Any]:
         """What its source says of itself, and what is asked of its lanes."""
-        policy, source = self.policy, self._source
-        return {
-            "source": {} if source is None else dict(source.view().details),
-            "batch": asdict(policy.batch),
-            "retries": asdict(policy.retry),
-            "on_failure": policy.set_aside.name,
-            "on_success": None if policy.on_success is None else policy.on_success.name,
-            "dead_letter": None if policy.dead_letter is None else policy.dead_letter.name,
-            "strands": policy.strands,
-            "partial": policy.partial,
-        }
+        source = {} if self._source is None else dict(self._source.view().details)
+        return {"source": source, **views.policy(self.policy)}
 
     def view(self, now: Instant) -> dict[str, Any]:
         """The trigger as `status` shows it."""
         source = self._source.view() if self._source is not None else None
         lanes = views.lanes(self._lanes, source, now, paused=self.paused is not None)
-        state, reason = self._state, self._reason
-        if state == "running" and source is not None and source.state != "running":
-            state, reason = source.state, source.reason
-        if state == "running":
-            states = {lane["state"] for lane in lanes}
-            state = next((s for s in ("blocked", "retrying") if s in states), state)
-        if state == "running" and source is not None:
-            reason = source.reason or reason
-        if self.paused is not None:
-            state = "paused"
-        totals = {
-            name: count + sum(getattr(r.status, name) for r in self._lanes.values())
-            for name, count in self._done.items()
-        }
-        kind = self._source.kind if self._source is not None else ""
-        positions = {lane.name: runner.status.position for lane, runner in self._lanes.items()}
+        state, reason = views.standing(self._state, self._reason, source, lanes)
         return {
-            "kind": kind,
-            "state": state,
+            "kind": self._source.kind if self._source is not None else "",
+            "state": state if self.paused is None else "paused",
             "reason": reason,
             "paused": None if self.paused is None else asdict(self.paused),
             "at_rest": self.at_rest,
             "connected": self.connected.is_set(),
             "lanes": lanes,
-            **totals,
-            "checkpoints": self._checkpoints
-            | {name: position for name, position in positions.items() if position is not None},
-            "left_blocked": self._left_blocked,
+            **self._tally.view(self._lanes.values()),
         }
-
-
-_COUNTED = (
-    "received",
-    "records",
-    "filtered",
-    "set_aside",
-    "expired",
-    "elsewhere",
-    "given_back",
-    "batches",
-    "failures",
-)
-"""Of a lane's status, what is added up over the lanes that there were."""
 
 
 _QUESTIONS: Table[type[WorldError], str] = {

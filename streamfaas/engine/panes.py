@@ -193,5 +193,19 @@ async def turned_off(lane: Lane, store: WindowStore, emit: signals.Emit) -> None
         emit(signals.WindowLost(lane, *_bounds(window), why))
 
 
+async def left_behind(lanes: Collection[Lane], store: WindowStore, emit: signals.Emit) -> None:
+    """What is in windows is of where the lanes have been, and they are sent elsewhere: an open one
+    is lost, which is told."""
+    try:
+        kept = {lane: await store.load(lane) for lane in lanes}
+        await store.forget(lanes)
+    except StoreError as error:
+        raise Unreachable(str(error)) from error
+    for lane, one in kept.items():
+        if one is not None and (window := one.standing.window) is not None:
+            why = "it is read on from elsewhere"
+            emit(signals.WindowLost(lane, *_bounds(window), why))
+
+
 def _bounds(window: Window) -> tuple[int, int]:
     return window.start_ms, window.end_ms

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from typing import Any
 
-from streamfaas.engine.lane import LaneRunner
+from streamfaas.engine.lane import LanePolicy, LaneRunner
 from streamfaas.flow.record import Instant, Lane
 from streamfaas.sources import Held, LaneView, SourceView
 
@@ -29,6 +30,34 @@ def lanes(
         if lane not in runners and lane not in held
     ]
     return found
+
+
+def standing(
+    state: str, reason: str, source: SourceView | None, lanes: Iterable[Mapping[str, Any]]
+) -> tuple[str, str]:
+    """The state of a mapping, and why: once it runs, that of its source, or of its worst lane."""
+    if state != "running" or source is None:
+        return state, reason
+    if source.state != "running":
+        return source.state, source.reason
+    states = {lane["state"] for lane in lanes}
+    for worse in ("blocked", "retrying"):
+        if worse in states:
+            return worse, reason
+    return state, source.reason or reason
+
+
+def policy(asked: LanePolicy) -> dict[str, Any]:
+    """What is asked of the lanes."""
+    return {
+        "batch": asdict(asked.batch),
+        "retries": asdict(asked.retry),
+        "on_failure": asked.set_aside.name,
+        "on_success": None if asked.on_success is None else asked.on_success.name,
+        "dead_letter": None if asked.dead_letter is None else asked.dead_letter.name,
+        "strands": asked.strands,
+        "partial": asked.partial,
+    }
 
 
 def _running(

@@ -1,0 +1,70 @@
+"""Which lanes of a mapping may read more: those that have room, within a budget that they share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from streamfaas.engine.lane import LaneRunner
+from streamfaas.flow.record import Lane
+
+HELD_BYTES_MAX = 64 * 1024 * 1024
+"""What the lanes of one mapping may hold together, beyond the first run of each."""
+
+
+class Intake:
+    """`ready` is what a source goes by, a live collection: `wake` tells it that there is more."""
+
+    def __init__(
+        self, lanes: Mapping[Lane, LaneRunner], wake: Callable[[], None], *, is_shut: bool
+    ) -> None:
+        self.ready: set[Lane] = set()
+        self._full: set[Lane] = set()
+        self._lanes = lanes
+        self._wake = wake
+        self._is_shut = is_shut
+
+    def shut(self) -> None:
+        """Nothing more is to be read, of any lane, until `reopen`."""
+        self._is_shut = True
+        self._full |= self.ready
+        self.ready.clear()
+
+    def reopen(self) -> None:
+        self._is_shut = False
+        for lane in list(self._full):
+            self.has_room(lane)
+
+    def begin(self, runner: LaneRunner) -> None:
+        """A lane is ready to run."""
+        if not runner.closing:
+            (self._full if runner.full or self._is_shut else self.ready).add(runner.lane)
+            self._wake()
+
+    def forget(self, lane: Lane) -> None:
+        self.ready.discard(lane)
+        self._full.discard(lane)
+
+    def weigh(self, runner: LaneRunner) -> None:
+        """Something has come for a lane: it may have enough, or all of them together."""
+        held = runner.held_bytes
+        if runner.full or (held and self._held_bytes() > HELD_BYTES_MAX):
+            self.ready.discard(runner.lane)
+            self._full.add(runner.lane)
+
+    def has_room(self, lane: Lane) -> None:
+        """A lane has taken a batch out: it, and whoever waited for the common budget, may read."""
+        if self._is_shut or not self._full:
+            return
+        within = self._held_bytes() <= HELD_BYTES_MAX
+        changed = False
+        for name in list(self._full) if within else [lane]:
+            runner = self._lanes.get(name)
+            if runner is not None and not runner.full and (within or not runner.held_bytes):
+                self._full.discard(name)
+                self.ready.add(name)
+                changed = True
+        if changed:
+            self._wake()
+
+    def _held_bytes(self) -> int:
+        return sum(runner.held_bytes for runner in self._lanes.values())

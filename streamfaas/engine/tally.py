@@ -1,0 +1,75 @@
+"""What has become of the lanes of a mapping, added up: of those that are, and that were."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from streamfaas.engine.lane import LaneRunner
+from streamfaas.flow.record import Lane
+
+COUNTED = (
+    "received",
+    "records",
+    "filtered",
+    "set_aside",
+    "expired",
+    "elsewhere",
+    "given_back",
+    "batches",
+    "failures",
+)
+"""Of a lane's status, what is added up."""
+
+
+class Tally:
+    """No number in it ever falls."""
+
+    def __init__(self) -> None:
+        self._done = dict.fromkeys(COUNTED, 0)  # of lanes that have been closed,
+        self._checkpoints: dict[str, int] = {}  # as are these
+        self._blocked: dict[str, str] = {}
+
+    def inherit(self, other: Tally) -> None:
+        """Counts on from where another has ended."""
+        self._done = other._done.copy()
+        self._checkpoints = other._checkpoints.copy()
+
+    def opened(self, lane: Lane) -> None:
+        self._blocked.pop(lane.name, None)
+
+    def closed(self, runner: LaneRunner) -> None:
+        """What its lane has in hand will come again, to somebody."""
+        status, name = runner.status, runner.lane.name
+        status.given_back += status.in_hand
+        for each in COUNTED:
+            self._done[each] += getattr(status, each)
+        if status.position is not None:
+            self._checkpoints[name] = status.position
+        if (worst := runner.view()).blocked:
+            self._blocked[name] = worst.reason
+
+    def left_blocked(self, blocked: Mapping[Lane, str]) -> None:
+        """What a source that is closed has held itself, and why."""
+        self._blocked |= {lane.name: why for lane, why in blocked.items()}
+
+    def moved(self, lane: Lane, position: int) -> None:
+        """A lane that is closed is read on from there."""
+        self._blocked.pop(lane.name, None)
+        self._checkpoints.pop(lane.name, None)
+        if position:
+            self._checkpoints[lane.name] = position - 1
+
+    def view(self, runners: Iterable[LaneRunner]) -> dict[str, Any]:
+        """With the lanes that there are."""
+        running = tuple(runners)
+        totals = {
+            name: count + sum(getattr(each.status, name) for each in running)
+            for name, count in self._done.items()
+        }
+        stand = {each.lane.name: each.status.position for each in running}
+        known = {name: position for name, position in stand.items() if position is not None}
+        return totals | {
+            "checkpoints": self._checkpoints | known,
+            "left_blocked": self._blocked,
+        }
