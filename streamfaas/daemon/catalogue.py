@@ -47,7 +47,7 @@ class Catalogue:
         except ValidationError as error:
             return Response.json(400, {"error": _told(error)})
         except StoreError as error:
-            return Response.json(503, {"error": f"{error}; {error.remedy}".rstrip("; ")})
+            return Response.json(503, {"error": error.line})
 
     async def _list(self, asked: _Listing) -> Response:
         made_ms, _, id_ = asked.before.partition(".")

@@ -78,7 +78,7 @@ class Replays:
             first = error.errors(include_url=False)[0]
             return _no(400, f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
         except StoreError as error:
-            return _no(503, f"{error}; {error.remedy}".rstrip("; "))
+            return _no(503, error.line)
         except WorldError as error:
             return _no(503, str(error))
 

@@ -82,7 +82,7 @@ class Sendings:
         except CannotSend as error:
             return _no(400, str(error))
         except StoreError as error:
-            return _no(503, f"{error}; {error.remedy}".rstrip("; "))
+            return _no(503, error.line)
         except WorldError as error:
             return _no(503, str(error))
 

@@ -115,7 +115,7 @@ class Steering:
             first = error.errors(include_url=False)[0]
             return _no(400, f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
         except StoreError as error:
-            return _no(503, f"{error}; {error.remedy}".rstrip("; "))
+            return _no(503, error.line)
         except WorldError as error:
             return _no(503, str(error))
 
