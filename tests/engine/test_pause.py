@@ -142,7 +142,7 @@ def test_what_is_in_flight_ends_and_is_settled_and_what_was_read_waits():
 def test_a_source_is_told_that_its_lanes_are_not_ready_any_more():
     async def body(s):
         await anyio.sleep(0.5)
-        ready, woken = s.mapping._ready, s.source.woken
+        ready, woken = s.source.ready, s.source.woken
         assert ready
         s.mapping.pause(PAUSE)
         assert not ready
