@@ -1,26 +1,16 @@
 """A real Ceph object gateway for tests, with its own monitor and one store in memory, on loopback:
 Debian's packages, unpacked into a folder of ours and not installed: no service, no user, no root.
-
-`STREAMFAAS_TEST_CACHE` names where they are kept. `python tests/ceph_store.py --resolve` fetches
-them ahead of the tests.
+`python tests/ceph_store.py --resolve` fetches them ahead of the tests.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
-import shutil
-import socket
 import subprocess
-import sys
-import tempfile
-import time
-import urllib.error
-import urllib.request
 import uuid
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,11 +18,11 @@ from typing import Any
 import pytest
 
 import parts
-from streamfaas.wire import aws
+from aws_servers import client_of
+from server_process import free_port, wait_answering
 from streamfaas.wire.aws import AwsAccess
 
 _HERE = Path(__file__).resolve().parent
-_FETCH_SECONDS = 300
 _START_SECONDS = 120
 _PACKAGES = [
     "radosgw",
@@ -110,52 +100,13 @@ rgw dynamic resharding = false
 """
 
 
-class Unavailable(Exception):
-    """There is no Ceph to be had on this machine; the text says why."""
-
-
 def unpacked() -> Path:
     """The folder of the programs, fetched where it is not there yet."""
-    cache = Path(os.environ.get("STREAMFAAS_TEST_CACHE") or _HERE.parent / ".cache")
-    folder = cache / "ceph"
-    if not folder.exists():
-        cache.mkdir(parents=True, exist_ok=True)
-        with (cache / "ceph.lock").open("w") as held:
-            fcntl.flock(held, fcntl.LOCK_EX)
-            if not folder.exists():
-                _fetch(folder)
+    folder = parts.unpacked("ceph", *_PACKAGES)
     looked = _run(folder, ["radosgw", "--version"])
     if looked.returncode:
-        raise Unavailable(f"Debian's radosgw does not run here: {looked.stderr[-300:]}")
+        raise parts.Unavailable(f"Debian's radosgw does not run here: {looked.stderr[-300:]}")
     return folder
-
-
-def _fetch(folder: Path) -> None:
-    if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
-        raise Unavailable("no Ceph, and no apt-get to fetch Debian's packages of it")
-    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
-        fetch = ["apt-get", "-qq", "download", *_PACKAGES]
-        done = _done(fetch, scratch)
-        if done.returncode and os.geteuid() == 0:  # the lists may not be there yet
-            _done(["apt-get", "-qq", "update"], scratch)
-            done = _done(fetch, scratch)
-        if done.returncode:
-            raise Unavailable(f"apt-get cannot fetch Ceph: {(done.stdout + done.stderr)[-300:]}")
-        for package in Path(scratch).glob("*.deb"):
-            _done(["dpkg-deb", "-x", str(package), "unpacked"], scratch)
-        (Path(scratch) / "unpacked").rename(folder)
-
-
-def _done(command: list[str], folder: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command,
-        cwd=folder,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=_FETCH_SECONDS,
-        check=False,
-    )
 
 
 def _environment(programs: Path, folder: Path | None = None) -> Mapping[str, str]:
@@ -190,11 +141,9 @@ class Ceph:
     def access(self) -> AwsAccess:
         return AwsAccess(self.region, self.url, "test", "a-secret")
 
-    @asynccontextmanager
-    async def client(self, service: str) -> AsyncIterator[Any]:
+    def client(self, service: str) -> AbstractAsyncContextManager[Any]:
         """The SDK's own client of a service."""
-        async with AsyncExitStack() as life:
-            yield await aws.client(service, self.access, life)
+        return client_of(service, self.access)
 
     async def notify(self, bucket: str, endpoint: str, *events: str) -> None:
         """From now on the gateway posts what happens in a bucket, while whoever does it waits."""
@@ -210,8 +159,8 @@ class Ceph:
 @contextlib.contextmanager
 def running(folder: Path) -> Iterator[Ceph]:
     """A gateway with nothing in it, whose files are in a folder that is there and empty."""
-    programs, gateway, fsid = unpacked(), _port(), str(uuid.uuid4())
-    monitor = _port()
+    programs, gateway, fsid = unpacked(), free_port(), str(uuid.uuid4())
+    monitor = free_port()
     libraries = programs / "usr" / "lib" / "x86_64-linux-gnu"
     told = _CONFIG.format(
         fsid=fsid, folder=folder, libraries=libraries, monitor=monitor, gateway=gateway
@@ -227,17 +176,21 @@ def running(folder: Path) -> Iterator[Ceph]:
     _made(run, folder, fsid, monitor)
     with contextlib.ExitStack() as life:
 
-        def start(*command: str) -> None:
-            life.enter_context(_started(programs, folder, list(command)))
+        def start(*command: str) -> subprocess.Popen[bytes]:
+            return life.enter_context(_started(programs, folder, list(command)))
+
+        def said() -> dict[str, str]:
+            return {path.name: path.read_text()[-500:] for path in folder.glob("*.log")}
 
         start("ceph-mon", "-f", "-i", "a")
         run("ceph-osd", "-i", "0", "--mkfs", "--osd-uuid", str(uuid.uuid4()))
         start("ceph-osd", "-f", "-i", "0")
-        start("radosgw", "-f", "-n", "client.rgw")
-        _wait_answering(f"http://127.0.0.1:{gateway}", folder)
+        process = start("radosgw", "-f", "-n", "client.rgw")
+        url = f"http://127.0.0.1:{gateway}"
+        wait_answering(url, process, seconds=_START_SECONDS, said=said)
         who = ("--uid=test", "--display-name=test", "--access-key=test", "--secret-key=a-secret")
         run("radosgw-admin", "-n", "client.rgw", "user", "create", *who)
-        yield Ceph(f"http://127.0.0.1:{gateway}")
+        yield Ceph(url)
 
 
 def _made(run: Any, folder: Path, fsid: str, monitor: int) -> None:
@@ -255,7 +208,7 @@ def _made(run: Any, folder: Path, fsid: str, monitor: int) -> None:
 
 
 @contextlib.contextmanager
-def _started(programs: Path, folder: Path, command: list[str]) -> Iterator[None]:
+def _started(programs: Path, folder: Path, command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
     """Dies with us, however we do."""
     with (folder / f"{command[0]}.log").open("wb") as log:
         process = subprocess.Popen(
@@ -267,47 +220,18 @@ def _started(programs: Path, folder: Path, command: list[str]) -> Iterator[None]
             stderr=log,
         )  # fmt: skip
     try:
-        yield
+        yield process
     finally:
         process.kill()
         process.wait()
 
 
-def _port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        port: int = found.getsockname()[1]
-        return port
-
-
-def _wait_answering(url: str, folder: Path) -> None:
-    until = time.monotonic() + _START_SECONDS
-    while True:
-        try:
-            with urllib.request.urlopen(url, timeout=5):
-                return
-        except urllib.error.HTTPError as answered:
-            answered.close()
-            return
-        except OSError:
-            logs = {path.name: path.read_text()[-500:] for path in folder.glob("*.log")}
-            assert time.monotonic() < until, f"{url} does not answer: {logs}"
-            time.sleep(0.05)
-
-
 @pytest.fixture(scope="session")
 def ceph(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ceph]:
-    try:
-        unpacked()
-    except Unavailable as error:
-        parts.missing(str(error))
+    parts.promised(unpacked)
     with running(tmp_path_factory.mktemp("ceph")) as store:
         yield store
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] != ["--resolve"]:
-        sys.exit("usage: ceph_store.py --resolve")
-    try:
-        print(unpacked())
-    except Unavailable as error:
-        sys.exit(f"tests/ceph_store.py: {error}")
+    parts.resolve(unpacked)

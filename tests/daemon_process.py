@@ -27,6 +27,14 @@ class UnixConnection(http.client.HTTPConnection):
         self.sock.connect(self.path)
 
 
+def ask(place, method, path, body=None, headers=None, timeout=10):
+    """The status of what a daemon answers on its socket, its headers, and all of it."""
+    with contextlib.closing(UnixConnection(place, timeout)) as connection:
+        connection.request(method, path, body, headers or {})
+        response = connection.getresponse()
+        return response.status, dict(response.getheaders()), response.read()
+
+
 class DaemonProcess:
     """`streamfaas run` on a configuration. A context manager: whatever happens, it ends."""
 
@@ -55,13 +63,7 @@ class DaemonProcess:
         return self.output.read_text(errors="replace")
 
     def request(self, method, path, body=None, headers=None):
-        connection = UnixConnection(self.state / "streamfaas.sock")
-        try:
-            connection.request(method, path, body, headers or {})
-            response = connection.getresponse()
-            return response.status, dict(response.getheaders()), response.read()
-        finally:
-            connection.close()
+        return ask(self.state / "streamfaas.sock", method, path, body, headers)
 
     def status(self):
         return json.loads(self.request("GET", "/status")[2])

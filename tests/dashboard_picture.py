@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import socket
 import sys
 import tempfile
 import time
@@ -22,6 +21,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from daemon_process import DaemonProcess, write_project
 from prometheus_server import Prometheus
+from server_process import free_port
 
 DEPLOY = Path(__file__).resolve().parent.parent / "deploy"
 PICTURE = DEPLOY / "grafana" / "overview.png"
@@ -103,8 +103,7 @@ functions:
 
 def scraped(folder: Path) -> dict[str, Any]:
     """The answers to every expression of the overview, by the expression."""
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        port = found.getsockname()[1]
+    port = free_port()
     began = time.time()
     config = CONFIG.replace("PORT", str(port))
     config = config.replace("<from>", str(began + FAILS_FROM))

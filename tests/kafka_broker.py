@@ -2,7 +2,7 @@
 directory.
 
 `STREAMFAAS_TEST_KAFKA=host:port` names a broker that already runs instead,
-`STREAMFAAS_TEST_KAFKA_VERSION` another version, `STREAMFAAS_TEST_CACHE` where jars are kept.
+`STREAMFAAS_TEST_KAFKA_VERSION` another version.
 `python tests/kafka_broker.py --resolve [version]` fetches the jars ahead of the tests, and keeps
 what a broker loads in a form that halves the time of the next starts.
 """
@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
-import fcntl
 import itertools
 import os
 import random
@@ -44,6 +43,9 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic, RecordsToDelete
 from aiokafka.errors import KafkaError
 
+import parts
+from parts import Unavailable, missing
+
 VERSION = "4.2.0"
 VERSIONS = ("4.2.0", "4.1.0", "3.9.1")
 """Tried with JDK 17; the first is the default."""
@@ -57,13 +59,8 @@ ADDRESS = os.environ.get("STREAMFAAS_TEST_KAFKA", "")
 _HERE = Path(__file__).resolve().parent
 _CLUSTER_ID = "MkU3OEVBNTcwNTJENDM2Qg"
 _JAVA_MIN = 17
-_RESOLVE_SECONDS = 240
 _START_SECONDS = 60
 _STOP_SECONDS = 20
-
-
-class Unavailable(Exception):
-    """There is no broker to be had on this machine; the text says why and what would help."""
 
 
 # -- jars and java
@@ -74,40 +71,15 @@ def version() -> str:
 
 
 def jars(wanted: str) -> Path:
-    """The folder with the jars of a version, resolved by Maven where they are not there yet. A
-    folder without its marker is the rest of an attempt that failed, and is done again."""
-    cache = Path(os.environ.get("STREAMFAAS_TEST_CACHE") or _HERE.parent / ".cache")
-    folder = cache / f"kafka-{wanted}"
-    if (folder / "complete").exists():
-        return folder
-    maven = shutil.which("mvn")
-    if maven is None:
-        raise Unavailable(f"no jars of Kafka {wanted} in {folder}, and no mvn to fetch them")
-    cache.mkdir(parents=True, exist_ok=True)
-    with (cache / f"kafka-{wanted}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / "complete").exists():
-            shutil.rmtree(folder, ignore_errors=True)
-            _resolve(maven, wanted, folder)
-            (folder / "complete").touch()
-    return folder
+    """The folder with the jars of a version, resolved by Maven where they are not there yet."""
+    project = _HERE / "kafka" / "pom.xml"
 
+    def fetch(folder: Path) -> None:
+        parts.jars(project, folder, f"-Dkafka.version={wanted}")
+        if not list(folder.glob("kafka_2.13-*.jar")):
+            raise Unavailable(f"mvn has fetched no Kafka {wanted}")
 
-def _resolve(maven: str, wanted: str, folder: Path) -> None:
-    command = [
-        *(maven, "-q", "-B", "-f", str(_HERE / "kafka" / "pom.xml")),
-        *("dependency:copy-dependencies", "-DincludeScope=runtime"),
-        *(f"-Dkafka.version={wanted}", f"-DoutputDirectory={folder}"),
-    ]
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=_RESOLVE_SECONDS, check=False
-        )
-    except subprocess.TimeoutExpired as late:
-        raise Unavailable(f"mvn did not fetch Kafka {wanted} in {_RESOLVE_SECONDS} s") from late
-    if done.returncode or not list(folder.glob("kafka_2.13-*.jar")):
-        said = next((line for line in done.stdout.splitlines() if "ERROR" in line), "")
-        raise Unavailable(f"mvn could not fetch Kafka {wanted}: {said[:300]}")
+    return parts.fetched(f"kafka-{wanted}", fetch)
 
 
 def java() -> str:
@@ -522,7 +494,7 @@ def running(**options: Any) -> Iterator[Kafka]:
         try:
             asyncio.run(broker.start())
         except Unavailable as reason:
-            _do_without(f"no Kafka to test with: {reason}")
+            missing(f"no Kafka to test with: {reason}")
         yield Kafka(broker.bootstrap, broker)
     finally:
         broker.close()
@@ -551,12 +523,6 @@ def kafka() -> Iterator[Kafka]:
         return
     with running() as made:
         yield made
-
-
-def _do_without(reason: str) -> None:
-    if os.environ.get("CI") == "true":
-        pytest.fail(reason)
-    pytest.skip(reason)
 
 
 def main(arguments: Sequence[str]) -> int:

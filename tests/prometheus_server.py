@@ -1,20 +1,14 @@
 """A real Prometheus for tests, and promtool: those of the machine, or of Debian's package, which is
 unpacked into a folder of ours and not installed: no service, no user, no root.
-
-`STREAMFAAS_TEST_CACHE` names where it is kept. `python tests/prometheus_server.py --resolve` fetches
-it ahead of the tests.
+`python tests/prometheus_server.py --resolve` fetches it ahead of the tests.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
-import socket
 import subprocess
-import sys
-import tempfile
 import time
 import urllib.error
 import urllib.parse
@@ -22,68 +16,20 @@ import urllib.request
 from pathlib import Path
 from typing import Any, Self
 
-from parts import missing
+import parts
+from server_process import free_port
 
 _HERE = Path(__file__).resolve().parent
-_FETCH_SECONDS = 120
 _START_SECONDS = 30
-
-
-class Unavailable(Exception):
-    """There is no Prometheus to be had on this machine; the text says why."""
 
 
 def program(name: str) -> str:
     """Where `prometheus` or `promtool` is; skips the test where none can be had (under CI: fails)."""
-    try:
-        return _program(name)
-    except Unavailable as reason:
-        missing(str(reason))
+    return parts.promised(lambda: _program(name))
 
 
 def _program(name: str) -> str:
-    return shutil.which(name) or str(_unpacked() / "usr" / "bin" / name)
-
-
-def _unpacked() -> Path:
-    cache = Path(os.environ.get("STREAMFAAS_TEST_CACHE") or _HERE.parent / ".cache")
-    folder = cache / "prometheus"
-    if not (folder / "usr" / "bin" / "promtool").exists():
-        cache.mkdir(parents=True, exist_ok=True)
-        _fetch(folder)
-    return folder
-
-
-def _fetch(folder: Path) -> None:
-    if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
-        raise Unavailable("no promtool, and no apt-get to fetch Debian's package prometheus")
-    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
-        downloaded = _run(["apt-get", "-qq", "download", "prometheus"], scratch)
-        found = list(Path(scratch).glob("prometheus_*.deb"))
-        if not found and os.geteuid() == 0:  # the lists may not be there yet
-            _run(["apt-get", "-qq", "update"], scratch)
-            downloaded = _run(["apt-get", "-qq", "download", "prometheus"], scratch)
-            found = list(Path(scratch).glob("prometheus_*.deb"))
-        if not found:
-            raise Unavailable(f"apt-get cannot fetch prometheus: {downloaded[-300:]}")
-        _run(["dpkg-deb", "-x", str(found[0]), "unpacked"], scratch)
-        with contextlib.suppress(OSError):  # somebody else was quicker
-            (Path(scratch) / "unpacked").rename(folder)
-    if not (folder / "usr" / "bin" / "promtool").exists():
-        raise Unavailable("Debian's package prometheus holds no promtool")
-
-
-def _run(command: list[str], folder: str) -> str:
-    done = subprocess.run(
-        command,
-        cwd=folder,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=_FETCH_SECONDS,
-        check=False,
-    )
-    return done.stdout + done.stderr
+    return shutil.which(name) or str(parts.unpacked("prometheus", "prometheus") / "usr/bin" / name)
 
 
 def promtool(*arguments: str | Path, folder: Path | None = None) -> str:
@@ -102,8 +48,7 @@ class Prometheus:
     def __init__(self, folder: Path, config: str) -> None:
         self._program = program("prometheus")
         (folder / "prometheus.yml").write_text(config)
-        with socket.create_server(("127.0.0.1", 0)) as found:
-            self.port = found.getsockname()[1]
+        self.port = free_port()
         self._folder = folder
         self.log = folder / "prometheus.log"
 
@@ -165,17 +110,5 @@ class Prometheus:
         return False
 
 
-def main(arguments: list[str]) -> int:
-    if arguments != ["--resolve"]:
-        print("usage: prometheus_server.py --resolve", file=sys.stderr)
-        return 2
-    try:
-        print(_program("promtool"))
-    except (Unavailable, subprocess.TimeoutExpired) as reason:
-        print(f"prometheus_server: {reason}", file=sys.stderr)
-        return 1
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    parts.resolve(lambda: _program("promtool"))

@@ -2,7 +2,6 @@ import asyncio
 import contextlib
 import http.client
 import json
-import socket
 import time
 from contextlib import closing
 
@@ -16,6 +15,7 @@ from daemon_process import DaemonProcess, write_project
 from lane_scene import BAD, WALL, Kept
 from listed import LANE, Listed
 from metrics_read import OPENMETRICS, Scrape
+from server_process import free_port
 from streamfaas.daemon.measured import PATIENCE_SECONDS, unready
 from streamfaas.engine.lane import LanePolicy, Surroundings
 from streamfaas.engine.mapping import Mapping
@@ -243,8 +243,7 @@ ORDERS = {"function": "orders", "trigger": "stream"}
 
 @pytest.fixture
 def port():
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        return found.getsockname()[1]
+    return free_port()
 
 
 def ask(port, path, method="GET", **headers):

@@ -1,6 +1,5 @@
 """A real Prometheus scrapes a real daemon under load: rules and dashboards say something."""
 
-import socket
 import time
 import urllib.request
 
@@ -9,6 +8,7 @@ import pytest
 from daemon_process import DaemonProcess, write_project
 from expressions import ALERTS, DEPLOY, EXPRESSIONS, GROUPS
 from prometheus_server import Prometheus
+from server_process import free_port
 
 pytestmark = pytest.mark.slow
 
@@ -66,8 +66,7 @@ def scraped(tmp_path_factory):
     """Both run, and some scrapes are done."""
 
     folder = tmp_path_factory.mktemp("scraped")
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        port = found.getsockname()[1]
+    port = free_port()
     config = write_project(folder, CONFIG.replace("PORT", str(port)), orders=FAILS, stuck=STUCK)
     (folder / "data").mkdir()
     asked = (DEPLOY / "prometheus" / "prometheus.yml").read_text()

@@ -12,8 +12,9 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from kafka_broker import Kafka, Unavailable, running
-from proof.river import Course, prove, tell
+from kafka_broker import Kafka
+from proof import by_hand
+from proof.river import Course, prove
 
 RECORDS = 10_000
 RETRIES = 5
@@ -41,19 +42,18 @@ KILLED = replace(POISONED, daemon_kills=10, hold_seconds=0.4, seconds=30.0, wind
 
 
 def main() -> int:
+    return by_hand.with_broker(judged)
+
+
+def judged(kafka: Kafka) -> int:
     status = 0
     executions = {}
-    try:
-        with running() as kafka:
-            for name, course in (("clean", CLEAN), ("poison", POISONED), ("killed", KILLED)):
-                print(f"-- {name}", flush=True)
-                started = time.monotonic()
-                report, problems = run(course, kafka)
-                executions[name] = report.counts["executions"]
-                status |= tell(report, problems, time.monotonic() - started)
-    except Unavailable as reason:
-        print(f"no Kafka: {reason}", file=sys.stderr)
-        return 2
+    for name, course in (("clean", CLEAN), ("poison", POISONED), ("killed", KILLED)):
+        print(f"-- {name}", flush=True)
+        started = time.monotonic()
+        report, problems = run(course, kafka)
+        executions[name] = report.counts["executions"]
+        status |= by_hand.tell(report, problems, time.monotonic() - started)
     more = executions["poison"] - executions["clean"]
     print(
         f"{more} invocations more than a clean run; {EXTRA_MAX} and {RETRIES} retries are allowed"

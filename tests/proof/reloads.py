@@ -16,14 +16,15 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from daemon_process import UnixConnection
-from kafka_broker import Kafka, Unavailable, running
+from daemon_process import ask
+from kafka_broker import Kafka
+from proof import by_hand
 from proof.checker import Report, check
 from proof.ledgers import Executed
-from proof.river import Course, River, tell
+from proof.river import Course, River
 
 CONFIG = """\
 version: 1
@@ -205,13 +206,8 @@ def _reload(folder: Path) -> tuple[int, dict]:
 
 
 def _asked(folder: Path, method: str, path: str) -> tuple[int, dict]:
-    connection = UnixConnection(folder / "state" / "streamfaas.sock", timeout=120)
-    try:
-        connection.request(method, path)
-        response = connection.getresponse()
-        return response.status, json.loads(response.read())
-    finally:
-        connection.close()
+    status, _, body = ask(folder / "state" / "streamfaas.sock", method, path, timeout=120)
+    return status, json.loads(body)
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,31 +277,19 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m proof.reloads", description=__doc__)
     parser.add_argument("--reloads", type=int, default=1_000)
     parser.add_argument("--kafka-changes", type=int, default=50)
-    for option in ("records", "seconds", "partitions"):
-        kind = next(f for f in fields(Course) if f.name == option)
-        value = getattr(COURSE, option)
-        parser.add_argument(f"--{kind.name}", type=type(value), default=value)
-    parser.add_argument("--seed", type=int, default=random.randrange(1 << 32))
-    options = parser.parse_args()
-    folder = Path(f"../.cache/reloads-{options.seed}")
-    folder.mkdir(parents=True)
-    print(f"seed {options.seed}, in {folder}", flush=True)
-    course = replace(
-        COURSE,
-        records=options.records,
-        seconds=options.seconds,
-        partitions=options.partitions,
-        seed=options.seed,
-    )
-    changes = Changes(options.reloads, options.kafka_changes, options.seed)
-    began = time.monotonic()
-    try:
-        with running() as kafka:
-            proof = prove(changes, course, kafka, folder)
-    except Unavailable as reason:
-        print(f"no Kafka: {reason}", file=sys.stderr)
-        return 2
-    return told(proof, time.monotonic() - began)
+    course = replace(COURSE, seed=random.randrange(1 << 32))
+    by_hand.ask(parser, course, "records", "seconds", "partitions", "seed")
+    options = vars(parser.parse_args())
+    reloads, of_kafka = options.pop("reloads"), options.pop("kafka_changes")
+    course = replace(course, **options)
+    folder = by_hand.opened(f"reloads-{course.seed}", course.seed)
+
+    def judged(kafka: Kafka) -> int:
+        began = time.monotonic()
+        proof = prove(Changes(reloads, of_kafka, course.seed), course, kafka, folder)
+        return told(proof, time.monotonic() - began)
+
+    return by_hand.with_broker(judged)
 
 
 def told(proof: Proof, seconds: float) -> int:
@@ -316,9 +300,9 @@ def told(proof: Proof, seconds: float) -> int:
     for name, seconds_ in proof.pauses.items():
         print(f"{f'untouched, longest pause, in ms: {name}':52} {seconds_ * 1000:>4,.0f}")
     print("-- the trigger that is changed")
-    status = tell(proof.changed, proof.problems, seconds)
+    status = by_hand.tell(proof.changed, proof.problems, seconds)
     print("-- the trigger that is not")
-    return tell(proof.untouched, [], seconds) or status
+    return by_hand.tell(proof.untouched, [], seconds) or status
 
 
 if __name__ == "__main__":

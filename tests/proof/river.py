@@ -10,15 +10,11 @@ import argparse
 import asyncio
 import contextlib
 import json
-import os
 import random
-import select
 import shutil
-import signal
-import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
@@ -27,16 +23,14 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
-from kafka_broker import Kafka, Unavailable, running
-from proof import ledgers
+from kafka_broker import Kafka
+from proof import by_hand, ledgers
 from proof.checker import Report, Wanted, check
-from proof.ledgers import Committed, Harmed, Produced, Writer
+from proof.ledgers import Committed, Produced, Writer
 from proof.recorder.handler import POISON, fingerprint
+from proof.victim import GRACE_SECONDS, Victim
 
 SAMPLE_SECONDS = 0.05
-GRACE_SECONDS = 30
-END_SECONDS = GRACE_SECONDS + 2
-GONE_SECONDS = 10.0
 DRAIN_SECONDS = 300
 """How long the rest may take, once everything is produced and nothing is harmed any more."""
 
@@ -133,8 +127,10 @@ class River:
     _ends: dict[int, int] = field(default_factory=dict)
     _sent: int = 0
     _over: bool = False
-    _daemon: subprocess.Popen[bytes] | None = None
-    _born: float = 0.0
+    _victim: Victim = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._victim = Victim(self.folder, self.command, self.problems)
 
     @property
     def groups(self) -> tuple[str, ...]:
@@ -163,10 +159,10 @@ class River:
             producer = self._producer()
             await producer.start()
             stack.push_async_callback(producer.stop)
-            stack.callback(self._end_daemon)
+            stack.callback(self._victim.end)
             if self.course.ahead:
                 await self._produce(producer, produced)
-            self._start_daemon()
+            self._victim.start()
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._sample, admin, committed, set_aside)
                 async with anyio.create_task_group() as course:
@@ -177,7 +173,7 @@ class River:
                     else:
                         course.start_soon(self._harm, harmed)
                 await self._drained()
-                await self._stop_daemon(harmed)
+                await self._victim.stop(harmed)
                 await anyio.sleep(SAMPLE_SECONDS * 4)  # a last look at what is committed
                 self._over = True
         return check(self.ledgers(self.group, "executed.jsonl"), self.course.wanted())
@@ -317,114 +313,15 @@ class River:
         moments = sorted(chance.uniform(first, last) for _ in kinds)
         for moment, kind in zip(moments, kinds, strict=True):
             await asyncio.sleep(max(0.0, started + moment - time.monotonic()))
-            self._look_after_daemon()
+            self._victim.look_after()
             if kind == "worker-kill":
-                await self._kill_worker(ledger, chance)
+                await self._victim.kill_worker(ledger, chance)
                 continue
             if kind == "daemon-kill":
-                await self._kill_daemon(ledger)
+                await self._victim.kill(ledger)
             else:
-                await self._stop_daemon(ledger)
-            self._start_daemon()
-
-    async def _kill_worker(self, ledger: Writer, chance: random.Random) -> None:
-        process, pid = await self._seize_worker(chance)
-        try:
-            start = time.monotonic()
-            signal.pidfd_send_signal(process, signal.SIGKILL)
-            gone, _, _ = await asyncio.to_thread(select.select, [process], [], [], 5.0)
-            ledger.write(Harmed("worker-kill", str(pid), start, time.monotonic() if gone else None))
-        finally:
-            os.close(process)
-
-    async def _seize_worker(self, chance: random.Random) -> tuple[int, int]:
-        """One of those that stand, by its descriptor: nobody else can be hit."""
-        with anyio.fail_after(30):
-            while True:
-                if workers := self._workers():
-                    pid = chance.choice(workers)
-                    with contextlib.suppress(ProcessLookupError):
-                        process = os.pidfd_open(pid)
-                        if pid in self._workers():
-                            return process, pid
-                        os.close(process)
-                await asyncio.sleep(0.01)
-
-    def _workers(self) -> list[int]:
-        """Below the daemon stands one process for each function, which holds the namespaces; below
-        it the one that forks; below that the first process of each worker's own, and below that
-        the worker. Where somebody else is judged, workers have nothing below them."""
-        assert self._daemon is not None
-        parents = set(_parents().values())
-        third = _below(self._daemon.pid, depth=3)
-        return sorted(_below(self._daemon.pid, depth=4) | (third - parents))
-
-    async def _kill_daemon(self, ledger: Writer) -> None:
-        assert self._daemon is not None
-        below = _below(self._daemon.pid)
-        start = time.monotonic()
-        self._daemon.send_signal(signal.SIGKILL)
-        await asyncio.to_thread(self._daemon.wait, 10)
-        await self._nobody_left(below)
-        row = Harmed("daemon-kill", str(self._daemon.pid), start, time.monotonic())
-        ledger.write(row)
-
-    async def _stop_daemon(self, ledger: Writer) -> None:
-        assert self._daemon is not None
-        below = _below(self._daemon.pid)
-        start = time.monotonic()
-        self._daemon.send_signal(signal.SIGTERM)
-        end = None
-        try:
-            status = await asyncio.to_thread(self._daemon.wait, END_SECONDS)
-            end = time.monotonic()
-            # before it has set up its handlers, the signal ends it as it ends anybody
-            young = start - self._born < 2.0 and status == -signal.SIGTERM
-            if status != 0 and not young:
-                self.problems.append(f"I-33: the daemon, told to stop, ended with {status}")
-        except subprocess.TimeoutExpired:
-            self.problems.append(f"I-33: the daemon did not stop in {END_SECONDS} s")
-        await self._nobody_left(below)
-        ledger.write(Harmed("daemon-stop", str(self._daemon.pid), start, end))
-
-    async def _nobody_left(self, below: Sequence[int]) -> None:
-        """Soon after its end. The dead whom nobody has buried yet are none of ours."""
-        deadline = time.monotonic() + GONE_SECONDS
-        while left := _parents().keys() & set(below):
-            if time.monotonic() > deadline:
-                break
-            await asyncio.sleep(0.01)
-        if left:
-            self.problems.append(f"I-33: {len(left)} processes outlived the daemon")
-
-    # -- the daemon
-
-    def _start_daemon(self) -> None:
-        self._born = time.monotonic()
-        with self._log.open("ab") as log:
-            self._daemon = subprocess.Popen(
-                [sys.executable, *self.command, "streamfaas.yaml"],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd=self.folder,
-            )
-
-    def _look_after_daemon(self) -> None:
-        assert self._daemon is not None
-        if (status := self._daemon.poll()) is not None:
-            said = self._log.read_text(errors="replace")[-2000:]
-            raise RuntimeError(f"the daemon ended by itself, with {status}\n{said}")
-
-    def _end_daemon(self) -> None:
-        """Whatever has happened, nothing of it stays."""
-        if self._daemon is not None and self._daemon.poll() is None:
-            self._daemon.kill()  # and with it goes what stands below it
-            self._daemon.wait(10)
-
-    @property
-    def _log(self) -> Path:
-        return self.folder / "daemon.log"
+                await self._victim.stop(ledger)
+            self._victim.start()
 
     async def _drained(self) -> None:
         deadline = time.monotonic() + DRAIN_SECONDS
@@ -433,33 +330,11 @@ class River:
             for partition, end in self._ends.items()
             for group in self.groups
         ):
-            self._look_after_daemon()
+            self._victim.look_after()
             if time.monotonic() > deadline:
                 self.problems.append(f"I-30: not through after {DRAIN_SECONDS} s")
                 return
             await asyncio.sleep(0.1)
-
-
-def _parents() -> dict[int, int]:
-    """The parent of every process that lives."""
-    found = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            with contextlib.suppress(OSError):
-                stat = (entry / "stat").read_text().rpartition(")")[2].split()
-                if stat[0] != "Z":
-                    found[int(entry.name)] = int(stat[1])
-    return found
-
-
-def _below(root: int, depth: int | None = None) -> set[int]:
-    """The processes that stand so deep below another; at whatever depth, without one."""
-    parents, found, level = _parents(), set[int](), {root}
-    while level and depth != 0:
-        level = {pid for pid, parent in parents.items() if parent in level}
-        found |= level
-        depth = None if depth is None else depth - 1
-    return found if depth is None else level
 
 
 def prove(course: Course, kafka: Kafka, folder: Path, *command: str) -> tuple[Report, list[str]]:
@@ -472,40 +347,19 @@ def prove(course: Course, kafka: Kafka, folder: Path, *command: str) -> tuple[Re
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m proof.river", description=__doc__)
-    for option in fields(Course):
-        name = "--" + option.name.replace("_", "-")
-        kind = type(option.default)
-        parser.add_argument(name, type=kind, default=option.default)
-    parser.set_defaults(seed=random.randrange(1 << 32))
+    by_hand.ask(parser, Course(seed=random.randrange(1 << 32)))
     parser.add_argument("--folder", type=Path, help="where the ledgers are kept (must not exist)")
     options = vars(parser.parse_args())
-    folder = options.pop("folder") or Path(f"../.cache/river-{options['seed']}")
+    folder = options.pop("folder")
     course = Course(**options)
-    folder.mkdir(parents=True)
-    print(f"seed {course.seed}, in {folder}", flush=True)
-    started = time.monotonic()
-    try:
-        with running() as kafka:
-            report, problems = prove(course, kafka, folder)
-    except Unavailable as reason:
-        print(f"no Kafka: {reason}", file=sys.stderr)
-        return 2
-    return tell(report, problems, time.monotonic() - started)
+    folder = by_hand.opened(folder or f"river-{course.seed}", course.seed)
 
+    def judged(kafka: Kafka) -> int:
+        started = time.monotonic()
+        report, problems = prove(course, kafka, folder)
+        return by_hand.tell(report, problems, time.monotonic() - started)
 
-def tell(report: Report, problems: Sequence[str], seconds: float) -> int:
-    """Prints the judgement; the exit status."""
-    for name, count in report.counts.items():
-        print(f"{name:44} {count:>12,}")
-    print(f"{'seconds':44} {seconds:>12,.0f}")
-    broken = [*problems, *map(str, report.violations[:20])]
-    for line in broken:
-        print(f"VIOLATED {line}")
-    more = len(report.violations) - 20
-    if more > 0:
-        print(f"VIOLATED … and {more} more of {', '.join(sorted(report.broken))}")
-    print("nothing lost, nothing invented, in order" if not broken else "FAILED")
-    return 1 if broken else 0
+    return by_hand.with_broker(judged)
 
 
 if __name__ == "__main__":

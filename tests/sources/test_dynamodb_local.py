@@ -3,13 +3,14 @@
 import pytest
 
 import dynamodb_local
+import parts
 
 
 @pytest.mark.slow
 def test_changes_of_dynamodb_local_come_in_order_and_none_is_lost_over_a_restart(tmp_path):
     try:
         seen = dynamodb_local.told(tmp_path)
-    except dynamodb_local.Unavailable as error:
+    except parts.Unavailable as error:
         pytest.skip(str(error))
     by_item = {}
     for number in seen["earliest-1"] + seen["earliest-2"]:
