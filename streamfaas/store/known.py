@@ -36,6 +36,10 @@ SCHEMA = (
 COLUMNS = "key, size, etag, modified_ms, listed_ms, told_ms, taken_ms, gone"
 
 
+THERE, GONE, PERHAPS = 0, 1, 2
+"""Whether an object is. Of a version that was removed it is not known whether it was the last one
+that there was: the next listing shows it."""
+
 UNKNOWN = -1
 """The size of an object that a notification does not tell; an entity tag is empty then."""
 
@@ -45,8 +49,8 @@ class Known(NamedTuple):
 
     `modified_ms` is what a listing shows, 0 if none has since a notification came. `listed_ms` is
     when a listing showed this state as news: whatever brought it about happened before. `told_ms`
-    is the time of the last notification, `taken_ms` when it came, by our clock. `gone`: it is there
-    no more, and was so before.
+    is the time of the last notification, `taken_ms` when it came, by our clock. What is `gone`,
+    or perhaps, was so before.
     """
 
     key: bytes
@@ -56,7 +60,7 @@ class Known(NamedTuple):
     listed_ms: int = 0
     told_ms: int = 0
     taken_ms: int = 0
-    gone: int = 0
+    gone: int = THERE
 
 
 class Listing(NamedTuple):
@@ -74,7 +78,7 @@ class Told(NamedTuple):
 
     bucket: str
     key: bytes
-    gone: bool
+    gone: int
     size: int
     etag: str
     time_ms: int | None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 
 from streamfaas.store.database import Store
-from streamfaas.store.known import COLUMNS, UNKNOWN, Known, Listing, Step, Told
+from streamfaas.store.known import COLUMNS, PERHAPS, UNKNOWN, Known, Listing, Step, Told
 from streamfaas.store.rows import seal
 
 LISTED_MS = 999
@@ -100,14 +100,8 @@ class Listings:
             # what happened in the second of a listing may be older or newer than what that showed
             if time_ms < max(known.listed_ms - LISTED_MS, known.told_ms):
                 return True
-        size, etag = told.size, told.etag
-        if told.gone and known is not None:
-            size, etag = known.size, known.etag
-        _put_known(
-            connection,
-            listing.id,
-            Known(told.key, size, etag, told_ms=time_ms or 0, taken_ms=now_ms, gone=int(told.gone)),
-        )
+        if (after := _after(told, known, now_ms)) is not None:
+            _put_known(connection, listing.id, after)
         return True
 
     # -- steps
@@ -125,6 +119,19 @@ class Listings:
         connection.execute(
             "INSERT OR REPLACE INTO listings VALUES (?, ?, ?, ?, ?, ?, ?)", (*values, seal(*values))
         )
+
+
+def _after(told: Told, known: Known | None, now_ms: int) -> Known | None:
+    """What is known from now on."""
+    told_ms = told.time_ms or 0
+    if told.gone == PERHAPS:
+        if known is None or known.gone:
+            return known
+        return known._replace(told_ms=told_ms, taken_ms=now_ms, gone=PERHAPS)
+    size, etag = told.size, told.etag
+    if told.gone and known is not None:
+        size, etag = known.size, known.etag
+    return Known(told.key, size, etag, told_ms=told_ms, taken_ms=now_ms, gone=told.gone)
 
 
 def _is_same(told: Told, known: Known) -> bool:

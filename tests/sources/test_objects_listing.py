@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from streamfaas.sources.objects.listing import GONE_MS, LATELY_MS, Difference, Look, differences
 from streamfaas.store import known as rows
-from streamfaas.store.known import UNKNOWN, Known, Step, Told
+from streamfaas.store.known import GONE, PERHAPS, THERE, UNKNOWN, Known, Step, Told
 from streamfaas.store.listings import Listings
 from streamfaas.wire.s3_event import CREATED, REMOVED
 from streamfaas.wire.s3_listing import Listed
@@ -17,7 +17,8 @@ from streamfaas.wire.s3_listing import Listed
 KEYS = (b"a", b"b", b"b/c")
 OPERATIONS = st.one_of(
     st.tuples(st.just("put"), st.sampled_from(KEYS), st.sampled_from("xy")),
-    st.tuples(st.just("delete"), st.sampled_from(KEYS)),
+    st.tuples(st.just("delete"), st.sampled_from(KEYS), st.sampled_from([GONE, PERHAPS])),
+    st.tuples(st.just("drop"), st.sampled_from(KEYS)),
     st.tuples(st.just("list")),
     st.tuples(st.just("hear"), st.integers(0, 5)),
     st.tuples(st.just("lose"), st.integers(0, 5)),
@@ -44,13 +45,20 @@ class World:
     def put(self, key, etag):
         self.now += 1
         self.bucket[key] = Listed(key, 1, etag, self.now)
-        self.on_their_way.append(Told("bucket", key, False, 1, etag, self.now))
+        self.on_their_way.append(Told("bucket", key, THERE, 1, etag, self.now))
 
-    def delete(self, key):
+    def delete(self, key, gone=GONE):
+        """Or the only version of it."""
         if key in self.bucket:
             self.now += 1
             del self.bucket[key]
-            self.on_their_way.append(Told("bucket", key, True, UNKNOWN, "", self.now))
+            self.on_their_way.append(Told("bucket", key, gone, UNKNOWN, "", self.now))
+
+    def drop(self, key):
+        """A version that is not the latest."""
+        if key in self.bucket:
+            self.now += 1
+            self.on_their_way.append(Told("bucket", key, PERHAPS, UNKNOWN, "", self.now))
 
     def tells_of(self, key):
         return any(told.key == key for told in self.on_their_way)
@@ -115,6 +123,38 @@ def test_after_a_listing_everybody_has_been_told_of_every_object_as_it_is(operat
             assert len(there.events) == told  # nothing has changed
 
 
+def test_an_older_version_that_is_removed_leaves_the_object_there():
+    with closing(sqlite3.connect(":memory:")) as connection:
+        there = World(connection)
+        there.run([("put", b"a", "x"), ("hear", 0), ("wait", LATELY_MS), ("list",)])
+        there.run([("drop", b"a"), ("hear", 0), ("wait", LATELY_MS), ("list",), ("list",)])
+        assert there.events == [(b"a", "x"), (b"a", "")]
+        # and what happens to it afterwards is found
+        there.run([("delete", b"a"), ("lose", 0), ("wait", LATELY_MS), ("list",), ("list",)])
+        assert there.events == [(b"a", "x"), (b"a", ""), (b"a", "")]
+        there.run([("put", b"a", "x"), ("lose", 0), ("wait", LATELY_MS), ("list",)])
+        assert there.events[3:] == [(b"a", "x")]
+
+
+def test_the_only_version_that_is_removed_is_told_once():
+    with closing(sqlite3.connect(":memory:")) as connection:
+        there = World(connection)
+        there.run([("put", b"a", "x"), ("hear", 0), ("wait", LATELY_MS), ("list",)])
+        gone = ("delete", b"a", PERHAPS)
+        there.run([gone, ("hear", 0), ("wait", LATELY_MS), ("list",), ("list",)])
+        assert there.events == [(b"a", "x"), (b"a", "")]
+        there.run([("put", b"a", "x"), ("lose", 0), ("wait", LATELY_MS), ("list",)])
+        assert there.events[2:] == [(b"a", "x")]
+
+
+def test_what_was_heard_by_a_clock_that_was_ahead_is_compared_all_the_same():
+    look = Look(1_000_000, 1_000_999, alone=False)
+    shown = [Listed(b"a", 1, "new", 1_000_000)]
+    for taken_ms, found in ((999_000, 0), (1_500_000, 0), (90_000_000, 1), (900_000, 1)):
+        row = Known(b"a", 1, "old", told_ms=1, taken_ms=taken_ms)
+        assert len(list(differences(shown, [row], look))) == found
+
+
 LOST = [("put", b"a", "x"), ("lose", 0), ("list",)]
 
 
@@ -130,11 +170,11 @@ def test_nothing_is_told_more_often_than_it_happened(operations):
         there = World(connection)
         happened = Counter()
         for name, *arguments in operations:
-            if name in {"put", "delete"} and there.tells_of(arguments[0]):
+            if name in {"put", "delete", "drop"} and there.tells_of(arguments[0]):
                 continue
             if name == "put":
                 happened[arguments[0], arguments[1]] += 1
-            elif name == "delete":
+            elif name in {"delete", "drop"}:
                 happened[arguments[0], ""] += arguments[0] in there.bucket
             getattr(there, name)(*arguments)
         there.list()

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from streamfaas.flow.errors import Busy, StoreError, Unreachable
 from streamfaas.store.inbox import InboxEvents
 from streamfaas.store.keyed import KeyedQueue
-from streamfaas.store.known import UNKNOWN, Step, Told
+from streamfaas.store.known import GONE, PERHAPS, THERE, UNKNOWN, Step, Told
 from streamfaas.store.notices import Incoming, Waiting
 from streamfaas.wire.s3_event import Notification, order_of
 from streamfaas.wire.s3_fields import Malformed
@@ -155,12 +155,17 @@ def _noted(told: Notification) -> Incoming:
 
 def _remembered(told: Notification) -> Told | None:
     """What it tells of whether an object is there; of its tags, say, nothing does."""
-    if not told.name.startswith((*_GONE, _CREATED)):
+    if not told.name.startswith((*_REMOVED, _CREATED)):
         return None
     size = UNKNOWN if told.size is None else told.size
-    gone = told.name.startswith(_GONE)
+    gone = _gone(told) if told.name.startswith(_REMOVED) else THERE
     return Told(told.bucket, told.key, gone, size, told.etag or "", told.time_ms)
 
 
+def _gone(told: Notification) -> int:
+    """A removal of one version may leave others, or be that of a marker."""
+    return PERHAPS if told.version_id and told.name.endswith(":Delete") else GONE
+
+
 _CREATED = "ObjectCreated:"
-_GONE = ("ObjectRemoved:", "LifecycleExpiration:")
+_REMOVED = ("ObjectRemoved:", "LifecycleExpiration:")

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from streamfaas.store.known import UNKNOWN, Known, Step
+from streamfaas.store.known import GONE, PERHAPS, THERE, UNKNOWN, Known, Step
 from streamfaas.wire.s3_event import CREATED, REMOVED
 from streamfaas.wire.s3_listing import Listed
 
 LATELY_MS = 2_000
 """What a notification told so shortly before a listing was asked for, may not be in that listing
 yet: what the next one shows of it counts."""
+
+ANSWERED_MS = 600_000
+"""Within so long of being asked for, a page has come and been looked at."""
 
 GONE_MS = 14 * 24 * 3_600_000
 """For so long it is remembered of an object that it is gone: a notification waits no longer in a
@@ -55,14 +58,16 @@ def differences(
 
 
 def _is_fresh(row: Known, look: Look) -> bool:
-    """Whether a notification told of it so lately that the page may be older."""
-    return row.taken_ms > look.asked_ms - LATELY_MS
+    """Whether a notification told of it so lately that the page may be older. One that came long
+    after it was asked for, came by a clock that was ahead."""
+    return -LATELY_MS < row.taken_ms - look.asked_ms < ANSWERED_MS
 
 
 def _missing(row: Known, look: Look) -> Iterator[Difference]:
-    if not row.gone:
-        after = row._replace(listed_ms=look.made_ms, taken_ms=0, gone=1)
-        yield Difference(Step(row, None if look.alone else after), REMOVED, None)
+    if row.gone != GONE:
+        after = row._replace(listed_ms=look.made_ms, taken_ms=0, gone=GONE)
+        name = "" if row.gone == PERHAPS else REMOVED  # it has been told already
+        yield Difference(Step(row, None if look.alone else after), name, None)
     elif look.made_ms - max(row.listed_ms, row.told_ms) > GONE_MS:
         yield Difference(Step(row, None), "", None)
 
@@ -73,18 +78,21 @@ def _there(listed: Listed, row: Known | None, look: Look) -> Iterator[Difference
     if row is None:
         name = "" if modified_ms <= look.silent_ms else CREATED
         yield Difference(Step(None, after), name, listed)
-    elif row.gone or not _is_like(listed, row):
+    elif row.gone == GONE or _is_other(listed, row):
         yield Difference(Step(row, after), CREATED, listed)
-    elif not row.modified_ms:  # as we have been told
-        known = row._replace(size=size, etag=etag, modified_ms=modified_ms, taken_ms=0)
+    elif row.gone or not row.modified_ms:  # as we have been told
+        known = row._replace(size=size, etag=etag, modified_ms=modified_ms, taken_ms=0, gone=THERE)
         yield Difference(Step(row, known), "", listed)
-    elif row.modified_ms != modified_ms:  # the same content, written again
-        yield Difference(Step(row, after), CREATED, listed)
 
 
-def _is_like(listed: Listed, row: Known) -> bool:
-    """Not all stores tell size and entity tag in a notification."""
-    return row.size in {listed.size, UNKNOWN} and row.etag in {listed.etag, ""}
+def _is_other(listed: Listed, row: Known) -> bool:
+    """Than was known, or the same content, written again. Not all stores tell size and entity tag
+    in a notification, and none the time that a listing shows."""
+    return (
+        row.size not in {listed.size, UNKNOWN}
+        or row.etag not in {listed.etag, ""}
+        or row.modified_ms not in {listed.modified_ms, 0}
+    )
 
 
 def _side_by_side(
