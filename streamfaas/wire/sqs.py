@@ -89,6 +89,11 @@ class Queue:
         return self.name.endswith(".fifo")
 
     @property
+    def is_open(self) -> bool:
+        """Whether it has been found, and may be asked."""
+        return self._client is not None and bool(self.url)
+
+    @property
     def short_name(self) -> str:
         """What comes last in its URL, and in its ARN."""
         return self.name.replace(":", "/").rpartition("/")[2]
@@ -100,6 +105,7 @@ class Queue:
             self.url = await self._found()
 
     async def close(self) -> None:
+        self._client = None
         await self._life.aclose()
 
     async def attributes(self) -> Attributes:

@@ -13,7 +13,7 @@ import uvloop
 import queue_stub
 from source_subjects import loop_clock
 from streamfaas.flow.batch import Batch, BatchPolicy
-from streamfaas.flow.errors import Gone, Refused
+from streamfaas.flow.errors import Gone, Refused, Unreachable
 from streamfaas.flow.record import Instant
 from streamfaas.sources.sqs import Sqs, SqsOptions, hand, polling
 from streamfaas.telemetry.signals import DaemonStepped, SourceChanged
@@ -534,6 +534,22 @@ def test_the_largest_message_comes_whole(ministack):
                     len(event) - 20 <= run_.event_bytes + len('{"Records":[]}') <= len(event) + 20
                 )
                 await driver.finish_all()
+
+    run(main)
+
+
+@pytest.mark.slow
+def test_a_queue_that_is_not_there_is_sent_nothing_and_that_is_told_in_our_words(moto):
+    async def main():
+        async with scene(moto) as it:
+            source = it.source()
+            source._queue.name = "not-there"
+            with pytest.raises(Gone):
+                await source.open(lambda work, name: None)
+            await source.close()
+            with pytest.raises(Unreachable, match=r"^not-there is not open: streamfaas status"):
+                async with source.sender(""):
+                    pass
 
     run(main)
 

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import anyio
 
 from streamfaas.flow.batch import Batch, looked_at
-from streamfaas.flow.errors import CannotSend, WorldError
+from streamfaas.flow.errors import CannotSend, Unreachable, WorldError
 from streamfaas.flow.event import Encoding, Event
 from streamfaas.flow.invocation import Manner
 from streamfaas.flow.ledger import Ledger, QueueLedger, Receipts, Settlement
@@ -183,6 +183,8 @@ class Sqs:
     async def sender(self, topic: str) -> AsyncIterator[Sender]:
         if topic:
             raise CannotSend(f"the queue is {self._queue.short_name}: there are no topics")
+        if not self._queue.is_open:
+            raise Unreachable(f"{self._queue.name} is not open: streamfaas status says why")
         yield QueueSender(self._queue)
 
     # -- life
