@@ -12,6 +12,9 @@ from hashlib import sha256
 from typing import NamedTuple, Protocol
 from urllib.parse import parse_qs
 
+HERE = "notifications are posted here"
+"""What who only looks is told."""
+
 
 @dataclass(frozen=True, slots=True)
 class Head:

@@ -93,6 +93,7 @@ def online(config: Config) -> list[Check]:
         *letters.checks(config),
         _blocking("directories", lambda: places.directories(config), "SF3044"),
         Check("addresses", lambda: places.addresses(config), code="SF3045"),
+        Check("webhooks", lambda: places.desks(config), code="SF3054"),
         Check("exports", lambda: places.exports(config), code="SF3048"),
     ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import ssl
 import tempfile
@@ -12,14 +13,18 @@ from urllib.parse import urlsplit
 import anyio
 from anyio.abc import ByteStream, SocketAttribute
 
+from streamfaas.api.addresses import listener
 from streamfaas.config.delivery import FileDestination, HttpDestination
 from streamfaas.config.object_stores import DirectoryTrigger
 from streamfaas.config.spec import Config
+from streamfaas.daemon import object_stores
 from streamfaas.daemon.build import otlp_of
 from streamfaas.daemon.doctor import Finding, bad, ok, warn
 from streamfaas.telemetry.otlp.settings import settings
+from streamfaas.wire.inbound import HERE
 
 CONNECT_SECONDS = 5.0
+ANSWER_BYTES_MAX = 4_096
 _PORTS = {"http": 80, "https": 443}
 DIRECTORIES_MAX = 200_000
 """Directories that are counted; with more, one look takes too long."""
@@ -64,6 +69,12 @@ async def addresses(config: Config) -> list[Finding]:
     return sorted(found, key=lambda finding: finding.told)
 
 
+async def desks(config: Config) -> list[Finding]:
+    """Every address where stores post is ours to have, or the daemon's that has it."""
+    posted = object_stores.posted(config)
+    return [await _desk(address, min(posted[address])) for address in sorted(posted)]
+
+
 async def exports(config: Config) -> list[Finding]:
     """Every collector is connected with, by the configuration and OpenTelemetry's variables."""
     asked = settings(otlp_of(config.telemetry.otlp), os.environ)
@@ -101,6 +112,33 @@ async def _address(found: list[Finding], url: str, ca: Path | None) -> None:
     port = parts.port or _PORTS[parts.scheme]
     who = f"{host}:{port}"
     found.append(await connected(who, host, port, secure=secure, ca=ca, code="SF3045"))
+
+
+async def _desk(address: str, path: str) -> Finding:
+    who = f"webhook {address}"
+    try:
+        listener(address, 1).close()
+    except OSError as error:
+        if await _is_ours(address, path):
+            return ok(who, f"{who}{path} answers")
+        told = f"{who}: cannot be listened on ({(error.strerror or str(error)).lower()})"
+        return bad(who, told, "end who listens there, or choose another `listen`", "SF3054")
+    return ok(who, f"{who} is free for the daemon")
+
+
+async def _is_ours(address: str, path: str) -> bool:
+    host, _, port = address.rpartition(":")
+    asked = f"GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n"
+    found = b""
+    with (
+        contextlib.suppress(OSError, anyio.EndOfStream, anyio.BrokenResourceError),
+        anyio.move_on_after(CONNECT_SECONDS),
+    ):
+        async with await anyio.connect_tcp(host.strip("[]"), int(port)) as stream:
+            await stream.send(asked.encode())
+            while len(found) < ANSWER_BYTES_MAX:
+                found += await stream.receive()
+    return HERE.encode() in found
 
 
 async def connected(

@@ -12,7 +12,7 @@ from streamfaas.flow.errors import Busy, WorldError
 from streamfaas.sources.objects.feed import Means
 from streamfaas.sources.objects.inbox import Inbox
 from streamfaas.telemetry.signals import SourceChanged
-from streamfaas.wire.inbound import Answer, Head, authorised
+from streamfaas.wire.inbound import HERE, Answer, Head, authorised
 from streamfaas.wire.s3_fields import Malformed
 from streamfaas.wire.s3_notifications import notifications
 
@@ -106,7 +106,7 @@ class _Counter:
     def _refusal(self, head: Head) -> Answer | None:
         most, secret, headers = self._options.body_bytes_max, self._options.secret, head.headers
         if head.method in {"GET", "HEAD"}:  # MinIO asks so whether we are there
-            return Answer(200, "notifications are posted here")
+            return Answer(200, HERE)
         if head.method != "POST":
             return Answer(405, "notifications are posted", allow="POST, GET, HEAD")
         if secret is not None and not authorised(head, secret):
