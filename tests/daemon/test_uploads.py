@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 import textwrap
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import quote_plus
 
 import pytest
@@ -17,48 +16,15 @@ import pytest
 from aws_servers import Aws
 from daemon_process import DaemonProcess
 from object_scene import bucket
-from parts import CHECKOUT
+from uploads_project import LEDGER, keys, project
 
 T = TypeVar("T")
 
-LEDGER = """
-    import json, os
-    import app
 
-    def handler(event, context):
-        told = app.handler(event, context)
-        with open(os.environ["LEDGER"], "a") as ledger:
-            ledger.write(json.dumps(told) + "\\n")
-            ledger.flush()
-            os.fsync(ledger.fileno())
-        return told
-"""
-
-
-def project(folder: Path, bucket: str) -> Path:
-    """configs/uploads.yaml as it stands, on a bucket of another name, with a function around its
-    own that writes down what that answers."""
-    shutil.copytree(CHECKOUT / "configs" / "functions", folder / "functions")
-    (folder / "functions" / "uploads" / "ledger.py").write_text(textwrap.dedent(LEDGER))
-    (folder / "out").mkdir()
-    text = (CHECKOUT / "configs" / "uploads.yaml").read_text()
-    text = text.replace("queue: uploads", f"queue: {bucket}")
-    text = text.replace("bucket: uploads", f"bucket: {bucket}")
-    text = text.replace(
-        "handler: app.handler", "handler: ledger.handler\n    env: {LEDGER: /mnt/out/ledger.jsonl}"
-    )
-    out = "{type: object-store, via: directory, path: out, bucket: out, prefix: no/, write: true}"
-    text = text.replace("    triggers:\n", f"    triggers:\n      out: {out}\n")
-    config = folder / "uploads.yaml"
-    config.write_text(text)
-    return config
-
-
-def keys(folder: Path) -> list[str]:
-    """Of each event that the function has had."""
-    ledger = folder / "out" / "ledger.jsonl"
-    lines = ledger.read_text().splitlines() if ledger.exists() else []
-    return [json.loads(line)["key"] for line in lines]
+def begun(folder: Path, bucket: str, via: str = "sqs") -> Path:
+    """configs/uploads.yaml on a queue that is named as the bucket is."""
+    changes = (("queue: uploads", f"queue: {bucket}"), ("via: sqs", f"via: {via}"))
+    return project(folder, "uploads.yaml", bucket, *changes)
 
 
 def record(bucket: str, number: int) -> dict[str, object]:
@@ -125,7 +91,7 @@ def test_ten_thousand_events_reach_the_function_over_a_kill(tmp_path, ministack)
             return name, queue
 
     name, queue = asyncio.run(begin())
-    config = project(tmp_path, name)
+    config = begun(tmp_path, name)
     env = environ(aws)
     with DaemonProcess(config, env=env) as daemon:
         daemon.wait_for(lambda _: len(keys(tmp_path)) > 1_000, 90)
@@ -147,6 +113,41 @@ def test_ten_thousand_events_reach_the_function_over_a_kill(tmp_path, ministack)
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("via", ["sns-sqs", "eventbridge-sqs"])
+def test_what_is_put_is_told_through_others_over_a_kill(tmp_path, ministack, via):
+    """A real bucket tells a topic or EventBridge, and that the queue."""
+    aws: Aws = ministack
+
+    async def put(s3: Any, name: str, numbers: Iterable[int]) -> None:
+        for number in numbers:
+            await s3.put_object(Bucket=name, Key=key(number), Body=b"a")
+
+    async def begin() -> str:
+        async with bucket(aws, via) as (name, _, s3):
+            await put(s3, name, range(200))
+            return name
+
+    async def go_on(name: str) -> None:
+        async with aws.client("s3") as s3:
+            await put(s3, name, range(200, 300))
+
+    name = asyncio.run(begin())
+    config = begun(tmp_path, name, via)
+    with DaemonProcess(config, env=environ(aws)) as daemon:
+        daemon.wait_for(lambda _: len(keys(tmp_path)) > 20)
+        daemon.process.kill()
+        daemon.wait()
+    asyncio.run(go_on(name))
+    with DaemonProcess(config, env=environ(aws)) as daemon:
+        daemon.wait_for(lambda _: len(set(keys(tmp_path))) == 300, 60)
+        assert "messages come as by" not in daemon.text
+        assert daemon.stop() == 0
+    found = keys(tmp_path)
+    assert set(found) == {key(number) for number in range(300)}
+    assert len(found) - 300 <= 20  # what was in hand when it was killed
+
+
+@pytest.mark.slow
 def test_what_was_accepted_for_a_trigger_that_is_renamed_is_told_of_until_it_is_back(
     tmp_path, ministack
 ):
@@ -157,7 +158,7 @@ def test_what_was_accepted_for_a_trigger_that_is_renamed_is_told_of_until_it_is_
             await send(aws, queue, messages(name, range(20)))
             return name
 
-    config = project(tmp_path, asyncio.run(begin()))
+    config = begun(tmp_path, asyncio.run(begin()))
     (tmp_path / "functions" / "uploads" / "ledger.py").write_text("def handler(*_): 1 / 0")
     with DaemonProcess(config, env=environ(aws)) as daemon:
         daemon.wait_for(lambda status: "uploads/uploads" in status["triggers"])

@@ -1,43 +1,38 @@
 """MinIO's stream, and the listing behind it. The stream is our own (there is no MinIO to be had),
-as its documentation and its source describe it; the bucket is a real server's."""
+as its documentation and its source describe it, and judged by MinIO's own client; the bucket is a
+real server's."""
 
 import asyncio
+import json
+import subprocess
 from contextlib import asynccontextmanager
 from functools import partial
+from urllib.parse import parse_qs, urlsplit
 
-import orjson
 import pytest
 import uvloop
 
-from minio_stream import minio_stream
+from aws_servers import environment
+from minio_stream import line, minio_stream
 from object_worlds import ALL, degraded, driven, nothing_more, taken, world
 from streamfaas.sources.objects.listening import Listening, ListeningOptions
 from streamfaas.sources.objects.polling import Polling
 from streamfaas.wire.aws import AwsAccess
+from streamfaas.wire.s3 import Bucket
+
+CLIENT = """
+import json, sys
+from minio import Minio
+
+address, bucket = sys.argv[1:]
+client = Minio(address, "an-id", "a-secret", region="us-east-1", secure=False)
+asked = {"prefix": "in/ä &", "suffix": ".jpg", "events": ["s3:ObjectCreated:*", "s3:ObjectRemoved:*"]}
+with client.listen_bucket_notification(bucket, **asked) as events:
+    for event in events:
+        print(json.dumps(event), flush=True)
+"""
 
 PUT, GONE = "ObjectCreated:Put", "ObjectRemoved:Delete"
-
-
-def line(bucket, key, name="s3:ObjectCreated:Put", sequencer="18A5B2C3D4E5F607", etag="e"):
-    """As MinIO writes it."""
-    described = {"key": key, "sequencer": sequencer}
-    if "Created" in name:
-        described |= {"size": 1, "eTag": etag, "contentType": "x", "userMetadata": {}}
-    record = {
-        "eventVersion": "2.0",
-        "eventSource": "minio:s3",
-        "awsRegion": "",
-        "eventTime": "2026-11-01T00:00:00.000Z",
-        "eventName": name,
-        "s3": {
-            "s3SchemaVersion": "1.0",
-            "configurationId": "Config",
-            "bucket": {"name": bucket, "arn": f"arn:aws:s3:::{bucket}"},
-            "object": described,
-        },
-        "source": {"host": "127.0.0.1", "port": "", "userAgent": "MinIO"},
-    }
-    return orjson.dumps({"Records": [record]}) + b"\n"
 
 
 @asynccontextmanager
@@ -70,9 +65,9 @@ def test_what_is_told_comes_at_once_and_what_was_not_heard_is_found(moto, tmp_pa
     async def main():
         async with listening(moto, tmp_path) as (made, stream, driver):
             await heard(stream, 1)
-            stream.tell(line(made.bucket, "in%2Fa+b"))
+            stream.tell(line(made.bucket, "in/a b"))
             assert await taken(driver, 1) == [(PUT, "in/a+b")]
-            stream.tell(line(made.bucket, "in%2Fa+b", "s3:ObjectRemoved:Delete", "19"))
+            stream.tell(line(made.bucket, "in/a b", "s3:ObjectRemoved:Delete", "19"))
             assert await taken(driver, 1) == [(GONE, "in/a+b")]
             stream.cut()
             await made.put("unheard")
@@ -81,6 +76,41 @@ def test_what_is_told_comes_at_once_and_what_was_not_heard_is_found(moto, tmp_pa
             stream.tell(line(made.bucket, "again", sequencer="20"))
             assert await taken(driver, 1) == [(PUT, "again")]
             await nothing_more(driver)
+
+    uvloop.run(main())
+
+
+def query(head):
+    return parse_qs(urlsplit(head.split()[1]).query, keep_blank_values=True)
+
+
+@pytest.mark.slow
+def test_the_client_of_minio_asks_as_we_do_and_hears_what_we_hear(moto, tmp_path):
+    command = [str(environment() / "bin" / "python"), "-c", CLIENT]
+
+    async def main():
+        async with minio_stream() as stream:
+            address = stream.url.removeprefix("http://")
+            client = await asyncio.create_subprocess_exec(
+                *command, address, "heard", stdout=subprocess.PIPE
+            )
+            ours = Bucket(AwsAccess("us-east-1", stream.url, "an-id", "a-secret"), "heard")
+            try:
+                await heard(stream, 1)
+                await ours.open()
+                async with ours.listen(ALL, "in/ä &", ".jpg") as lines:
+                    await heard(stream, 2)
+                    whole = line("heard", "in/ä &b.jpg")
+                    stream.tell(whole[:20], whole[20:])
+                    stream.tell(line("heard", "in/ä &b.jpg", "s3:ObjectRemoved:Delete"))
+                    for _ in range(2):
+                        theirs = json.loads(await client.stdout.readline())
+                        assert theirs == json.loads(await anext(lines))
+            finally:
+                client.kill()
+                await client.wait()
+                await ours.close()
+            assert query(stream.asked[0]) == query(stream.asked[1])
 
     uvloop.run(main())
 
