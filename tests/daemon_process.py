@@ -137,6 +137,13 @@ def wait_gone(pids, seconds=5.0):
     return left
 
 
+def free_address():
+    """Of this machine alone; nobody listens there."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{found.getsockname()[1]}"
+
+
 def write_project(folder, config, **handlers):
     """A configuration and the code of its functions: `name="source text"` becomes
     `name/app.py`. Gives back the path of the configuration."""

@@ -5,14 +5,13 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import socket
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from hashlib import md5
 
 import pytest
 
-from daemon_process import DaemonProcess
+from daemon_process import DaemonProcess, free_address
 from minio_stream import line, minio_stream
 from parts import CHECKOUT
 from uploads_project import had, keys, project, put_quickly
@@ -23,8 +22,7 @@ MANY = 10_000
 
 @pytest.mark.slow
 def test_every_object_that_ceph_has_told_of_is_run_over_a_kill(tmp_path, ceph):
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        address = f"127.0.0.1:{found.getsockname()[1]}"
+    address = free_address()
     shutil.copy(CHECKOUT / "configs" / "webhook.yaml", tmp_path)
     shutil.copytree(CHECKOUT / "configs" / "functions" / "uploads", tmp_path / "functions/uploads")
     (tmp_path / "webhook").write_text("a-secret\n")

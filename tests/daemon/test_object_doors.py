@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import anyio
 import pytest
 
-from daemon_process import DaemonProcess
+from daemon_process import DaemonProcess, free_address
 from parts import CHECKOUT
 
 HANDLER = """
@@ -25,12 +25,6 @@ HANDLER = """
             ledger.write(record["eventName"] + " " + record["s3"]["object"]["key"] + "\\n")
 """
 NAMES = itertools.count()
-
-
-def free_address():
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{found.getsockname()[1]}"
 
 
 def project(folder, trigger, connections=None):
@@ -233,27 +227,6 @@ def put(server, bucket, keys):
 def access(server):
     return {"type": "aws", "region": "us-east-1", "endpoint_url": server.url,
             "access_key_id": "test", "secret_access_key": "${SECRET}"}  # fmt: skip
-
-
-@pytest.mark.slow
-def test_every_object_of_a_polled_bucket_runs_once_over_a_kill(tmp_path, moto):
-    bucket = bucket_of(moto)
-    put(moto, bucket, [f"{number:05}" for number in range(1_000)])
-    trigger = {"via": "poll", "connection": "store", "bucket": bucket, "interval": "1s"}
-    config = project(tmp_path, trigger, {"store": access(moto)})
-    env = {"SECRET": "a-secret"}
-    with DaemonProcess(config, env=env) as daemon:
-        daemon.wait_for(lambda _: len(ran(tmp_path)) > 100, 60)
-        daemon.process.kill()
-        daemon.wait()
-    put(moto, bucket, [f"{number:05}" for number in range(1_000, 1_200)])
-    with DaemonProcess(config, env=env) as daemon:
-        daemon.wait_for(lambda _: len(set(ran(tmp_path))) == 1_200, 90)
-        daemon.signal()
-        assert daemon.wait() == 0
-    found = ran(tmp_path)
-    assert set(found) == {f"ObjectCreated:Put {number:05}" for number in range(1_200)}
-    assert len(found) - 1_200 <= 10  # what was in hand when it was killed
 
 
 @pytest.mark.slow

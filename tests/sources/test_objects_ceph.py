@@ -5,12 +5,11 @@ from functools import partial
 import pytest
 import uvloop
 
+from daemon_process import free_address
 from object_worlds import driven, nothing_more, taken, world
 from streamfaas.daemon.desks import DeskRoom
 from streamfaas.sources.objects.polling import Polling
 from streamfaas.sources.objects.webhook import Webhook, WebhookOptions
-
-from .test_objects_webhook import free_address
 
 KEYS = ["plain.jpg", "in/a b+c.jpg", "é/ü%2F.jpg", "x" * 200 + "/./y&z=1"]
 

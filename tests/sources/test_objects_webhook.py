@@ -1,7 +1,6 @@
 """What is posted to a trigger: who may, what is answered, and when."""
 
 import io
-import socket
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -11,6 +10,7 @@ import orjson
 import pytest
 import uvloop
 
+from daemon_process import free_address
 from object_worlds import driven, taken
 from source_subjects import loop_clock
 from streamfaas.daemon.desks import DeskRoom
@@ -63,12 +63,6 @@ class Served:
 
     def remarks(self):
         return [each.reason for each in self.told if isinstance(each, SourceChanged)]
-
-
-def free_address():
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{found.getsockname()[1]}"
 
 
 @asynccontextmanager
