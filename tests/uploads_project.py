@@ -56,6 +56,14 @@ def had(folder: Path) -> list[tuple[str, str]]:
     return [(each["name"], each["key"]) for each in found]
 
 
+def have_run(folder: Path, count: int) -> bool:
+    """Whether so many objects have. Looked at often: of few lines nothing is read but their
+    number."""
+    ledger = folder / "out" / "ledger"
+    lines = ledger.read_bytes().count(b"\n") if ledger.exists() else 0
+    return lines >= count and len(set(had(folder))) >= count
+
+
 def keys(folder: Path) -> list[str]:
     """The keys alone."""
     return [key for _, key in had(folder)]

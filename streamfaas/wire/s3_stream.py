@@ -51,13 +51,13 @@ async def _lines(url: str, content: aiohttp.StreamReader) -> AsyncIterator[bytes
     async for chunk in content.iter_any():
         *whole, held = (held + chunk).split(b"\n")
         held = held.lstrip()  # spaces keep the stream alive
-        for line in whole:
-            if line := line.strip():
-                yield line
-        if held.startswith(b"<"):
+        lines = [line for each in whole if (line := each.strip())]
+        if any(each.startswith(b"<") for each in (*lines, held)):
             raise Refused(
                 f"{url}: the store answers a listing: it does not know MinIO's ListenNotification"
             )
+        for line in lines:
+            yield line
         if len(held) > LINE_BYTES_MAX:
             raise Refused(f"{url}: a line of its events is over {LINE_BYTES_MAX} bytes")
     raise Unreachable(f"listening to {url}: the store has ended the stream")

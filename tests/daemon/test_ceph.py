@@ -14,7 +14,7 @@ import pytest
 from daemon_process import DaemonProcess, free_address
 from minio_stream import line, minio_stream
 from parts import CHECKOUT
-from uploads_project import had, keys, project, put_quickly
+from uploads_project import had, have_run, project, put_quickly
 
 COUNT = 60
 MANY = 10_000
@@ -75,7 +75,7 @@ def environ(url):
 
 async def until(daemon, folder, count, seconds=120.0):
     """So many objects have run."""
-    await asyncio.to_thread(daemon.wait_for, lambda _: len(set(keys(folder))) >= count, seconds)
+    await asyncio.to_thread(daemon.wait_for, lambda _: have_run(folder, count), seconds)
 
 
 async def killed(config, env, folder, count):
@@ -84,7 +84,7 @@ async def killed(config, env, folder, count):
         await until(daemon, folder, count)
         daemon.process.kill()
         daemon.wait()
-    assert len(set(keys(folder))) < MANY
+    assert not have_run(folder, MANY)
 
 
 def all_had(folder):
