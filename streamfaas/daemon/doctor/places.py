@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import anyio
 from anyio.abc import ByteStream, SocketAttribute
 
-from streamfaas.api.addresses import listener
+from streamfaas.api.addresses import bound
 from streamfaas.config.delivery import FileDestination, HttpDestination
 from streamfaas.config.object_stores import DirectoryTrigger
 from streamfaas.config.spec import Config
@@ -117,7 +117,7 @@ async def _address(found: list[Finding], url: str, ca: Path | None) -> None:
 async def _desk(address: str, path: str) -> Finding:
     who = f"webhook {address}"
     try:
-        listener(address, 1).close()
+        bound(address, 1).close()
     except OSError as error:
         if await _is_ours(address, path):
             return ok(who, f"{who}{path} answers")
