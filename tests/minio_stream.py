@@ -30,6 +30,7 @@ class MinioStream:
     refuse: bytes = b""
     asked: list[str] = field(default_factory=list)
     listeners: list[asyncio.StreamWriter] = field(default_factory=list)
+    serving: set[asyncio.Task[None]] = field(default_factory=set)
 
     @property
     def url(self) -> str:
@@ -47,7 +48,24 @@ class MinioStream:
             writer.transport.abort()
         self.listeners.clear()
 
+    async def close(self) -> None:
+        """Ends what is answered at the moment too."""
+        self.cut()
+        for task in self.serving:
+            task.cancel()
+        await asyncio.gather(*self.serving, return_exceptions=True)
+
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self.serving.add(task)
+        try:
+            await self._answer(reader, writer)
+        finally:
+            writer.close()
+            self.serving.discard(task)
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError, asyncio.IncompleteReadError):
             head = await reader.readuntil(b"\r\n\r\n")
             if self.refuse:
@@ -59,7 +77,6 @@ class MinioStream:
             else:
                 self.asked.append(head.decode())
                 await self._stream(writer)
-        writer.close()
 
     async def _hand_on(self, head: bytes, writer: asyncio.StreamWriter) -> None:
         """A request without a body, and its answer as it comes."""
@@ -67,10 +84,12 @@ class MinioStream:
         answering, asking = await asyncio.open_connection(place.hostname, place.port)
         alone = re.sub(rb"(?im)^connection:[^\n]*\n", b"", head)
         asking.write(alone.replace(b"\r\n", b"\r\nConnection: close\r\n", 1))
-        while part := await answering.read(1 << 16):
-            writer.write(part)
-            await writer.drain()
-        asking.close()
+        try:
+            while part := await answering.read(1 << 16):
+                writer.write(part)
+                await writer.drain()
+        finally:
+            asking.close()
 
     async def _stream(self, writer: asyncio.StreamWriter) -> None:
         writer.write(
@@ -121,5 +140,4 @@ async def minio_stream(behind: str = "") -> AsyncIterator[MinioStream]:
         try:
             yield stream
         finally:
-            stream.cut()
-            await asyncio.sleep(2 * KEEP_ALIVE_SECONDS)
+            await stream.close()
