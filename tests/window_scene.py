@@ -99,6 +99,7 @@ class World:
         self.options = MemoryOptions("orders", partitions, records, rate)
         self.answer = answer or (lambda event, outcome: outcome)
         self.signals, self.events, self.finals, self.states = [], [], [], []
+        self.without = []  # what ran outside of any window
         self.policy, self.seconds = policy, seconds
         self.sources = []
 
@@ -138,7 +139,8 @@ class World:
         await anyio.sleep(0.01)
         event = orjson.loads(b"".join(invocation.event.parts))
         self.events.append(event)
-        if not self.seconds:
+        if "window" not in event:
+            self.without.append(positions(event))
             return self.answer(event, Success(b"null"))
         seen = event["state"].get("seen", []) + [r["offset"] for r in records_of(event)]
         start = datetime.fromisoformat(event["window"]["start"])

@@ -10,7 +10,7 @@ import anyio
 
 from streamfaas.destinations import Destination
 from streamfaas.engine.aside import Aside, Outbox
-from streamfaas.engine.panes import Panes, WindowStore, event_of, turned_off
+from streamfaas.engine.panes import Panes, WindowStore, event_of
 from streamfaas.engine.strand import Strand, StrandStatus
 from streamfaas.flow.batch import Batch, BatchPolicy
 from streamfaas.flow.errors import CorruptBatch
@@ -173,12 +173,13 @@ class LaneRunner:
         self.ended = anyio.Event()
         self.aside = Aside(self)
         self.panes: Panes | None = None
-        if policy.window_seconds:
-            assert surroundings.windows is not None
+        if surroundings.windows is not None and source.manner is Manner.STREAM:
             self.panes = Panes(self, policy.window_seconds, surroundings.windows)
+        assert self.panes is not None or not policy.window_seconds
         self.strands = tuple(Strand(self, number) for number in range(policy.strands))
         self._ledger = source.ledger(lane)
-        self._looks = policy.filter is not None or policy.strands > 1 or self.panes is not None
+        windows = bool(policy.window_seconds)
+        self._looks = policy.filter is not None or policy.strands > 1 or windows
         self._damage = _Damage()
         self._far_ahead = False
 
@@ -220,15 +221,15 @@ class LaneRunner:
         await self.aside.open(ordered=self._ledger.ordered)
         if self.panes is not None:
             await self.panes.open()
-        elif self.around.windows is not None and self.source.manner is Manner.STREAM:
-            await turned_off(self.lane, self.around.windows, self.around.emit)
+            if self.panes.gone:
+                self.panes = None
 
     def offer(self, run: Run) -> None:
         if self.closing:
             return
         self._ledger.take(run)
         self.status.received += run.count
-        if self._looks or self.aside.guards:
+        if self._looks or self.aside.guards or self.panes is not None:
             self._sort(run)
         else:
             self.strands[0].offer(run)
@@ -266,7 +267,14 @@ class LaneRunner:
         await self.panes.wound_up.wait()
         return not self.closing
 
+    async def forget(self) -> None:
+        """The lane has come to its end, and never opens again."""
+        if self.panes is not None:
+            await self.panes.forget()
+
     async def run(self) -> None:
+        if self.panes is not None and (last := self.panes.last) is not None:
+            await self.strands[0].carry(last)
         if len(self.strands) == 1:
             return await self.strands[0].run()
         async with anyio.create_task_group() as tasks:

@@ -160,7 +160,7 @@ class Mapping:
                 for lane, at in positions.items()
             }
             try:
-                if (windows := self._around.windows) is not None and self.policy.window_seconds:
+                if (windows := self._around.windows) is not None:
                     # were they kept until then, a crash in between would pass over what is to be
                     # read again
                     await left_behind(positions, windows, self._around.emit)
@@ -292,6 +292,8 @@ class Mapping:
             await self._end([runner], closing.grace_seconds)
         if self._source is not None:
             await self._source.closed(lane)
+            if runner is not None and closing.ended:  # which is known for good: it never comes back
+                await runner.forget()
 
     async def _close_lanes(self, grace_seconds: float) -> None:
         await self._end(list(self._lanes.values()), grace_seconds)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
 
 from streamfaas.flow.batch import Batch
-from streamfaas.flow.errors import StoreError, Unreachable
+from streamfaas.flow.errors import CorruptBatch, StoreError, Unreachable
 from streamfaas.flow.outcome import Failure, Outcome, Success
 from streamfaas.flow.pane import Window
 from streamfaas.flow.record import Instant, Lane, Run
@@ -39,6 +40,9 @@ class Panes:
     How they stand is durable before the source hears of a checkpoint, so that what is read again
     after a crash is known to be in the state, and is not run again. Of a log that was read
     elsewhere meanwhile, or is read from elsewhere, the state is lost, which is told.
+
+    With `seconds` of 0 there are none any more: the one that an earlier life has left open has its
+    last invocation, before anything else is run.
     """
 
     def __init__(self, lane: LaneRunner, seconds: float, store: WindowStore) -> None:
@@ -58,18 +62,45 @@ class Panes:
 
     async def open(self) -> None:
         """Finds out how an earlier life has left them."""
-        lane = self._lane.lane
         try:
-            kept = await self._store.load(lane)
-            standing, lost = resumed(kept, self._source.life(lane), self._durable)
-            if lost and kept is not None and kept.standing.window is not None:
-                bounds = _bounds(kept.standing.window)
-                self._lane.around.emit(signals.WindowLost(lane, *bounds, lost))
-                await self._store.forget([lane])  # or that would be told again
+            standing = await self._left()
         except StoreError as error:
             raise Unreachable(str(error)) from error
         self._windower = Windower(self._seconds, standing)
         self._kept, self._upto = standing, standing.position
+        if not self._seconds and self.last is None:
+            self.wound_up.set()
+
+    async def _left(self) -> Standing:
+        lane = self._lane.lane
+        if (kept := await self._store.load(lane)) is None:
+            return Standing()
+        standing, lost = resumed(kept, self._source.life(lane), self._durable)
+        if lost and kept.standing.window is not None:
+            bounds = _bounds(kept.standing.window)
+            self._lane.around.emit(signals.WindowLost(lane, *bounds, lost))
+        over = not self._seconds and standing.window is None and standing.position <= self._durable
+        if lost or over:
+            await self._store.forget([lane])  # or what is lost would be told again
+        return standing
+
+    async def forget(self) -> None:
+        """Nothing of them is to be known any more."""
+        try:
+            await self._store.forget([self._lane.lane])
+        except StoreError as error:
+            raise Unreachable(str(error)) from error
+
+    @property
+    def last(self) -> Batch | None:
+        """What is to be run first where there are no windows any more, and one is open."""
+        open_ = not self._seconds and self._windower.open is not None
+        return self._windower.final(self._lane.lane) if open_ else None
+
+    @property
+    def gone(self) -> bool:
+        """There are no windows any more, and nothing that comes was in one."""
+        return not self._seconds and self.last is None and self._upto <= self._durable
 
     def spare(self, runs: Sequence[Run]) -> list[Run]:
         """Runs in pieces: of what is in the state already nothing is left to be run."""
@@ -86,9 +117,13 @@ class Panes:
     # -- a batch
 
     def divide(self, batch: Batch) -> tuple[Batch, ...]:
-        """What is to be run next, and what then."""
+        """What is to be run next, and what then. What is damaged is in no window: its run finds
+        that too, and what to do."""
         now_ms = int(self._lane.around.wall() * 1000)
-        return self._windower.divide(batch, self._lane.source.records, now_ms)
+        try:
+            return self._windower.divide(batch, self._lane.source.records, now_ms)
+        except CorruptBatch:
+            return (replace(batch, pane=None),)
 
     def read(self, batch: Batch, outcome: Success) -> Outcome:
         """What an answer says beside the state that it hands on. The last one in a window may say
@@ -111,11 +146,20 @@ class Panes:
         self._windower.settled(position)
         await self._keep()
 
+    async def ends(self) -> None:
+        """The last invocation in the open window is about to be made. That is durable first: what
+        arrives while we are down is not to be in it when it is made again."""
+        if not self._kept.ending:
+            self._windower.ends()
+            await self._keep()
+
     async def ended(self, batch: Batch) -> None:
         """The open window has had its last invocation, or that was given up."""
         assert batch.pane is not None
         self._windower.ended()
         await self._keep()
+        if not self._seconds:
+            self.wound_up.set()
         pane, lane = batch.pane, self._lane.lane
         self._lane.around.emit(
             signals.WindowEnded(lane, *_bounds(pane.window), len(pane.state), pane.early)
@@ -175,22 +219,6 @@ def event_of(source: Source, batch: Batch) -> bytes:
     log: Any = source
     named: Windowed = log
     return framed(event, batch.pane, batch.lane.name, named.arn)
-
-
-async def turned_off(lane: Lane, store: WindowStore, emit: signals.Emit) -> None:
-    """There are no windows over a log any more: one that an earlier life has left open never has
-    its last invocation, which is told, once."""
-    try:
-        kept = await store.load(lane)
-        if kept is None:
-            return
-        await store.forget([lane])
-    except StoreError as error:
-        raise Unreachable(str(error)) from error
-    if (window := kept.standing.window) is not None:
-        upto = kept.standing.position
-        why = f"tumbling_window is off: what ran in it, up to @{upto}, has no last invocation"
-        emit(signals.WindowLost(lane, *_bounds(window), why))
 
 
 async def left_behind(lanes: Collection[Lane], store: WindowStore, emit: signals.Emit) -> None:

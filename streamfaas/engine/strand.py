@@ -70,7 +70,7 @@ class Strand:
         self._around = lane.around
         self._source = source = lane.source
         self._calls = source if isinstance(source, Asynchronous) else None
-        self._panes = lane.panes
+        self._panes = lane.panes if lane.policy.window_seconds else None
         self._pending: deque[Batch] = deque()  # what of the batch in hand has yet to run
         self._busy = False
         self._streak = 0  # failures in a row of parts of the batch in hand
@@ -129,12 +129,16 @@ class Strand:
 
     async def run(self) -> None:
         while (batch := await self._next_batch()) is not None:
-            self._busy, self._streak = True, 0
-            self._pending.append(batch)
-            with self._recording(batch) as self.trace:
-                await self._finish_pending()
-            self._busy, self._in_hand = False, None
-            self._lane.rested()
+            await self.carry(batch)
+
+    async def carry(self, batch: Batch) -> None:
+        """From its turn until it is finished with, or the lane is closed."""
+        self._busy, self._streak = True, 0
+        self._pending.append(batch)
+        with self._recording(batch) as self.trace:
+            await self._finish_pending()
+        self._busy, self._in_hand = False, None
+        self._lane.rested()
 
     async def _finish_pending(self) -> None:
         while self._pending and not self._lane.closing:
@@ -158,6 +162,8 @@ class Strand:
             batch, *later = self._panes.divide(batch)
             self._pending.extendleft(reversed(later))
             self._in_hand = batch
+        if batch.final and self._lane.panes is not None:
+            await self._lane.panes.ends()
         outcome, said = self._heard(batch, await self._invoke(batch))
         batch = self._ran(batch, outcome)
         told = self._read(batch, said)

@@ -31,14 +31,16 @@ NO_STATE = b"{}"
 @dataclass(frozen=True, slots=True)
 class Standing:
     """What of a lane's windows outlives a crash: everything up to `position` is in them. `window`
-    is the one that is open (None: there is none), with its `state`, and `early` says that it ends
-    before its time. No later one begins before `floor_ms`."""
+    is the one that is open (None: there is none), with its `state`, `early` says that it ends
+    before its time, and `ending` that its last invocation may have been made. No later one begins
+    before `floor_ms`."""
 
     position: int = -1
     floor_ms: int = 0
     window: Window | None = None
     early: bool = False
     state: bytes = NO_STATE
+    ending: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +104,16 @@ class Windower:
         self._counts = was.window is not None  # something in it has been finished with
         self._early = was.early
         self._state = was.state
+        self._ending = was.ending
 
     @property
     def standing(self) -> Standing:
         if not self._counts:
             return Standing(self._position, self._floor_ms)
-        return Standing(self._position, self._floor_ms, self._window, self._early, self._state)
+        window, state = self._window, self._state
+        return Standing(
+            self._position, self._floor_ms, window, self._early, state, ending=self._ending
+        )
 
     @property
     def open(self) -> Window | None:
@@ -119,14 +125,15 @@ class Windower:
         """From when on (epoch seconds) the open window ends by itself."""
         if (window := self.open) is None:
             return None
-        return 0.0 if self._early else window.end_ms / 1000 + GRACE_SECONDS
+        now = self._early or self._ending
+        return 0.0 if now else window.end_ms / 1000 + GRACE_SECONDS
 
     def divide(self, batch: Batch, look: Look, now_ms: int) -> tuple[Batch, ...]:
         """What is to be run next, in this order; the first of it knows its pane. Of a batch whose
         records are in several windows that is the part that is in the open one; of one that begins
         in a later window, the last invocation in the open one."""
         batch = replace(batch, pane=None)
-        if self._early and self._counts:
+        if (self._early or self._ending) and self._counts:
             return self.final(batch.lane), batch
         records = look(batch)
         window = self._opened(records[0], now_ms)
@@ -154,13 +161,19 @@ class Windower:
         self._position = max(position, self._position)
         self._counts = self._window is not None
 
+    def ends(self) -> None:
+        """Its last invocation is about to be made: whenever that is made again, it is with the same
+        state, and nothing comes into the window any more."""
+        assert self.open is not None
+        self._ending = True
+
     def ended(self) -> None:
         """The open window has had its last invocation. One that ended before its time begins
         anew, with a new state."""
         assert self._window is not None
         self._floor_ms = self._window.start_ms if self._early else self._window.end_ms
         self._window, self._counts = None, False
-        self._state, self._early = NO_STATE, False
+        self._state, self._early, self._ending = NO_STATE, False, False
 
     def _opened(self, record: Record, now_ms: int) -> Window:
         """The open window, or the one that a record opens."""

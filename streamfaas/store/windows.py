@@ -62,7 +62,7 @@ class Windows:
             standing.floor_ms,
             None if window is None else window.start_ms,
             None if window is None else window.end_ms,
-            int(standing.early),
+            standing.early + 2 * standing.ending,
             standing.state,
         )
 
@@ -71,6 +71,15 @@ class Windows:
             connection.execute(query, (*row, seal(*row)))
 
         await self._store.write(job)
+
+    async def open(self) -> dict[str, int]:
+        """How many windows of each mapping are open."""
+        query = "SELECT mapping, count(*) FROM windows WHERE start_ms IS NOT NULL GROUP BY mapping"
+
+        def job(connection: sqlite3.Connection) -> dict[str, int]:
+            return dict(connection.execute(query).fetchall())
+
+        return await self._store.read(job)
 
     async def forget(self, lanes: Collection[Lane]) -> None:
         rows = [(lane.source, lane.name) for lane in lanes]
@@ -84,7 +93,9 @@ class Windows:
 def _kept(life: str, durable: int, *row: Any) -> Kept:
     position, floor_ms, start_ms, end_ms, early, state = row
     open_ = None if start_ms is None else Window(start_ms, end_ms)
-    return Kept(Standing(position, floor_ms, open_, bool(early), state), life, durable)
+    ending = bool(early & 2)  # two words in one column: there were no others when it was made
+    standing = Standing(position, floor_ms, open_, bool(early & 1), state, ending=ending)
+    return Kept(standing, life, durable)
 
 
 def damage(connection: sqlite3.Connection) -> str:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
+from itertools import pairwise
 
 import anyio
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lane_scene import BAD, Kept
+from lane_scene import BAD, WALL, Kept
 from streamfaas.engine.mapping import Pause
 from streamfaas.flow.errors import StoreError
 from streamfaas.flow.outcome import Success
@@ -202,6 +204,40 @@ def test_the_answer_of_a_last_invocation_is_not_read_and_goes_to_where_successes
     assert len(world.finals) == 1
 
 
+def test_a_last_invocation_that_is_made_again_after_a_crash_has_the_same_state():
+    """Though something came meanwhile that would have been in the window."""
+
+    def answer(event, outcome):
+        world.table.deaf = event["isFinalInvokeForWindow"] and not world.finals
+        return outcome
+
+    world = World(records=5, rate=None, answer=answer)
+
+    async def main():
+        async with world.daemon():
+            await until(lambda: len(world.finals) == 1)
+        world.table.deaf = False  # it was not written down that the window had ended
+        world.options = replace(world.options, records=8)
+        source = world.make_source
+        world.make_source = lambda: late(source())
+        async with world.daemon():
+            await world.until_all_is_counted()
+
+    def late(source):
+        plain = source.records
+
+        def dated(batch):
+            return [replace(one, timestamp_ms=int(WALL * 1000)) for one in plain(batch)]
+
+        source.records = dated
+        return source
+
+    simulate(main)
+    first, again, last = (event["state"]["seen"] for event in world.finals)
+    assert first == again == [0, 1, 2, 3, 4]
+    assert last == [5, 6, 7]
+
+
 def test_a_lane_at_its_end_has_its_window_ended_before_it_is_let_go():
     failures = [BAD] * 5
 
@@ -215,6 +251,9 @@ def test_a_lane_at_its_end_has_its_window_ended_before_it_is_let_go():
         source.wake()
         await until(lambda: source.lanes[0] not in source._next and not source._leaving)
         assert len(world.finals) == 1
+        await anyio.sleep(0.1)
+        rows = world.table.connection.execute("SELECT count(*) FROM windows")
+        assert rows.fetchone()[0] == 0  # it never comes again
 
     lived(World(records=3, rate=None, answer=answer, seconds=900.0), body, seconds=100)
 
@@ -278,25 +317,136 @@ def test_an_answer_without_a_state_is_a_failure_in_all_that_counts_them():
     assert {end.outcome.type for end in ends} == {"TumblingWindow.NoState"}
 
 
-def test_windows_that_are_turned_off_lose_the_open_one_which_is_told_once():
+def turned_off(world, *, seconds=0.0, meanwhile=None, off=1.0):
+    """A daemon with windows that is killed within one, and another that has none (or others)."""
+
+    async def main():
+        async with world.daemon():
+            await anyio.sleep(1.0)
+        world.seconds = seconds
+        async with world.daemon() as mapping:
+            if meanwhile is not None:
+                await meanwhile(mapping)
+            await anyio.sleep(off)
+        return world
+
+    return simulate(main)[0]
+
+
+def test_a_window_that_is_turned_off_has_its_last_invocation_before_anything_else():
+    world = turned_off(World(records=30, rate=6.0), off=5.0)
+    ((_, seen),) = counted(world).items()
+    at = world.events.index(world.finals[0])
+    assert all("window" in event for event in world.events[:at])
+    assert all("window" not in event for event in world.events[at + 1 :])
+    # what comes again, and is in the state, does not run again
+    assert seen + [position for each in world.without for position in each] == list(range(30))
+    assert world.seen(signals.WindowLost) == []
+    assert world.open == 0
+
+
+def test_what_is_in_the_state_of_a_window_that_was_turned_off_does_not_run_after_a_crash():
+    world = World(records=30, rate=6.0)
+
+    def rows():
+        return world.table.connection.execute("SELECT count(*) FROM windows").fetchone()[0]
+
+    async def main():
+        async with world.daemon():  # which is killed before it has committed anything
+            await anyio.sleep(0.4)
+        world.seconds = 0.0
+        async with world.daemon():  # and this one, with the window ended
+            await anyio.sleep(0.3)
+        assert len(world.finals) == rows() == 1
+        assert world.stream.checkpoints == {}
+        async with world.daemon():
+            await anyio.sleep(5.0)
+        async with world.daemon():
+            await anyio.sleep(0.3)
+        assert rows() == 0  # all that was in it is known to be settled
+
+    simulate(main)
+    ((_, seen),) = counted(world).items()
+    ran = {position for each in world.without for position in each}
+    assert ran.isdisjoint(seen)
+    assert ran | set(seen) == set(range(30))
+
+
+def test_the_last_invocation_of_a_window_that_is_turned_off_is_tried_again_and_given_up():
+    def answer(event, outcome):
+        return BAD if event.get("isFinalInvokeForWindow") else outcome
+
+    world = turned_off(World(records=30, rate=6.0, answer=answer, retry=RetryPolicy(1)), off=5.0)
+    (document,) = world.kept.documents
+    seen = document["payload"]["state"]["seen"]
+    assert document["requestContext"]["condition"] == "RetryAttemptsExhausted"
+    assert seen + [position for each in world.without for position in each] == list(range(30))
+    assert world.seen(signals.WindowLost) == []
+
+
+def test_a_lane_at_its_end_waits_for_a_window_that_is_turned_off():
+    failures = [BAD] * 5
+
+    def answer(event, outcome):
+        final = event.get("isFinalInvokeForWindow")
+        return failures.pop() if final and failures else outcome
+
+    world = World(records=3, rate=None, answer=answer, seconds=900.0)
+
+    async def meanwhile(mapping):
+        source = world.sources[-1]
+        source._told.append(Closing(source.lanes[0], 0.0, ended=True))
+        source.wake()
+        await until(lambda: source.lanes[0] not in source._next and not source._leaving)
+        assert len(world.finals) == 1
+
+    turned_off(world, meanwhile=meanwhile)
+    assert failures == []
+
+
+def test_a_window_that_is_turned_off_is_lost_where_others_have_read_on():
     world = World(records=30, rate=6.0)
 
     async def main():
         async with world.daemon():
             await anyio.sleep(1.0)
         world.seconds = 0.0
-        world.answer = lambda event, outcome: Success(b"null")
+        world.stream.checkpoints["orders-0"] = 20
         for _ in range(2):
             async with world.daemon():
                 await anyio.sleep(1.0)
-        world.seconds, world.answer = 4.0, lambda event, outcome: outcome
-        async with world.daemon():
-            await world.until_all_is_counted()
 
     simulate(main)
     (lost,) = world.seen(signals.WindowLost)
-    assert "tumbling_window is off" in lost.reason
-    assert world.open == 0
+    assert "@20 was finished with elsewhere" in lost.reason
+    assert world.finals == []
+
+
+def test_keys_run_side_by_side_only_once_the_window_that_is_turned_off_has_ended():
+    world = World(records=30, rate=6.0)
+
+    async def main():
+        async with world.daemon():
+            await anyio.sleep(1.0)
+        world.seconds, world.policy = 0.0, {"strands": 4}
+        async with world.daemon():
+            await anyio.sleep(5.0)
+
+    simulate(main)
+    ((_, seen),) = counted(world).items()
+    assert world.events[-1 - len(world.without)] is world.finals[0]
+    assert sorted(seen + [p for each in world.without for p in each]) == list(range(30))
+
+
+@pytest.mark.parametrize("seconds", [1.0, 7.0])
+def test_a_window_keeps_its_end_where_others_are_to_be_longer_or_shorter(seconds):
+    world = turned_off(World(records=60, rate=6.0), seconds=seconds, off=30.0)
+    ends = [(one.start_ms, one.end_ms) for one in world.seen(signals.WindowEnded)]
+    assert ends[0][1] - ends[0][0] == 4000
+    assert all(before[1] <= after[0] for before, after in pairwise(ends))
+    assert {after % int(1000 * seconds) for _, after in ends[1:]} == {0}
+    assert all(after - before <= 1000 * seconds for before, after in ends[1:])
+    assert [position for seen in counted(world).values() for position in seen] == list(range(60))
 
 
 def test_a_store_that_fails_has_the_source_made_anew_and_nothing_is_lost():

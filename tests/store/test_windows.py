@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+from dataclasses import replace
 
 from streamfaas.flow.pane import Window
 from streamfaas.flow.record import Lane
@@ -12,6 +13,7 @@ from streamfaas.store.windows import Windows
 LANE, OTHER = Lane("f/clicks", "shard-0"), Lane("f/clicks", "shard-1")
 OPEN = Kept(Standing(9, 1_000, Window(1_000, 2_000), state=b'{"n":9}'), "stream 7", 4)
 EARLY = Kept(Standing(12, 0, Window(1_000, 2_000), early=True, state=b'{"n":12}'), "stream 7", 9)
+ENDING = replace(EARLY, standing=replace(EARLY.standing, early=False, ending=True))
 CLOSED = Kept(Standing(20, 2_000), "", -1)
 
 
@@ -35,12 +37,21 @@ def test_the_last_word_of_each_lane_outlives_the_store_until_it_is_forgotten(tmp
 
     async def second(windows):
         found = [await windows.load(lane) for lane in (LANE, OTHER, Lane("f/x", "shard-0"))]
-        await windows.put(LANE, OPEN)
+        await windows.put(LANE, ENDING)
         await windows.forget([OTHER])
         return [*found, await windows.load(LANE), await windows.load(OTHER)]
 
     stored(path, first)
-    assert stored(path, second) == ([EARLY, CLOSED, None, OPEN, None], "")
+    assert stored(path, second) == ([EARLY, CLOSED, None, ENDING, None], "")
+
+
+def test_it_is_known_how_many_windows_of_each_mapping_are_open(tmp_path):
+    async def job(windows):
+        for lane, kept in [(LANE, OPEN), (OTHER, EARLY), (Lane("f/x", "shard-0"), CLOSED)]:
+            await windows.put(lane, kept)
+        return await windows.open()
+
+    assert stored(tmp_path / "streamfaas.db", job) == ({"f/clicks": 2}, "")
 
 
 def test_a_damaged_row_is_found(tmp_path):
