@@ -320,8 +320,10 @@ class ShardedLog:
                 overhead_bytes=self._dialect.overhead_bytes(self._origin),
                 poll_seconds=self._options.poll_seconds,
                 iterator=self._roster.fresh.pop(mark.shard, None),
+                gone=mark.shard in self._roster.gone,
             )
             self._told.append(Opened(lane))
+            self._finish(reading)
             self._spawn(partial(self._poller.read_on, reading), reading.name)
             self.wake()
 

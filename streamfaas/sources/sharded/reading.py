@@ -46,6 +46,7 @@ class Reading:
         overhead_bytes: int,
         poll_seconds: float,
         iterator: str | None = None,
+        gone: bool = False,
     ) -> None:
         self.lane = lane
         self.mark = mark
@@ -54,7 +55,7 @@ class Reading:
         """The lane has room, and nothing waits for it."""
         self.waiting: deque[Run] = deque()
         self.iterator = iterator
-        self.ended = mark.ended
+        self.ended = mark.ended or gone
         """Nothing more comes; what came may not be finished with."""
         self.leaving = False
         """Its lane was told to close, all of the shard being finished with."""

@@ -37,6 +37,9 @@ class Roster:
     ) -> None:
         self.described = Described("", "", 0.0, None)
         """The life of the stream that is read."""
+        self.gone: set[str] = set()
+        """Shards of which nothing is left to be read: their lanes open and end, for whoever has to
+        do something at their end."""
         self.fresh: dict[str, str] = {}
         """Iterators of shards that are read from now on."""
         self._stream = stream
@@ -103,7 +106,7 @@ class Roster:
         self._base = _epoch(mine.values()) if mine or not others else _epoch(others.values(), 1)
         before = [mark for mark in others.values() if mark.stream.startswith(described.of)]
         if mine:
-            kept = await self._still_there(self._perhaps_leapt(mine))
+            kept = self._perhaps_leapt(await self._still_there(mine))
         else:
             kept = await self._born("trim_horizon" if before else self._start)
             await self._keeper.put(*kept.values())
@@ -150,7 +153,9 @@ class Roster:
                 f"{', '.join(ended)} may have been lost to it"
             )
         return {
-            shard: self._leapt(mark) if may_be_trimmed(mark, limit, newest) else mark
+            shard: self._leapt(mark)
+            if shard not in self.gone and may_be_trimmed(mark, limit, newest)
+            else mark
             for shard, mark in marks.items()
         }
 
@@ -159,22 +164,19 @@ class Roster:
         return mark._replace(position=mark.position + EPOCH)
 
     async def _still_there(self, marks: dict[str, Mark]) -> dict[str, Mark]:
-        """Marks of shards that can be read, though a list may leave one out; those of others are
-        forgotten."""
+        """Finds out which shards cannot be read, of those that the list leaves out."""
+        self.gone.clear()
         unlisted = [mark for name, mark in marks.items() if name not in self._known]
-        gone = set()
         for mark in unlisted:
             if mark.ended:
                 continue
             try:
                 await self._stream.iterator(mark.shard, start_of(mark))
             except (Gone, Trimmed):
-                gone.add(mark.shard)
+                self.gone.add(mark.shard)
                 self.tell_gone(mark.shard)
-            else:
-                self._known[mark.shard] = Shard(mark.shard)
-        await self._keeper.forget(gone)
-        return {name: mark for name, mark in marks.items() if name not in gone}
+            self._known[mark.shard] = Shard(mark.shard, closed=mark.shard in self.gone)
+        return dict(marks)
 
     async def _born(self, start: str | float) -> dict[str, Mark]:
         if start == "latest" and not self._timestamps:
