@@ -36,6 +36,8 @@ def lines(changes: Mapping[str, Any]) -> Iterator[str]:
     yield from _listed("untouched", [each for each in changes["untouched"] if not _quiet(each)])
     for name, events in changes["unclaimed"].items():
         yield printable(f"{events:,} events wait for {name}: they are kept until it is back")
+    for name, what in changes["windows"].items():
+        yield printable(f"windows of {name}: {what}")
     yield from _listed("NEEDS A RESTART", changes["needs_restart"])
 
 

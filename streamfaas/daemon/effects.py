@@ -25,6 +25,9 @@ LIVE: tuple[document.Path, ...] = (
 )
 """What of the file's other sections can change while the daemon runs."""
 
+READ = frozenset({"type", "connection", "group", "topics", "topic", "stream", "table", "leases"})
+"""Keys of a trigger that say what is read: the state of a window is of that."""
+
 
 @dataclass(frozen=True, slots=True)
 class Effects:
@@ -60,6 +63,12 @@ class Effects:
     def removed(self) -> tuple[str, ...]:
         return tuple(name for name in self.stops if name not in self.starts)
 
+    @property
+    def windows(self) -> dict[str, str]:
+        """What becomes of tumbling windows that are open, by trigger."""
+        told = {part.name: _of_windows(part) for part in self.diff.mappings}
+        return {name: what for name, what in told.items() if what}
+
     def unclaimed(self, waiting: Mapping[str, int]) -> dict[str, int]:
         """Of the events that wait, by function or trigger, those of what is taken out."""
         functions = (part.name for part in self.diff.functions if part.new is None)
@@ -80,6 +89,7 @@ class Effects:
             **{name: [_part(part) for part in each] for name, each in parts.items()},
             "untouched": list(found.untouched),
             "unclaimed": dict(unclaimed),
+            "windows": self.windows,
             "restarted": list(self.restarted),
             "workers_replaced": [*self.replaced, *self.recoded],
             "code_changed": list(self.recoded),
@@ -107,6 +117,21 @@ def effects(
         recoded=tuple(name for name in recoded if name not in replaced),
         restart=tuple(key for key in keys if not any(_below(key.path, live) for live in LIVE)),
     )
+
+
+def _of_windows(part: Part[Any]) -> str:
+    old, new = (getattr(each, "tumbling_window", 0.0) for each in (part.old, part.new))
+    if not old:
+        return ""
+    if part.new is None:
+        return "open windows stay as they are until it is back, and are lost if others read on"
+    if isinstance(part.old, MemoryTrigger) or any(key.path[4] in READ for key in part.keys):
+        return (
+            "open windows get no last invocation where something else is read: that state is lost"
+        )
+    if not new:
+        return "open windows end at once: their last invocation comes before anything else"
+    return "" if new == old else "open windows keep their end, and those that follow are as asked"
 
 
 def _workers(config: Config, name: str) -> object:

@@ -244,6 +244,7 @@ class Daemon:
                 tasks.start_soon(observers.measure, name="export")
                 await self._unless_stopped(letters.open)
                 mappings.start(tasks, left, notices)
+                await mappings.tell_windows()
                 tasks.start_soon(self._become_ready, name="readiness")
                 tasks.start_soon(self.reloads.serve, name="reloads")
                 tasks.start_soon(self._watching.serve, name="watching")

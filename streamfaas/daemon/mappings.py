@@ -19,6 +19,7 @@ from streamfaas.engine.mapping import Mapping
 from streamfaas.flow.errors import StoreError
 from streamfaas.store import inbox
 from streamfaas.store.invocations import Queue
+from streamfaas.store.windows import Windows
 from streamfaas.telemetry import signals
 
 _NOTHING: Table[str, Mapping] = {}
@@ -53,6 +54,7 @@ class Mappings:
         self._left: tuple[Queue, ...] = ()  # what waited in the store when it was counted last
         self._notices: Table[str, int] = {}  # and what for triggers on object stores
         self.unclaimed: Table[str, int] = {}  # of that, what is of those that there are not
+        self._windows: Table[str, int] = {}  # which are open, of those
         self.running = {each.name: self._made(each, letters) for each in plan.mappings}
         _reserve(plan, letters)
 
@@ -145,6 +147,17 @@ class Mappings:
             self._left = tuple(await self._means.backlog.queues())
             self._notices = await inbox.waiting(self._means.store)
         self._tell_unclaimed()
+        await self.tell_windows()
+
+    async def tell_windows(self) -> None:
+        """Tumbling windows are open, and nobody ends them."""
+        before, ours = self._windows, {each.name for each in self._plan.mappings}
+        with contextlib.suppress(StoreError):  # it is told when the store answers again
+            found = await Windows(self._means.store).open()
+            self._windows = {name: count for name, count in found.items() if name not in ours}
+        for name in self._windows.keys() - before.keys():
+            text = f"{self._windows[name]:,} windows of {name} are open, which is not configured"
+            self._means.emit(signals.DaemonStepped("warning:", text))
 
     def resume(self) -> None:
         """What went begins anew: nothing comes in its place."""

@@ -276,6 +276,7 @@ def _words(told: Reloaded) -> str:
     parts = [f"{len(names)} {what}" for what, names in counts.items() if names]
     words = [f"triggers: {', '.join(parts) or 'none'}"]
     words += [f"workers replaced of {', '.join(workers)}"] if workers else []
+    words += [f"windows of {name}: {what}" for name, what in found.windows.items()]
     anew = found.anew
     words += [f"simulated anew, without what waited: {', '.join(anew)}"] if anew else []
     return "; ".join(words)

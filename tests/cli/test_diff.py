@@ -82,3 +82,27 @@ def test_without_a_daemon_the_status_says_so(files):
     assert code == 69
     assert "no daemon answers" in told
     assert run("diff")[0] == 78  # of streamfaas.yaml, which is not there
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ("10s", ", tumbling_window: 0s}", "end at once: their last invocation comes before"),
+        ("10s", ", tumbling_window: 1m}", "keep their end, and those that follow are as asked"),
+        ("10s", ", tumbling_window: 10s, group: g}", "where something else is read: that state"),
+        ("10s", ", tumbling_window: 10s, batch: {size: 7}}", None),
+        ("0s", ", tumbling_window: 10s}", None),
+    ],
+)
+def test_what_becomes_of_windows_that_are_open_is_said(files, before, after, said):
+    old, new = files
+    old.write_text(KAFKA + ", tumbling_window: " + before + "}\n")
+    new.write_text(KAFKA + after + "\n")
+    _, shown, _ = run("diff", old, new)
+    told = [line for line in shown.splitlines() if line.startswith("windows of f/t: open windows")]
+    assert len(told) == (said is not None)
+    assert said is None or said in told[0]
+    text = old.read_text().replace("      t: ", "      other: ")
+    assert text != old.read_text()
+    new.write_text(text)
+    assert ("stay as they are until it is back" in run("diff", old, new)[1]) == (before != "0s")

@@ -74,7 +74,7 @@ def main(event, context):
 """
 
 
-def test_a_shard_that_is_split_ends_its_window_before_its_children_begin(tmp_path, kinesalite):
+def test_a_window_ends_where_its_shard_is_split_and_where_it_is_turned_off(tmp_path, kinesalite):
     asyncio.run(kinesalite.create("split", 1))
     config = project(tmp_path, kinesalite, "split", tumbling_window="15m")
     (tmp_path / "code" / "app.py").write_text(TELLING)
@@ -84,7 +84,14 @@ def test_a_shard_that_is_split_ends_its_window_before_its_children_begin(tmp_pat
         asyncio.run(split(kinesalite, "split"))
         produced(kinesalite, "split", range(200, 400))
         daemon.wait_for(lambda status: status["triggers"]["clicks/clicks"]["records"] == 400, 60)
+        # without windows from here on: those of the children end
+        config.write_text(config.read_text().replace("15m", "0s"))
+        _, _, told = daemon.request("POST", "/reload")
+        assert "end at once" in json.loads(told)["changes"]["windows"]["clicks/clicks"]
+        daemon.wait_told("told 1 True")
+        daemon.wait_told("told 2 True")
         assert daemon.stop() == 0
+        assert "lost" not in daemon.text
     lines = [
         line.partition("told ")[2].split() for line in daemon.text.splitlines() if "told " in line
     ]

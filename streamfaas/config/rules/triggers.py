@@ -60,7 +60,7 @@ def _windows(case: Case) -> Iterator[Problem]:
                 "leave parallel out, or tumbling_window",
             )
         if seconds and getattr(log, "leases", None) is not None:
-            message = "the state of a window is not shared with who reads the shard next"
+            message = "a lease may go to another daemon, which has no state of the shard's window"
             yield case.tell("SF1088", path, message, "leave leases out, or tumbling_window")
 
 
