@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate, groupby, pairwise
 from math import inf
 
-from proof import contract
+from proof import contract, windows
 from proof.crashes import Crashes, Handovers, Replay, replays_of
 from proof.judgement import WHAT_MUST_HOLD, Report, Violation, Wanted
 from proof.lanes import Lane, lanes_of
@@ -43,6 +43,7 @@ def check(ledgers: Ledgers, wanted: Wanted) -> Report:
         *_lineage(lanes, crashes, wanted),
         *_left_over(ledgers, lanes.values()),
         *contract.counted(ledgers, lanes.values(), wanted),
+        *windows.judged(ledgers, lanes, crashes, wanted),
     )
     return Report(violations, _counts(ledgers, lanes.values(), replays))
 

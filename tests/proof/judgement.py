@@ -25,6 +25,10 @@ WHAT_MUST_HOLD = {
     "I-20": "within a partition, in order and one after the other",
     "I-21": "of one key, in order and one after the other",
     "I-23": "nothing of a shard runs before all of those that it came from has ended",
+    "I-40": "each record is in the last state of one window, or it is told why it is not",
+    "I-41": "the state that is handed on is the last one that was answered and is finished with",
+    "I-42": "a record is in the window that it arrived in, and windows follow each other",
+    "I-43": "a window has one last invocation: when it is over, or its state is too large",
     "I-60": "what a daemon says of itself is so",
     "I-30": "in the end nothing is left over",
 }
@@ -38,7 +42,9 @@ class Wanted:
     how often a batch may fail (None: for ever), and `order` what is in order: a `lane`, a `key`, or
     nothing. `parents` are the lanes that a lane came from. `passed` are ids of records that need
     not run: their log had forgotten them, or the mapping began after them. `handed_out`: a queue
-    counts what it hands out, which may be more than was run."""
+    counts what it hands out, which may be more than was run. `windows` are the lengths
+    (milliseconds) that tumbling windows have had, 0 where there were none for a while; `shared`:
+    several with disks of their own take turns; `forgets`: so does the log."""
 
     records: int = 1
     faults: Mapping[str, int] = field(default_factory=dict)
@@ -56,6 +62,9 @@ class Wanted:
     parents: Mapping[Place, tuple[Place, ...]] = field(default_factory=dict)
     passed: frozenset[str] = frozenset()
     handed_out: bool = False
+    windows: frozenset[int] = frozenset()
+    shared: bool = False
+    forgets: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,25 @@ class Produced(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Pane:
+    """What an execution is told of the tumbling window that it is in (epoch milliseconds): which
+    offsets are in the state that it is given, how large that is, and the execution whose answer it
+    was (nobody's: it begins anew); whether it is the last, and that before the window's time."""
+
+    start_ms: int
+    end_ms: int
+    seen: tuple[int, ...]
+    after: str
+    size: int
+    final: bool
+    early: bool
+
+    @property
+    def window(self) -> tuple[int, int]:
+        return self.start_ms, self.end_ms
+
+
+@dataclass(frozen=True, slots=True)
 class Executed:
     """X: one run of the function over the records of one invocation, in the order given. `end`
     and `outcome` are None where the process was ended before the function was. `owner` is whoever
@@ -53,6 +72,7 @@ class Executed:
     owner: str = ""
     wall: float = 0.0
     failed: tuple[int, ...] = ()
+    pane: Pane | None = None
 
     @property
     def place(self) -> Place:
@@ -119,6 +139,51 @@ class SetAside:
 
 
 @dataclass(frozen=True, slots=True)
+class Parting:
+    """D, of a window: a document about its last invocation, which `seen` was in the state of."""
+
+    at: float
+    topic: str
+    partition: int
+    window: tuple[int, int]
+    seen: tuple[int, ...]
+    condition: str
+
+    @property
+    def place(self) -> Place:
+        return self.topic, self.partition
+
+
+@dataclass(frozen=True, slots=True)
+class Forgone:
+    """What a daemon has said: that the state of a window is lost, and why."""
+
+    at: float
+    worker: str
+    topic: str
+    partition: int
+    start_ms: int
+    reason: str
+
+    @property
+    def place(self) -> Place:
+        return self.topic, self.partition
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOpen:
+    """A window that is open in the end on a machine that does not read its lane any more."""
+
+    topic: str
+    partition: int
+    seen: tuple[int, ...]
+
+    @property
+    def place(self) -> Place:
+        return self.topic, self.partition
+
+
+@dataclass(frozen=True, slots=True)
 class Scraped:
     """S: what a daemon said of itself at `at`, since it began. `handed` is how much its source had
     handed to it by then, `again` how much of it once more, since it was damaged; `held` waits or is
@@ -158,7 +223,8 @@ answer did not come through. A clean stop (`daemon-stop`) is none."""
 @dataclass(frozen=True, slots=True)
 class Ledgers:
     """All of them, of one run. A queue has acknowledgements in the place of commits; `answered` is
-    what a success destination has."""
+    what a success destination has. `finals` are X too: the last invocations in windows, which have
+    no records."""
 
     produced: tuple[Produced, ...]
     executed: tuple[Executed, ...]
@@ -168,6 +234,10 @@ class Ledgers:
     acknowledged: tuple[Acknowledged, ...] = ()
     answered: tuple[SetAside, ...] = ()
     scraped: tuple[Scraped, ...] = ()
+    finals: tuple[Executed, ...] = ()
+    partings: tuple[Parting, ...] = ()
+    forgone: tuple[Forgone, ...] = ()
+    left_open: tuple[LeftOpen, ...] = ()
 
 
 class Writer:

@@ -11,8 +11,11 @@ from proof.ledgers import (
     Acknowledged,
     Committed,
     Executed,
+    Forgone,
     Harmed,
     Ledgers,
+    LeftOpen,
+    Parting,
     Produced,
     Scraped,
     SetAside,
@@ -51,11 +54,16 @@ class Books:
     answered: list[SetAside] = field(default_factory=list)
     scraped: list[Scraped] = field(default_factory=list)
     harmed: list[Harmed] = field(default_factory=list)
+    finals: list[dict[str, Any]] = field(default_factory=list)
+    partings: list[Parting] = field(default_factory=list)
+    forgone: list[Forgone] = field(default_factory=list)
+    left_open: list[LeftOpen] = field(default_factory=list)
 
     def begin(self, **row: Any) -> dict[str, Any]:
         """An execution has begun; its end is written into what is given back."""
-        row |= {"execution": f"x{len(self.executed) + 1}", "start": self.clock()}
-        self.executed.append(row)
+        number = len(self.executed) + len(self.finals) + 1
+        row |= {"execution": f"x{number}", "start": self.clock()}
+        (self.executed if row["stretches"] else self.finals).append(row)
         return row
 
     def end(self, row: dict[str, Any], outcome: str, **more: Any) -> None:
@@ -82,6 +90,10 @@ class Books:
             tuple(self.acknowledged),
             tuple(self.answered),
             tuple(self.scraped),
+            tuple(Executed(**row) for row in self.finals),
+            tuple(self.partings),
+            tuple(self.forgone),
+            tuple(self.left_open),
         )
 
 

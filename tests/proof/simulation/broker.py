@@ -72,6 +72,13 @@ class Broker:
     def finished(self) -> bool:
         return all(self.committed.get(lane, 0) >= self.end(lane) for lane in self._world.lanes)
 
+    def reader(self, lane: Lane) -> int | None:
+        """The machine that has a lane."""
+        for name, seat in self._seats.items():
+            if lane in seat.lanes and name != GUEST:
+                return int(name.partition("-")[2].partition(".")[0])
+        return None
+
     def stored(self, connection: sqlite3.Connection) -> None:
         """Nothing of that is ours."""
 

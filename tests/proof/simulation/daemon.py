@@ -6,12 +6,14 @@ from collections.abc import Mapping as Mapping_
 from typing import Any
 
 import anyio
+import orjson
 
-from proof.ledgers import Scraped
+from proof.ledgers import Forgone, Scraped
 from proof.simulation.disk import Disk
+from proof.simulation.faces import value_in
 from proof.simulation.parts import Parts
 from proof.simulation.shelf import Shelf
-from proof.simulation.world import MAPPING, Backing, Dead, Process, World
+from proof.simulation.world import MAPPING, TOPIC, Backing, Dead, Process, World
 from streamfaas.engine.lane import LanePolicy, Surroundings
 from streamfaas.engine.mapping import Mapping, Pause
 from streamfaas.flow.batch import BatchPolicy
@@ -31,7 +33,9 @@ class Wants:
 
     def wants(self, metadata: Mapping_[str, object], data: bytes | None) -> bool:
         assert data is not None
-        return not self._world.unwanted(self._world.name_of(data))
+        changes = self._world.plan.changes
+        value = value_in(orjson.loads(data)) if changes else data
+        return not self._world.unwanted(self._world.name_of(value))
 
 
 class Daemon:
@@ -51,6 +55,7 @@ class Daemon:
         self._stopping = False
         self._reloading = False
         self._down_until = 0.0
+        self._reloads = 0
 
     async def run(self) -> None:
         life = 0
@@ -92,6 +97,7 @@ class Daemon:
     def _successor(self, process: Process, past: Mapping) -> Mapping:
         """Begins once the other has ended, and counts on from there."""
         self._reloading = False
+        self._reloads += 1
         self._world.story.tell(process.name, "has reloaded")
         made = self._made(process)
         made.inherit(past)
@@ -115,7 +121,13 @@ class Daemon:
             partial=plan.partial,
             strands=plan.strands,
             filter=Wants(self._world) if plan.unwanted else None,
+            window_seconds=self._window_seconds,
         )
+
+    @property
+    def _window_seconds(self) -> float:
+        lengths = self._world.plan.tumbling
+        return lengths[self._reloads % len(lengths)] if lengths else 0.0
 
     def _around(self, process: Process) -> Surroundings:
         world = self._world
@@ -133,6 +145,7 @@ class Daemon:
             outbox=self._parts.outbox(
                 Disk(process), emit=process.emit, wall_clock=lambda: world.wall
             ),
+            windows=self._parts.windows(Disk(process)),
         )
 
     # -- what is done to it
@@ -228,6 +241,10 @@ def _tell(world: World, process: Process, signal: signals.Signal) -> None:
             world.story.tell(process.name, "warns: {}", text)
         case signals.InvocationEnded() | signals.BatchSetAside():
             return  # told by those who did it
+        case signals.WindowLost(lane, start_ms, _, reason):
+            place = TOPIC, world.partition(lane)
+            world.books.forgone.append(Forgone(world.now, process.name, *place, start_ms, reason))
+            world.story.tell(process.name, "{}", signal)
         case signals.LaneRetrying():
             world.story.tell(
                 process.name, "{} {}..{} again in {:.3f} s (attempt {}): {}",

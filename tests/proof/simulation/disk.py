@@ -9,16 +9,16 @@ from typing import TypeVar
 
 from proof.simulation.world import Process, World
 from streamfaas.flow.errors import StoreError
-from streamfaas.store import intents, shards
+from streamfaas.store import intents, shards, windows
 
 T = TypeVar("T")
 MOMENT = 1e-6
 
 
 def prepared() -> sqlite3.Connection:
-    """A database with the tables of the outbox, and of shards."""
+    """A database with the tables of the outbox, of shards, and of windows."""
     connection = sqlite3.connect(":memory:", isolation_level=None)
-    for statement in intents.SCHEMA + shards.SCHEMA + shards.SEEN:
+    for statement in (*intents.SCHEMA, *shards.SCHEMA, *shards.SEEN, *windows.SCHEMA):
         connection.execute(statement)
     return connection
 

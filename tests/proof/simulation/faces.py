@@ -60,7 +60,11 @@ class Plain:
     cuts: ClassVar[bool] = True
 
     def rows(self, event: bytes) -> list[Row]:
-        return list(map(Row._make, orjson.loads(event)))
+        told = orjson.loads(event)
+        if isinstance(told, list):
+            return list(map(Row._make, told))
+        (records,) = told["records"].values()  # in a window it is Lambda's event
+        return [self._row(each) for each in records]
 
     def item(self, lane: str, row: Row) -> object:
         return {"partition": lane, "offset": row.offset}
@@ -70,6 +74,13 @@ class Plain:
 
     def document(self, at: float, document: dict[str, Any]) -> ledgers.SetAside:
         return ledgers.set_aside(at, document)
+
+    def _row(self, told: Mapping[str, Any]) -> Row:
+        key, value = (
+            None if told[name] is None else pybase64.b64decode(told[name]).decode()
+            for name in ("key", "value")
+        )
+        return Row(told["offset"], told["timestamp"], key, value or "")
 
 
 class MailFace:
@@ -114,14 +125,22 @@ class MailFace:
         return row if known else row._replace(offset=-1)
 
 
+def value_in(change: Mapping[str, Any]) -> str:
+    """Of the item of a table, what a record has as its value."""
+    value: str = change["NewImage"]["value"]["S"]
+    return value
+
+
 class ShardFace:
-    """Lambda's events of a stream. Those of one aggregate share their sequence number, and so an
-    answer can tell of the first of them only."""
+    """Lambda's events of a stream, or of the `changes` of a table. Those of one aggregate share
+    their sequence number, and so an answer can tell of the first of them only."""
 
     cuts: ClassVar[bool] = False
 
-    def __init__(self, entries: Mapping[str, Entry]) -> None:
+    def __init__(self, entries: Mapping[str, Entry], *, changes: bool) -> None:
         self._entries = entries  # by the names of the records in them
+        self._info = "DDBStreamBatchInfo" if changes else "KinesisBatchInfo"
+        self._row = self._of_a_change if changes else self._of_a_stream
 
     def rows(self, event: bytes) -> list[Row]:
         return [self._row(each) for each in orjson.loads(event)["Records"]]
@@ -134,7 +153,7 @@ class ShardFace:
 
     def document(self, at: float, document: dict[str, Any]) -> ledgers.SetAside:
         """Told of sequence numbers; which record of an aggregate is meant, its payload says."""
-        info, context = document["KinesisBatchInfo"], document["requestContext"]
+        info, context = document[self._info], document["requestContext"]
         rows = self.rows(orjson.dumps(document.get("payload") or document["requestPayload"]))
         ends = [self.item("", row) for row in (rows[0], rows[-1])]
         told = ends == [info["startSequenceNumber"], info["endSequenceNumber"]]
@@ -152,7 +171,15 @@ class ShardFace:
             invokes=context.get("approximateInvokeCount", 0),
         )
 
-    def _row(self, told: Mapping[str, Any]) -> Row:
+    def _of_a_change(self, told: Mapping[str, Any]) -> Row:
+        change = told["dynamodb"]
+        at_ms = 1000 * change["ApproximateCreationDateTime"]
+        row = Row(-1, at_ms, change["Keys"]["id"]["S"], value_in(change))
+        entry = self._entries[row.name]
+        same = change["SequenceNumber"] == str(entry.sequence)
+        return row._replace(offset=entry.first) if same else row
+
+    def _of_a_stream(self, told: Mapping[str, Any]) -> Row:
         record = told["kinesis"]
         at_ms = round(record["approximateArrivalTimestamp"] * 1000)
         value = pybase64.b64decode(record["data"]).decode()

@@ -20,6 +20,7 @@ from proof.simulation.mailbox import Mailbox
 from proof.simulation.parts import REAL, Parts
 from proof.simulation.plan import REST_SECONDS, Fault, Plan, Trouble
 from proof.simulation.queue import Queue
+from proof.simulation.reducer import all_ended, left_open
 from proof.simulation.service import Service
 from proof.simulation.shelf import Shelf
 from proof.simulation.world import Backing, World
@@ -101,6 +102,9 @@ def wanted(world: World) -> Wanted:
         if quiet and alone and not plan.partial and not plan.large and not plan.age
         else None,
         filtered=frozenset(filter(world.unwanted, names)),
+        windows=frozenset(round(1000 * seconds) for seconds in plan.tumbling),
+        shared=plan.daemons > 1,
+        forgets=plan.retention is not None,
     )
     return known if world.backing is None else world.backing.judged(known)
 
@@ -133,12 +137,14 @@ async def _history(world: World, parts: Parts) -> None:
             await anyio.sleep(max(0.0, fault.at - world.now))
             _strike(fault, world, daemons, tasks)
         rest = REST_SECONDS + sum(one.seconds for one in plan.faults if one.kind == "down")
-        while not backing.finished and world.now < rest:
+        while not (backing.finished and all_ended(world)) and world.now < rest:
             await anyio.sleep(1.0)
             if int(world.now) % 7 == 0:
                 for daemon in daemons:
                     daemon.scrape()
-        world.story.tell("world", "rests" if backing.finished else "does not come to rest")
+        rested = backing.finished and all_ended(world)
+        world.story.tell("world", "rests" if rested else "does not come to rest")
+        world.books.left_open += left_open(world)
         world.over = True
         for daemon in daemons:
             await daemon.stop()
@@ -181,7 +187,7 @@ def _strike(fault: Fault, world: World, daemons: list[Daemon], tasks: TaskGroup)
             assert isinstance(daemon.backing, Broker)
             daemon.backing.visit(fault.seconds)
         case "wall":
-            world.skew += (fault.count - 20) * 600.0
+            world.skew += (fault.count - 20) * (1.0 if world.plan.tumbling else 600.0)
             world.story.tell("world", "the wall clock is off by {:.0f} s", world.skew)
         case "source-away":
             world.spoil("source", fault.seconds)

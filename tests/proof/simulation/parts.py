@@ -19,6 +19,7 @@ from proof.simulation.world import Process
 from streamfaas.engine.lane import Dispatch, LanePolicy
 from streamfaas.engine.mapping import Mapping
 from streamfaas.store.outbox import Outbox
+from streamfaas.store.windows import Windows
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,7 @@ class Parts:
     workers: Callable[[Process], Dispatch] = Workers
     sender: Callable[[Process, Shelf], Any] = Sender
     outbox: Callable[..., Any] = Outbox
+    windows: Callable[..., Any] = Windows
     policy: Callable[[LanePolicy], LanePolicy] = lambda asked: asked
 
 

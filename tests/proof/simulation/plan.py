@@ -41,6 +41,8 @@ class Trouble:
     damage: float = 0.0  # bytes of the batch are damaged on their way (logs)
     items: float = 0.0  # the function says of some records that they failed
     garble: float = 0.0  # what it says of them is nonsense
+    stateless: float = 0.0  # its answer has no state, and is in a window
+    bulky: float = 0.0  # its state is more than a state may be
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,7 @@ class Plan:
     late: float = 0.0  # seconds after the first record from when on anybody is there
     start: str | float = "trim_horizon"  # where its shards begin to be read; or after seconds
     aggregated: bool = False  # its records are put together
+    changes: bool = False  # they are changes of a table, as DynamoDB tells of them
     mute: bool = False  # it never says that a shard is at its end
     fifo: bool = False  # its messages are in groups, each in order
     visibility: int = 30  # seconds, for which it keeps from others what it has handed out
@@ -89,6 +92,8 @@ class Plan:
     twice: float = 0.0  # how often it hands out what somebody has
     wait: int = 20  # seconds that a receive waits for a message
     retention: float | None = None  # seconds, after which it forgets a record
+    tumbling: tuple[float, ...] = ()  # seconds of its windows; with each reload, the next (0: none)
+    tardy: float = 0.0  # how many records are dated before others that they come behind
     trouble: Trouble = Trouble()
     faults: tuple[Fault, ...] = ()
 
@@ -176,6 +181,10 @@ KINDS = {"stream": 0.4, "tray": 0.15, "shards": 0.25, "messages": 0.2}
 
 def draw(seed: int, kind: str | None = None) -> Plan:
     """The plan of a seed, of whatever kind it would be or of this one."""
+    return _windowed(_of_a_table(_drawn(seed, kind)))
+
+
+def _drawn(seed: int, kind: str | None) -> Plan:
     of = random.Random(f"a plan of {seed}")
     (drawn,) = of.choices(list(KINDS), list(KINDS.values()))
     kind = kind or drawn
@@ -261,6 +270,47 @@ def _sharded(of: random.Random, plan: Plan) -> dict[str, Any]:
     }
 
 
+def _of_a_table(plan: Plan) -> Plan:
+    """Some streams are those of a table, which can be read from their beginning or their end."""
+    of = random.Random(f"a table of {plan.seed}")
+    if plan.kind != "shards" or of.random() > 0.3:
+        return plan
+    return replace(plan, changes=True, aggregated=False, mute=False, start="trim_horizon")
+
+
+def _windowed(plan: Plan) -> Plan:
+    """With tumbling windows, in some worlds of logs."""
+    of = random.Random(f"windows of {plan.seed}")
+    if plan.kind not in LOGS or of.random() > WINDOWED:
+        return plan
+    tumbling, trouble, faults = of.choice(LENGTHS), plan.trouble, plan.faults
+    if plan.faults or plan.trouble != Trouble():
+        stateless, bulky = of.choice((0.0, 0.0, 0.1)), of.choice((0.0, 0.0, 0.0, 0.05))
+        trouble = replace(trouble, stateless=stateless, bulky=bulky)
+        ends = sorted(round(of.uniform(0.5, CALM_SECONDS - 30), 2) for _ in tumbling[1:])
+        faults += tuple(
+            Fault(at=at, kind="reload", where=where) for at in ends for where in range(plan.daemons)
+        )
+    return replace(
+        plan,
+        tumbling=tumbling,
+        tardy=0.0 if plan.kind == "shards" else of.choice((0.0, 0.0, 0.2)),
+        daemons=1 if plan.kind == "shards" else plan.daemons,
+        strands=1,
+        lowest=plan.partial,
+        trouble=trouble,
+        faults=tuple(sorted(faults, key=lambda one: one.at)),
+    )
+
+
+LOGS = frozenset({"stream", "shards"})
+WINDOWED = 0.3
+LENGTHS: tuple[tuple[float, ...], ...] = (
+    *((3.0,), (10.0,), (10.0,), (45.0,)),
+    *((10.0, 3.0), (3.0, 0.0), (20.0, 0.0, 5.0), (0.0, 10.0, 0.0)),
+)
+
+
 def _posted(of: random.Random, plan: Plan) -> dict[str, Any]:
     fifo = of.random() < 0.5
     return {
@@ -290,7 +340,7 @@ def _reshaped(of: random.Random, plan: Plan) -> tuple[Fault, ...]:
 
 
 def _trouble(of: random.Random, plan: Plan) -> Trouble:
-    kinds = [one.name for one in fields(Trouble)]
+    kinds = [one.name for one in fields(Trouble) if one.name not in IN_WINDOWS]
     chosen = of.sample(kinds, of.choice((0, 1, 2, 4)))
     rates = {kind: of.choice((0.03, 0.1, 0.3)) for kind in chosen}
     if plan.kind != "stream":
@@ -301,6 +351,9 @@ def _trouble(of: random.Random, plan: Plan) -> Trouble:
         else:
             rates.setdefault(kind, of.choice((0.0, 0.05)))
     return Trouble(**rates)
+
+
+IN_WINDOWS = frozenset({"stateless", "bulky"})
 
 
 def _faults(of: random.Random, kind: str, daemons: int) -> tuple[Fault, ...]:
@@ -337,6 +390,8 @@ def smaller(plan: Plan) -> Iterator[Plan]:
         for value in values:
             if (name, value) != (name, getattr(plan, name)):
                 yield replace(plan, **{name: value})
+    for size in range(1, len(plan.tumbling)):
+        yield replace(plan, tumbling=plan.tumbling[:size])
     for name in ("lanes", "records"):
         for less in (1, getattr(plan, name) // 2, getattr(plan, name) - 1):
             if 1 <= less < getattr(plan, name):
@@ -370,8 +425,11 @@ _SIMPLER: dict[str, tuple[Any, ...]] = {
     "late": (0.0,),
     "start": ("trim_horizon",),
     "aggregated": (False,),
+    "changes": (False,),
     "mute": (False,),
     "retention": (None,),
+    "tumbling": ((), (10.0,)),
+    "tardy": (0.0,),
     "fifo": (False,),
     "visibility": (30,),
     "redrive": (None,),

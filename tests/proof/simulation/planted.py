@@ -9,6 +9,7 @@ from proof.simulation import (
     planted_shards,
     planted_sources,
     planted_verdicts,
+    planted_windows,
 )
 from proof.simulation.history import History, live
 from proof.simulation.plan import draw
@@ -24,13 +25,17 @@ __all__ = [
     "planted_shards",
     "planted_sources",
     "planted_verdicts",
+    "planted_windows",
 ]
 
 
 def find(fault: Planted, seeds: int = SEEDS) -> History | None:
     """The first history that shows the fault."""
     for seed in range(seeds):
-        history = live(draw(seed, fault.kind), fault.parts)
+        plan = draw(seed, fault.kind)
+        if fault.windowed and not plan.tumbling:
+            continue
+        history = live(plan, fault.parts)
         if history.broken & fault.breaks:
             return history
     return None

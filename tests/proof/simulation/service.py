@@ -44,7 +44,7 @@ class Service:
             for entry in shard.entries
         }
         self._named = {n: e for s in self._shards.values() for e in s.entries for n in e.names}
-        world.face = ShardFace(self._named)
+        world.face = ShardFace(self._named, changes=world.plan.changes)
         self._times = {id_: [e.at for e in s.entries] for id_, s in self._shards.items()}
         self._read_at: dict[str, deque[float]] = defaultdict(deque)
         self._void_before = -1.0  # iterators
@@ -64,7 +64,7 @@ class Service:
         world, plan = self._world, self._world.plan
         shards = list(self._shards.values())
         waiting: dict[Shard, list[Put]] = defaultdict(list)
-        sequence = 10**15
+        sequence = 10**20 if plan.changes else 10**15
         for number, put in enumerate(puts_of(plan)):
             shard = shard_for(shards, put, world.chance("hash", put.key))
             several = waiting[shard]
@@ -82,8 +82,9 @@ class Service:
     def _enter(self, shard: Shard, several: list[Put], sequence: int) -> None:
         first, at = shard.end, several[-1].at
         lane = Lane(MAPPING, f"{TOPIC}-{shard.number}")
+        dated = float(int(at)) if self._world.plan.changes else at
         records = [
-            self._world.produce(lane, first + n, first + n, at, put.key)
+            self._world.produce(lane, first + n, first + n, dated, put.key)
             for n, put in enumerate(several)
         ]
         names = tuple(f"{lane.name}/{first + n}" for n in range(len(several)))
@@ -140,7 +141,7 @@ class Service:
         last = index == len(shard.entries) and shard.closes <= now and not world.plan.mute
         ended = last and (not found or world.chance("end", shard.id, n) < 0.5)
         return wire.Page(
-            [_told(entry) for entry in found],
+            [_changed(entry) if world.plan.changes else _told(entry) for entry in found],
             None if ended else self._written(shard.id, index),
             max(int(behind > 0), int(behind * 1000)),
             sum(len(entry.data) for entry in found),
@@ -306,6 +307,21 @@ def _told(entry: Entry) -> dict[str, Any]:
         "PartitionKey": entry.key,
         "Data": entry.data,
         "ApproximateArrivalTimestamp": _ms(entry) / 1000,
+    }
+
+
+def _changed(entry: Entry) -> dict[str, Any]:
+    """The same record as a change of an item. It is dated by the second."""
+    return {
+        "eventID": f"change-{entry.sequence}",
+        "eventName": "INSERT",
+        "eventSource": "aws:dynamodb",
+        "dynamodb": {
+            "SequenceNumber": str(entry.sequence),
+            "ApproximateCreationDateTime": int(EPOCH + entry.at),
+            "Keys": {"id": {"S": entry.key}},
+            "NewImage": {"value": {"S": pybase64.b64decode(entry.data).decode()}},
+        },
     }
 
 

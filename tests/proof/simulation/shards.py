@@ -12,6 +12,7 @@ from proof.simulation.world import EPOCH, MAPPING, TOPIC, Process
 from streamfaas.flow.errors import Busy, Unreachable
 from streamfaas.flow.record import Lane
 from streamfaas.sources import Arrival, Arrived, Opened, Spawn
+from streamfaas.sources.sharded.dynamodb import DynamoDb
 from streamfaas.sources.sharded.kinesis import Kinesis
 from streamfaas.sources.sharded.machine import ShardedLog
 from streamfaas.sources.sharded.options import LeaseOptions, LogOptions
@@ -101,7 +102,7 @@ class Shards(ShardedLog):
         self._seat = f"{process.name}/{made + 1}"
         super().__init__(
             MAPPING,
-            Kinesis(plan.aggregated),
+            DynamoDb() if plan.changes else Kinesis(plan.aggregated),
             self.wire(process, service),
             LogOptions(
                 start, poll_seconds=plan.poll, commit_seconds=plan.commit, leases=self._leased()

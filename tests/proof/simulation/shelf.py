@@ -10,6 +10,7 @@ import anyio
 import orjson
 
 from proof import ledgers
+from proof.simulation.reducer import parting_of
 from proof.simulation.world import Process, World
 from streamfaas.destinations import Letter, Payload
 from streamfaas.flow.errors import Refused, Unreachable
@@ -38,7 +39,12 @@ class Shelf:
             raise Unreachable("connection reset")
 
     def _take(self, document: dict[str, Any]) -> None:
-        books, row = self._world.books, self._world.face.document(self._world.now, document)
+        books, now = self._world.books, self._world.now
+        if (parting := parting_of(now, document)) is not None:
+            books.partings.append(parting)
+            self._world.story.tell("destination", "has {}", parting)
+            return
+        row = self._world.face.document(now, document)
         (books.answered if row.condition == SUCCESS else books.set_aside).append(row)
         self._world.story.tell(
             "destination", "has {}-{} {}..{}: {}",

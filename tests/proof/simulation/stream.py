@@ -20,7 +20,7 @@ from streamfaas.flow.event import Encoding, Event
 from streamfaas.flow.invocation import Manner
 from streamfaas.flow.ledger import Checkpoint, Ledger, LogLedger, Settlement
 from streamfaas.flow.partial import Style
-from streamfaas.flow.record import Lane, Record, Records, run_of
+from streamfaas.flow.record import Instant, Lane, Record, Records, run_of
 from streamfaas.flow.verdict import Judge, judge_log
 from streamfaas.sources import Arrival, Arrived, Closing, LaneView, Opened, SourceView, Spawn
 from streamfaas.wire.kafka_event import kafka_batch_info, kafka_event, kafka_face, kafka_locate
@@ -255,6 +255,24 @@ class Stream:
 
     def _cut_off(self) -> bool:
         return self._world.wrong("cut-off", self._process.slot)
+
+    # -- tumbling windows
+
+    @property
+    def arn(self) -> str:
+        return ""
+
+    def life(self, lane: Lane) -> str:
+        return ""
+
+    def seen_empty(self, lane: Lane) -> Instant | None:
+        """It asks every second, and hears nothing where it is cut off."""
+        share, world = self._shares.get(lane), self._world
+        if share is None or self._revoking or self._cut_off() or world.wrong("source"):
+            return None
+        asked = int(world.now)
+        next_at = self._broker.next_at(lane, share.next)
+        return None if next_at is not None and next_at <= asked else Instant(asked)
 
     # -- settling
 

@@ -22,18 +22,24 @@ class Planted:
     parts: Parts
     breaks: frozenset[str]
 
+    @property
+    def windowed(self) -> bool:
+        """Whether it can only be seen where there are tumbling windows."""
+        return "I-40" in self.breaks
+
 
 TABLE: list[Planted] = []
 
 
-def planted(part: str, *breaks: str) -> Callable[[Any], Any]:
-    """Enters a class (or what it stands for) into the table, in the place of a part."""
+def planted(part: str, *breaks: str, kind: str | None = None) -> Callable[[Any], Any]:
+    """Enters a class (or what it stands for) into the table, in the place of a part. `kind`: of
+    the worlds in which it is looked for, where the part does not say that."""
 
     def enter(made: Any) -> Any:
         name = made.__name__.replace("_", " ")
         words = "".join(f" {c.lower()}" if c.isupper() else c for c in name).strip()
-        kind = part if part in KINDS else None
-        TABLE.append(Planted(words, kind, Parts(**{part: made}), frozenset(breaks)))
+        world = part if part in KINDS else kind
+        TABLE.append(Planted(words, world, Parts(**{part: made}), frozenset(breaks)))
         return made
 
     return enter

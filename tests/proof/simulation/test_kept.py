@@ -115,6 +115,23 @@ KEPT = {
             Fault(at=23.5, kind="down", where=1, seconds=3680.0),
         ),
     ),
+    "the last invocation in a window is the same when it is made again after a crash": Plan(
+        seed=17, lanes=1, records=30, spread=90.0, keys=1, batch=3, batch_bytes=6000, retries=1,
+        backoff_max=2.0, commit=0.0, tumbling=(10.0,), tardy=0.5,
+        faults=(Fault(at=60.15, kind="kill-on", count=5),),
+    ),
+    "what is damaged in a window does not end the daemon": Plan(
+        seed=234, lanes=1, records=1, spread=0.0, keys=1, batch=1, batch_bytes=6000, retries=3,
+        backoff_max=2.0, commit=0.0, tumbling=(10.0,), trouble=Trouble(damage=0.3),
+    ),
+    "a window of a shard that retention took has its last invocation": Plan(
+        seed=333, kind="shards", lanes=1, records=12, spread=0.0, keys=1, batch=1,
+        batch_bytes=6000, backoff_max=2.0, commit=0.0, retention=3660.0, tumbling=(10.0,),
+        trouble=Trouble(hang=0.3),
+        faults=(
+            Fault(at=34.31, kind="split", count=28), Fault(at=59.3, kind="down", seconds=3686.72),
+        ),
+    ),
 }  # fmt: skip
 
 

@@ -48,17 +48,25 @@ def test_the_histories_go_through_all_that_can_happen():
         met["two daemons"] += plan.daemons > 1
         met["strands"] += plan.strands > 1
         met["answered"] += bool(history.ledgers.answered)
+        met["a window ended"] += any(one.succeeded for one in history.ledgers.finals)
+        met["a window ended early"] += any(one.pane.early for one in history.ledgers.finals)
+        met["a window was lost"] += bool(history.ledgers.forgone)
+        met["a window was given up"] += any(
+            one.condition != "Success" for one in history.ledgers.partings
+        )
         met["quiet"] += not plan.faults and plan.trouble == Trouble()
         met.update({"set aside: " + row.condition for row in history.ledgers.set_aside})
     assert not [name for name in MET if not met[name]]
 
 
 ALSO = ("bisect", "lowest", "unwanted", "singly", "aggregated", "mute", "retention", "fifo")
-ALSO += ("redrive", "twice")
+ALSO += ("redrive", "twice", "changes", "tumbling", "tardy")
 MET = (
     *("records run again", "records set aside", "documents", "two daemons"),
     *KINDS,
     *("fault split", "fault merge", "fault expire", "fault throttled", "fault slow-service"),
+    *("changes", "tumbling", "tardy", "a window ended", "a window ended early"),
+    *("a window was lost", "a window was given up"),
     *("aggregated", "mute", "retention", "fifo", "redrive", "twice", "set aside: Redriven"),
     *("faults: daemon-kill", "faults: daemon-stop", "faults: worker-kill", "faults: seat-lost"),
     *("faults: ack-lost", "fault source-away", "fault guest", "fault cut-off", "fault wall"),

@@ -9,12 +9,15 @@ from typing import Any
 
 import orjson
 
+from proof.ledgers import Pane
 from proof.recorder.handler import stretches
 from proof.simulation.books import digest_of
 from proof.simulation.faces import Row
+from proof.simulation.reducer import pane_of, state_after
 from proof.simulation.world import TOPIC, Process
 from streamfaas.flow.invocation import Invocation
 from streamfaas.flow.outcome import Failure, Fault, Outcome, Success
+from streamfaas.flow.record import Lane
 
 FAULTS = {
     "fail": (Fault.FUNCTION, "RuntimeError", "bad luck", "failure"),
@@ -36,29 +39,32 @@ class Workers:
         world, process = self._world, self._process
         process.cross("invoke")
         assert process.paused is None, "it is run although it is paused"
-        rows = world.face.rows(b"".join(invocation.event.parts))
+        event = b"".join(invocation.event.parts)
+        rows, pane = world.face.rows(event), pane_of(orjson.loads(event))
         assert invocation.lane is not None
-        n = world.time_of(("run", rows[0].value))
-        if self._draw("throttle", rows[0].offset, n):
+        name = _named(rows, pane, invocation.lane)
+        n = world.time_of(("run", name))
+        if self._draw("throttle", name, n):
             await asyncio.sleep(0.01)
             return Failure(Fault.THROTTLED, "TooManyRequestsException", "no room")
-        taken = self._fitting(rows, n)
+        cuts = world.face.cuts and pane is None
+        taken = self._fitting(rows, n, cuts=cuts)
         left = rows[max(1, len(taken)) :]
-        until = left[0].offset if left and world.face.cuts else None
-        if not taken or (left and not world.face.cuts):
+        until = left[0].offset if left and cuts else None
+        if (rows and not taken) or (left and not cuts):
             return Failure(Fault.OVERSIZE, "MaximumPayloadSizeExceeded", "too large", until=until)
-        return await self._run(invocation, taken, until, n)
+        return await self._run(invocation, taken, pane, until, n)
 
     def _draw(self, kind: str, *purpose: object) -> bool:
         world = self._world
         rate = getattr(world.plan.trouble, kind)
         return not world.calm and world.chance.happens(rate, kind, *purpose)
 
-    def _fitting(self, rows: list[Row], n: int) -> list[Row]:
+    def _fitting(self, rows: list[Row], n: int, *, cuts: bool) -> list[Row]:
         """As many as the event has room for."""
-        name = rows[0].value
-        if len(rows) > 1 and self._world.face.cuts and self._draw("short", name, n):
-            rows = rows[: 1 + int(self._world.chance("short to", name, n) * (len(rows) - 1))]
+        if len(rows) > 1 and cuts and self._draw("short", rows[0].value, n):
+            share = self._world.chance("short to", rows[0].value, n)
+            rows = rows[: 1 + int(share * (len(rows) - 1))]
         size, taken = 0, []
         for row in rows:
             size += len(row.value)
@@ -68,11 +74,18 @@ class Workers:
         return taken
 
     async def _run(
-        self, invocation: Invocation, rows: Sequence[Row], until: int | None, n: int
+        self,
+        invocation: Invocation,
+        rows: Sequence[Row],
+        pane: Pane | None,
+        until: int | None,
+        n: int,
     ) -> Outcome:
         world, process = self._world, self._process
-        name, kind = rows[0].value, self._kind(rows, n)
-        execution = self._begin(invocation, rows)
+        assert invocation.lane is not None
+        name = _named(rows, pane, invocation.lane)
+        kind = self._kind(name, rows, pane, n)
+        execution = self._begin(invocation, rows, pane)
         try:
             await asyncio.sleep(self._seconds(kind, name, n))
             outcome = self._ended(invocation, rows, execution, kind, n)
@@ -98,20 +111,29 @@ class Workers:
         n: int,
     ) -> Outcome:
         """Writes down how it ended, and what the daemon hears of it."""
-        books = self._world.books
+        books, pane = self._world.books, execution["pane"]
         if kind in FAULTS:
             fault, type_, message, outcome = FAULTS[kind]
             books.end(execution, outcome)
             return Failure(fault, type_, message)
         answer: bytes = b"null"
+        undone: tuple[int, ...] = ()
         if kind == "garble":
             books.end(execution, "garbage")
             answer = self._nonsense(rows, n)
+        elif kind == "stateless":
+            books.end(execution, "garbage")
         elif failed := self._failed_items(rows, n):
-            books.end(execution, "partial", failed=self._undone(rows, failed))
+            undone = self._undone(rows, failed)
+            books.end(execution, "partial", failed=undone)
             answer = self._reported(invocation, failed, n)
         else:
             books.end(execution, "success")
+        if pane is not None and execution["outcome"] != "garbage":
+            done = [row.offset for row in rows if row.offset not in undone]
+            bulky = self._draw("bulky", rows[0].value, n) if done else False
+            state = state_after(pane, done, execution["execution"], bulky=bulky)
+            answer = orjson.dumps((orjson.loads(answer) or {}) | {"state": state})
         if kind == "unheard":
             books.kill_worker(execution)
             return Failure(Fault.CRASH, "Runtime.ExitError", "died")
@@ -154,23 +176,27 @@ class Workers:
         which = int(self._world.chance("nonsense", rows[0].value, n) * (len(answers) + 1))
         return b"{half" if which == len(answers) else orjson.dumps(answers[which])
 
-    def _kind(self, rows: Sequence[Row], n: int) -> str:
-        name = rows[0].value
+    def _kind(self, name: str, rows: Sequence[Row], pane: Pane | None, n: int) -> str:
         for kind in ("init", "crash", "hang"):
             if self._draw(kind, name, n):
                 return kind
         if not self._world.plan.partial and any(self._poisonous(row) for row in rows):
             return "poison"
-        for kind in ("fail", "unheard", "garble", "slow"):
-            if self._draw(kind, name, n):
+        if not rows and self._is_poison(f"{name}/0"):
+            return "poison"
+        for kind in ("fail", "unheard", "garble", "stateless", "slow"):
+            if self._draw(kind, name, n) and _may_be(kind, rows, pane):
                 return kind
         return "success"
 
     def _poisonous(self, row: Row) -> bool:
+        return self._is_poison(row.name)
+
+    def _is_poison(self, name: str) -> bool:
         world = self._world
         if world.calm and world.plan.retries is None:
             return False  # somebody has mended the function
-        return world.poisonous(row.name)
+        return world.poisonous(name)
 
     def _seconds(self, kind: str, *purpose: object) -> float:
         plan, chance = self._world.plan, self._world.chance
@@ -180,12 +206,15 @@ class Workers:
             return chance.between(0.5, plan.timeout, "seconds", *purpose)
         return chance.between(0.002, 0.4, "seconds", *purpose) ** 2 * 4 + 0.001
 
-    def _begin(self, invocation: Invocation, rows: Sequence[Row]) -> dict[str, Any]:
+    def _begin(
+        self, invocation: Invocation, rows: Sequence[Row], pane: Pane | None
+    ) -> dict[str, Any]:
         world, process = self._world, self._process
         prints = [row.print for row in rows]
         ranges = stretches(row.offset for row in rows)
-        place = rows[0].lane.rpartition("-")[2]
-        life = process.lives[invocation.lane.name] if invocation.lane else 0
+        assert invocation.lane is not None
+        place = (rows[0].lane if rows else invocation.lane.name).rpartition("-")[2]
+        life = process.lives[invocation.lane.name]
         execution = world.books.begin(
             invocation=invocation.id,
             worker=process.name,
@@ -195,13 +224,26 @@ class Workers:
             digest=digest_of(prints),
             wall=world.wall,
             owner=f"{process.seat}/{life}" if life else process.seat,
+            pane=pane,
         )
         world.story.tell(
             process.name,
-            "{} runs {} {} (attempt {})",
+            "{} runs {} {} (attempt {}){}",
             execution["execution"],
             f"{TOPIC}-{place}",
             " ".join(f"{first}..{last}" for first, last in ranges),
             invocation.attempt,
+            "" if pane is None else f" in {pane}",
         )
         return execution
+
+
+def _may_be(kind: str, rows: Sequence[Row], pane: Pane | None) -> bool:
+    """The answer of the last invocation in a window is not read; outside, none has a state."""
+    return kind in {"fail", "unheard", "slow"} or bool(rows and (kind == "garble" or pane))
+
+
+def _named(rows: Sequence[Row], pane: Pane | None, lane: Lane) -> str:
+    """What is drawn for: the first record, or the window that ends."""
+    assert rows or pane is not None
+    return rows[0].value if rows else f"{lane.name}.{pane.start_ms if pane else 0}"

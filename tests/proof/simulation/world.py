@@ -32,6 +32,8 @@ PARTITIONS: dict[str, Callable[[Plan], int]] = {
 }
 """In how many lanes the records lie, where that is known beforehand."""
 
+TARDY_SECONDS = 15.0
+
 T = TypeVar("T")
 
 
@@ -218,14 +220,18 @@ class World:
                 if chance("marker", lane.name, position) < 0.5:
                     made.append(Made(position, at, None))
                 position += 1
-            made.append(self._record(lane, position, number, at))
+            made.append(Made(position, at, self._record(lane, position, number, at)))
             position += 1
         return made
 
-    def _record(self, lane: Lane, position: int, number: int, at: float) -> Made:
-        keyless = self.chance.happens(self.plan.keyless, "keyless", lane.name, number)
-        key = None if keyless else self.key(lane.name, number)
-        return Made(position, at, self.produce(lane, position, number, at, key))
+    def _record(self, lane: Lane, position: int, number: int, at: float) -> Record:
+        plan, chance, name = self.plan, self.chance, lane.name
+        key = None
+        if not chance.happens(plan.keyless, "keyless", name, number):
+            key = self.key(name, number)
+        if chance.happens(plan.tardy, "tardy", name, number):
+            at -= chance.between(0, TARDY_SECONDS, "tardy by", name, number)
+        return self.produce(lane, position, number, at, key)
 
     def key(self, *purpose: object) -> bytes:
         return b"key-%d" % int(self.chance.between(0, self.plan.keys, "key", *purpose))
