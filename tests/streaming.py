@@ -4,29 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
 import anyio
 
-from streamfaas.api.server import Bounds, Handle, Server
+from daemon_process import UnixConnection
+from streamfaas.api.addresses import Listener
+from streamfaas.api.server import Bounds, Handle
+from streamfaas.api.unix_socket import Server
 
 T = TypeVar("T")
-
-
-class UnixConnection(http.client.HTTPConnection):
-    """A connection to a server on a Unix socket."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=10)
-        self.path = str(path)
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(10)
-        self.sock.connect(self.path)
 
 
 @contextlib.contextmanager
@@ -42,15 +31,28 @@ def listening(path: Path, target: str = "/stream") -> Iterator[http.client.HTTPR
 
 def served(path: Path, handle: Handle, bounds: Bounds, client: Callable[[], T]) -> T:
     """Runs `client()` in a thread while `handle` answers at `path`; gives back its result."""
+    server = Server(path, handle, bounds)
+    return beside(server, client, lambda: server.finish(5.0))
+
+
+async def _at_once() -> None:
+    """Nothing is waited for."""
+
+
+def beside(
+    server: Server | Listener,
+    client: Callable[[], T],
+    finish: Callable[[], Awaitable[None]] = _at_once,
+) -> T:
+    """Runs `client()` in a thread while a server answers; gives back its result."""
 
     async def main() -> T:
-        server = Server(path, handle, bounds)
         server.open()
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(server.serve)
                 result = await anyio.to_thread.run_sync(client)
-                await server.finish(5.0)
+                await finish()
                 tasks.cancel_scope.cancel()
         finally:
             server.close()

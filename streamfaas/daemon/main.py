@@ -21,7 +21,7 @@ import anyio
 import uvloop
 
 from streamfaas.api.probes import Answer, probes
-from streamfaas.api.server import Server
+from streamfaas.api.unix_socket import Server
 from streamfaas.daemon import outputs
 from streamfaas.daemon.admin import Admin
 from streamfaas.daemon.build import Plan

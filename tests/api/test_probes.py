@@ -2,7 +2,6 @@ import http.client
 import socket
 from contextlib import closing
 
-import anyio
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,6 +9,7 @@ from hypothesis import strategies as st
 from streamfaas.api.probes import BOUNDS, probes
 from streamfaas.api.server import Response
 from streamfaas.flow.errors import ConfigError
+from streaming import beside
 
 
 def free_port(host="127.0.0.1"):
@@ -26,20 +26,9 @@ def echo(request):
 def serving(client, host="127.0.0.1"):
     """Runs `client(port)` in a thread while probes are answered; gives back its result."""
 
-    async def main():
-        port = free_port(host.strip("[]"))
-        served = probes(f"{host}:{port}", {"/livez": echo, "/metrics": echo})
-        served.open()
-        try:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(served.serve)
-                result = await anyio.to_thread.run_sync(client, port)
-                tasks.cancel_scope.cancel()
-        finally:
-            served.close()
-        return result
-
-    return anyio.run(main)
+    port = free_port(host.strip("[]"))
+    served = probes(f"{host}:{port}", {"/livez": echo, "/metrics": echo})
+    return beside(served, lambda: client(port))
 
 
 def ask(port, method="GET", path="/livez", body=None, host="127.0.0.1", **headers):

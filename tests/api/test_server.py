@@ -1,17 +1,12 @@
-import http.client
-import os
 import socket
-import stat
 import threading
 
-import anyio
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamfaas.api.server import BODY_BYTES_MAX, Request, Response, Server
-from streamfaas.flow.errors import StoreError
-from streaming import UnixConnection
+from streamfaas.api.server import BODY_BYTES_MAX, Request, Response
+from streamfaas.api.unix_socket import Server
+from streaming import UnixConnection, beside
 
 
 async def echo(request: Request) -> Response:
@@ -23,19 +18,7 @@ async def echo(request: Request) -> Response:
 def serving(path, client):
     """Runs `client()` in a thread while a server answers at `path`; gives back its result."""
 
-    async def main():
-        server = Server(path, echo)
-        server.open()
-        try:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(server.serve)
-                result = await anyio.to_thread.run_sync(client)
-                tasks.cancel_scope.cancel()
-        finally:
-            server.close()
-        return result
-
-    return anyio.run(main)
+    return beside(Server(path, echo), client)
 
 
 def test_it_answers_several_requests_on_one_connection(tmp_path):
@@ -74,44 +57,6 @@ def test_what_is_asked_without_its_body_is_answered_without_it(tmp_path):
     assert serving(path, client) == [(200, b""), (200, told)]
 
 
-def test_only_the_owner_can_open_the_socket(tmp_path):
-    path = tmp_path / "s.sock"
-    mode = serving(path, lambda: path.stat().st_mode)
-    assert stat.S_ISSOCK(mode)
-    assert stat.S_IMODE(mode) == 0o600
-    assert not path.exists()
-
-
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
-def test_another_user_is_sent_away_even_where_the_mode_would_let_him_in(tmp_path):
-    path = tmp_path / "s.sock"
-
-    def client():
-        path.chmod(0o777)
-        for parent in (tmp_path, *tmp_path.parents):
-            if parent.stat().st_uid == 0 and parent != parent.parent:
-                parent.chmod(parent.stat().st_mode | 0o011)
-        reader, writer = os.pipe()
-        child = os.fork()
-        if child == 0:
-            os.setresuid(65534, 65534, 65534)
-            try:
-                connection = UnixConnection(path)
-                connection.request("GET", "/status")
-                connection.getresponse()
-                os.write(writer, b"answered")
-            except (OSError, http.client.HTTPException):
-                os.write(writer, b"refused")
-            os._exit(0)
-        os.close(writer)
-        os.waitpid(child, 0)
-        answer = os.read(reader, 100)
-        os.close(reader)
-        return answer
-
-    assert serving(path, client) == b"refused"
-
-
 def test_a_body_that_is_too_large_is_refused_before_it_is_read_whole(tmp_path):
     path = tmp_path / "s.sock"
 
@@ -130,39 +75,6 @@ def test_a_body_that_is_too_large_is_refused_before_it_is_read_whole(tmp_path):
         return status
 
     assert serving(path, client) == 413
-
-
-def test_a_second_daemon_is_told_of_the_first(tmp_path):
-    path = tmp_path / "s.sock"
-
-    def client():
-        with pytest.raises(StoreError, match="another daemon answers"):
-            Server(path, echo).open()
-
-    serving(path, client)
-
-
-def test_the_socket_of_a_daemon_that_died_is_taken_over(tmp_path):
-    path = tmp_path / "s.sock"
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as left_behind:
-        left_behind.bind(str(path))
-    assert path.exists()
-    server = Server(path, echo)
-    server.open()
-    server.close()
-
-
-def test_a_file_in_the_way_is_not_removed(tmp_path):
-    path = tmp_path / "s.sock"
-    path.write_text("precious")
-    with pytest.raises(StoreError, match="is no socket"):
-        Server(path, echo).open()
-    assert path.read_text() == "precious"
-
-
-def test_a_path_that_is_too_long_is_told(tmp_path):
-    with pytest.raises(StoreError, match="cannot listen"):
-        Server(tmp_path / ("x" * 120), echo).open()
 
 
 @settings(max_examples=60)

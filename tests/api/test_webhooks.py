@@ -2,13 +2,13 @@ import http.client
 import socket
 from contextlib import closing
 
-import anyio
 import pytest
 
 from streamfaas.api.addresses import bound
 from streamfaas.api.webhooks import BOUNDS, webhooks
 from streamfaas.flow.errors import ConfigError
 from streamfaas.wire.inbound import Answer
+from streaming import beside
 
 from .test_probes import free_port
 
@@ -30,23 +30,10 @@ class Echo:
 def serving(client):
     """Runs `client(port)` in a thread while it is served; gives back its result."""
 
-    async def main():
-        port = free_port()
-        desks = {"/in": Echo(), "/later": Answer(503, "not yet", 5)}
-        served = webhooks(
-            f"127.0.0.1:{port}", lambda path: desks.get(path, Answer(404, "no trigger"))
-        )
-        served.open()
-        try:
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(served.serve)
-                result = await anyio.to_thread.run_sync(client, port)
-                tasks.cancel_scope.cancel()
-        finally:
-            served.close()
-        return result
-
-    return anyio.run(main)
+    port = free_port()
+    desks = {"/in": Echo(), "/later": Answer(503, "not yet", 5)}
+    served = webhooks(f"127.0.0.1:{port}", lambda path: desks.get(path, Answer(404, "no trigger")))
+    return beside(served, lambda: client(port))
 
 
 def ask(port, path="/in", body=b"", method="POST", **headers):
