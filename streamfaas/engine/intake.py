@@ -22,6 +22,7 @@ class Intake:
         self._lanes = lanes
         self._wake = wake
         self._is_shut = is_shut
+        self._most_bytes = 0  # that lanes may hold: what has come since it was added up only goes
 
     def shut(self) -> None:
         """Nothing more is to be read, of any lane, until `reopen`."""
@@ -44,10 +45,10 @@ class Intake:
         self.ready.discard(lane)
         self._full.discard(lane)
 
-    def weigh(self, runner: LaneRunner) -> None:
-        """Something has come for a lane: it may have enough, or all of them together."""
-        held = runner.held_bytes
-        if runner.full or (held and self._held_bytes() > HELD_BYTES_MAX):
+    def weigh(self, runner: LaneRunner, size_bytes: int) -> None:
+        """So much has come for a lane: it may have enough, or all of them together."""
+        self._most_bytes += size_bytes
+        if runner.full or (runner.held_bytes and not self._within):
             self.ready.discard(runner.lane)
             self._full.add(runner.lane)
 
@@ -55,7 +56,7 @@ class Intake:
         """A lane has taken a batch out: it, and whoever waited for the common budget, may read."""
         if self._is_shut or not self._full:
             return
-        within = self._held_bytes() <= HELD_BYTES_MAX
+        within = self._within
         changed = False
         for name in list(self._full) if within else [lane]:
             runner = self._lanes.get(name)
@@ -66,5 +67,9 @@ class Intake:
         if changed:
             self._wake()
 
-    def _held_bytes(self) -> int:
-        return sum(runner.held_bytes for runner in self._lanes.values())
+    @property
+    def _within(self) -> bool:
+        """Added up where it might not be so: it is asked for each run, and lanes may be many."""
+        if self._most_bytes > HELD_BYTES_MAX:
+            self._most_bytes = sum(runner.held_bytes for runner in self._lanes.values())
+        return self._most_bytes <= HELD_BYTES_MAX

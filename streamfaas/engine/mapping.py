@@ -230,7 +230,7 @@ class Mapping:
                 case Arrived(run):
                     lane = self._lanes[run.lane]
                     lane.offer(run)
-                    self._intake.weigh(lane)
+                    self._intake.weigh(lane, run.size_bytes)
                 case Opened(lane):
                     self._open_lane(lane, source, tasks)
                 case Closing() as closing:

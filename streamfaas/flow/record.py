@@ -43,7 +43,20 @@ class Record:
     @property
     def size_bytes(self) -> int:
         size = len(self.value or b"") + len(self.key or b"")
-        return size + sum(len(name) + len(value) for name, value in self.headers)
+        return size + sum([len(name) + len(value) for name, value in self.headers])
+
+    def of(self, lane: Lane) -> Record:
+        """The same, handed to a lane."""
+        return Record(
+            lane,
+            self.position,
+            self.value,
+            self.key,
+            self.timestamp_ms,
+            self.timestamp_type,
+            self.headers,
+            self.weight,
+        )
 
 
 RECORD_OVERHEAD_BYTES = 160
@@ -99,7 +112,7 @@ class Records:
         times = [r.timestamp_ms / 1000 for r in chosen if r.timestamp_ms >= 0] or [0.0]
         return Extent(
             count=len(chosen),
-            size_bytes=sum(r.size_bytes for r in chosen),
+            size_bytes=sum([r.size_bytes for r in chosen]),
             event_bytes=sum(map(event_bytes, chosen)),
             oldest=min(times),
             newest=max(times),

@@ -54,9 +54,9 @@ def run(bootstrap: str, topic: str, wanted: int, *, batch: int = 1000, workers: 
     return drive(text, HANDLER, wanted)
 
 
-def drive(text: str, handler: str, wanted: int) -> Result:
+def drive(text: str, handler: str, wanted: int, pause_seconds: float = 0.05) -> Result:
     """From the first record that a worker has done to the last one, as `status` tells of the
-    trigger touch/bench."""
+    trigger touch/bench, asked once a pause: that costs the daemon something, too."""
     from daemon_process import DaemonProcess, write_project
 
     folder = Path(tempfile.mkdtemp(prefix="bench-"))
@@ -83,7 +83,7 @@ def drive(text: str, handler: str, wanted: int) -> Result:
             first = seen()
             last = first
             while last[0] < wanted:
-                time.sleep(0.05)
+                time.sleep(pause_seconds)
                 last = seen()
             rss = rss_mb(pid)
             daemon.stop()

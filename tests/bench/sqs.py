@@ -81,7 +81,7 @@ def contest(given: argparse.Namespace) -> None:
 
         def daemon(batch: str, workers: int) -> Callable[[], Any]:
             text = CONFIG.format(url=url, batch=batch, workers=workers, parallel=PARALLEL)
-            return lambda: ours.drive(text, HANDLER, given.messages)
+            return lambda: ours.drive(text, HANDLER, given.messages, pause_seconds=0.5)
 
         contestants = {
             ANCHOR: lambda: run_peer(

@@ -9,7 +9,7 @@ import random
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
+from itertools import islice
 from typing import Any, ClassVar
 
 import anyio
@@ -315,9 +315,9 @@ class Sqs:
         """How many messages may be asked for: what workers that are free now could begin with."""
         if not self._reading:
             return 0
-        idle = sum(lane in self._ready for lane in self._idle)
-        able = min(idle, self._room() - len(self._unbegun))
-        if able <= 0:
+        able = max(0, self._room() - len(self._unbegun))
+        able = sum(1 for _ in islice((each for each in self._idle if each in self._ready), able))
+        if not able:
             return 0
         free = able - self._gathering.batches
         size = self._options.batch.records_max
@@ -392,7 +392,7 @@ class Sqs:
                 continue
             held[message.position] = message
             message.lane = lane
-            message.record = replace(message.record, lane=lane)
+            message.record = message.record.of(lane)
             self._handing.append(message)
         if self._fifo:
             self._group_of[lane] = batch[0].group or ""
