@@ -117,6 +117,11 @@ def kinesalite() -> Iterator[Kinesis]:
     yield from _served("kinesalite")
 
 
+@pytest.fixture(scope="session")
+def kinesis_local() -> Iterator[Kinesis]:
+    yield from _served("kinesis-local")
+
+
 def _served(kind: str) -> Iterator[Kinesis]:
     promised(modules)
     with running(kind) as server:

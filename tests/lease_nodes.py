@@ -29,6 +29,7 @@ class Fleet:
         self.server, self.aws, self.folder, self.tasks = server, aws, folder, tasks
         self.name = f"shared-{next(STREAMS)}"
         self.items = items
+        self.failover_seconds = FAILOVER_SECONDS
         self.table = LeaseTable(aws.access, f"{self.name}-leases", call_seconds=10.0)
         self.numbers = itertools.count()
         self.seen = []  # who, shard, key, number: in the order in which it came
@@ -88,7 +89,7 @@ class Fleet:
         return await Store.open(self.folder / name / "streamfaas.db")
 
     def source(self, name, store, told=None, start="trim_horizon", *, shares=True):
-        leases = LeaseOptions(self.aws.access, self.table.name, name, FAILOVER_SECONDS)
+        leases = LeaseOptions(self.aws.access, self.table.name, name, self.failover_seconds)
         log = LogOptions(
             start,
             poll_seconds=0.2,
@@ -100,7 +101,7 @@ class Fleet:
         if self.items:
             asked = DynamoDbOptions(self.server.access, log, table=self.name)
             return dynamodb("shop/items", asked, store=store, emit=said.append)
-        options = KinesisOptions(self.server.access, self.name, log)
+        options = KinesisOptions(self.server.access, self.name, log, aggregated=True)
         return kinesis("shop/clicks", options, store=store, emit=said.append)
 
     async def node(self, name, *, shares=True):

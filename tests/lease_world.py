@@ -2,7 +2,9 @@
 
 import heapq
 import itertools
+import math
 import random
+from collections import Counter
 from dataclasses import replace
 
 from streamfaas.flow.leases import Lease, Plan, Tenure, Terms, Watch
@@ -150,7 +152,9 @@ class Worker:
 
     def take(self, lease):
         asked_at = self.clock()
-        taken = yield from self.write(lease, owner=self.name, wanted_by="")
+        taken = yield from self.write(
+            lease, owner=self.name, gives_way=self.name, wanted_by=""
+        )
         if isinstance(taken, Lease):
             self.ours.add(lease.key)
             self.tenures[lease.key] = Tenure(taken, asked_at)
@@ -200,3 +204,73 @@ class Worker:
         lease = self.tenures.pop(key).lease  # from here on it is not ours
         yield from self.write(lease, owner="", wanted_by="")
         self.watch.gave(key, self.clock())
+
+
+class Library:
+    """A worker of the Kinesis Client Library: it takes what stands still, or one of who has most,
+    and hears of what was taken from it when it renews. (Of its `DynamoDBLeaseTaker` and
+    `DynamoDBLeaseRenewer`, 2.6.)"""
+
+    def __init__(self, world, name):
+        self.world, self.name = world, name
+        self.seen = {}  # counter, and since when it stands
+        self.held = {}
+        self.tenures = {}  # it is never sure
+        self.dead = False
+        world.workers.append(self)
+        world.spawn(self.take())
+        world.spawn(self.renew())
+
+    def write(self, lease, **changed):
+        """Its writes name the counter alone."""
+
+        def operation(table):
+            row = table.get(lease.key)
+            if row is None or row.counter != lease.counter:
+                return None
+            table[lease.key] = replace(row, counter=row.counter + 1, **changed)
+            return table[lease.key]
+
+        return (yield "request", operation)
+
+    def take(self):
+        while not self.dead:
+            rows = yield "request", lambda table: list(table.values())
+            for lease in self.chosen(rows) if rows != "no answer" else ():
+                taken = yield from self.write(lease, owner=self.name)
+                if isinstance(taken, Lease) and not self.dead:
+                    self.held[lease.key] = taken
+                    self.world.takes.append((self.world.now, lease.key, self.name))
+            yield "sleep", 2 * TERMS.failover_seconds
+
+    def chosen(self, rows):
+        now, chance = self.world.now, self.world.chance
+        for row in rows:
+            if row.key not in self.seen or self.seen[row.key][0] != row.counter:
+                new = row.key not in self.seen and not row.owner
+                self.seen[row.key] = row.counter, -math.inf if new else now
+        stands = {row.key: now - self.seen[row.key][1] for row in rows}
+        free = [e for e in rows if not e.owner or stands[e.key] > TERMS.failover_seconds]
+        load = Counter({self.name: 0})
+        load.update(row.owner for row in rows if row not in free)
+        target = max(1, math.ceil(len(rows) / len(load)))
+        if old := [row for row in rows if stands[row.key] > 3 * TERMS.failover_seconds]:
+            return old
+        need = target - load[self.name]
+        if need <= 0:
+            return []
+        chance.shuffle(free)
+        most, count = load.most_common(1)[0]
+        if free or not (count > target or (count == target and need > 1)):
+            return free[:need]
+        return [chance.choice([row for row in rows if row.owner == most])]
+
+    def renew(self):
+        while not self.dead:
+            for key, lease in list(self.held.items()):
+                renewed = yield from self.write(lease)
+                if isinstance(renewed, Lease):
+                    self.held[key] = renewed
+                elif renewed is None:
+                    self.held.pop(key, None)
+            yield "sleep", TERMS.failover_seconds / 3

@@ -4,7 +4,11 @@ Library does it, each with its checkpoint.
 A lease is a row that its owner renews, by a write that names the counter it last wrote and raises
 it. Nobody's clock is compared with another's: a lease has expired for us once we have seen its
 counter stand still for so long, and is surely ours for less than that after we asked for the last
-write that stands. So no two ever think at once that a lease is theirs.
+write that stands. So no two of us ever think at once that a lease is theirs.
+
+The library's own workers may share the table. They ask nobody: who has less than its share takes a
+lease of who has most, and the loser hears of it when its next write is refused. So they do it with
+us, and so we do it with them; who of us wants one of ours asks its owner for it.
 """
 
 from __future__ import annotations
@@ -28,9 +32,10 @@ BEGINNINGS = frozenset({TRIM_HORIZON, LATEST, AT_TIMESTAMP})
 class Lease:
     """A row of the table. `checkpoint` is the sequence number of the last record that is finished
     with, and `sub` which of its aggregate; or one of the words above. `switches` counts owners
-    since then. `hashes` are the ends of its range. Ours alone are `wanted_by` (who would like to
-    have it), `stream` (which life of the stream it is of), and `since_ms` (where LATEST was).
-    `others` are columns that we know nothing of, as they stand."""
+    since then. `hashes` are the ends of its range. Ours alone are `gives_way` (who of us took it
+    last), `wanted_by` (who would like to have it), `stream` (which life of the stream it is of),
+    and `since_ms` (where LATEST was). `others` are columns that we know nothing of, as they
+    stand."""
 
     key: str
     counter: int = 0
@@ -41,6 +46,7 @@ class Lease:
     parents: frozenset[str] = frozenset()
     children: frozenset[str] = frozenset()
     hashes: tuple[str, str] | None = None
+    gives_way: str = ""
     wanted_by: str = ""
     stream: str = ""
     since_ms: int | None = None
@@ -55,6 +61,12 @@ class Lease:
     def begun(self) -> bool:
         """Some of the shard is finished with."""
         return self.checkpoint not in BEGINNINGS
+
+    @property
+    def heeded(self) -> bool:
+        """Its owner gives it to who wants it. A worker of the library does not know of that: it
+        writes its name and leaves the rest."""
+        return self.owner == self.gives_way
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +118,7 @@ class Tenure:
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What a worker is to do now: leases to take, each by a write that names the counter it was
-    seen with; one to ask its owner for; and when to look again."""
+    seen with, whoever has them; one to ask its owner for; and when to look again."""
 
     take: tuple[Lease, ...]
     ask: Lease | None
@@ -135,7 +147,9 @@ class Watch:
         }
         owners = {key: lease.owner for key, lease in self.leases.items()}
         self._given = {key: at for key, at in self._given.items() if owners.get(key) == ""}
-        self._asked = {key: at for key, at in self._asked.items() if key in owners}
+        self._asked = {
+            key: at for key, at in self._asked.items() if owners.get(key) == old[key].owner
+        }
 
     def gave(self, key: str, now: Instant) -> None:
         """We have let go of a lease for somebody who wanted it: not to take it back at once."""
@@ -143,6 +157,7 @@ class Watch:
 
     def asked(self, key: str, now: Instant) -> None:
         """We have told the owner of a lease that we want it."""
+        assert key in self.leases
         self._asked[key] = now
 
     def may_be_read(self, known: Parents) -> list[str]:
@@ -175,8 +190,10 @@ class Watch:
         )
         room = math.ceil(len(leases) / len(load)) - load[self.worker]
         take = _turned([each for each in free if self._ripe(each, now)], chance)[: max(0, room)]
-        ask = None if free else self._wish(leases, load, room, now, chance)
-        return Plan(tuple(take), ask, self._look_at(leases, ours, now))
+        wish = None if free else self._wish(leases, load, room, now, chance)
+        if wish is not None and not wish.heeded:
+            take, wish = [wish], None
+        return Plan(tuple(take), wish, self._look_at(leases, ours, now))
 
     def free(self, lease: Lease, now: Instant) -> bool:
         """Nobody has it: its owner let go of it or does not renew it, or it is ours by a write
@@ -200,13 +217,12 @@ class Watch:
         if most < load[self.worker] + 2:
             return None
         loaded = {name for name, count in load.items() if count == most}
-        theirs = [each for each in leases if each.owner in loaded and not each.wanted_by]
+        theirs = [e for e in leases if e.owner in loaded and not (e.heeded and e.wanted_by)]
         return next(iter(_turned(theirs, chance)), None)
 
     @property
     def _patience(self) -> float:
-        """For so long an owner may let us wait. One that is of another make never answers, and
-        loses its leases only by not renewing them."""
+        """For so long an owner may let us wait."""
         return 4 * self.terms.failover_seconds
 
     def _look_at(self, leases: Iterable[Lease], ours: Collection[str], now: Instant) -> Instant:

@@ -26,7 +26,7 @@ _COLUMNS = frozenset(
     {
         KEY, "leaseOwner", "leaseCounter", "checkpoint", "checkpointSubSequenceNumber",
         "ownerSwitchesSinceCheckpoint", "parentShardId", "childShardIds", "startingHashKey",
-        "endingHashKey", "wantedBy", "streamLife", "sinceMillis",
+        "endingHashKey", "givesWay", "wantedBy", "streamLife", "sinceMillis",
     }
 )  # fmt: skip
 _PENDING = "pendingCheckpoint, pendingCheckpointSubSequenceNumber, pendingCheckpointState"
@@ -131,11 +131,12 @@ class LeaseTable:
             )
 
     async def take(self, lease: Lease, worker: str) -> Lease:
-        """The lease is the worker's, who says which life of the stream it is of, and where LATEST
-        was."""
+        """The lease is the worker's, who says that it gives way to who wants it, which life of the
+        stream it is of, and where LATEST was."""
         switched = bool(lease.owner) and lease.owner != worker
         values = {
             "leaseOwner": {"S": worker},
+            "givesWay": {"S": worker},
             "ownerSwitchesSinceCheckpoint": _number(lease.switches + switched),
             "streamLife": {"S": lease.stream},
         }
@@ -226,6 +227,7 @@ def lease_of(row: Mapping[str, Any]) -> Lease | None:
         parents=frozenset(_texts(row, "parentShardId")),
         children=frozenset(_texts(row, "childShardIds")),
         hashes=(starting, ending) if starting and ending else None,
+        gives_way=_text(row, "givesWay"),
         wanted_by=_text(row, "wantedBy"),
         stream=_text(row, "streamLife"),
         since_ms=None if since is None else int(since["N"]),
@@ -246,6 +248,7 @@ def _cells(lease: Lease) -> Iterator[tuple[str, Any]]:
     yield "ownerSwitchesSinceCheckpoint", _number(lease.switches)
     for name, text in (
         ("leaseOwner", lease.owner),
+        ("givesWay", lease.gives_way),
         ("wantedBy", lease.wanted_by),
         ("streamLife", lease.stream),
     ):

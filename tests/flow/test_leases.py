@@ -1,9 +1,11 @@
 """Leases are shared: never held by two, always by somebody, and in the end by all alike."""
 
+from dataclasses import replace
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lease_world import TERMS, Worker, World
+from lease_world import TERMS, Library, Worker, World
 from streamfaas.flow.leases import (
     LATEST,
     SHARD_END,
@@ -91,6 +93,54 @@ def test_what_a_dead_worker_had_is_taken_within_failover_and_two_looks(seed, cou
     assert not late
     assert {key for when, key, _ in world.takes if when > died} >= theirs
     assert all(when <= died + ENOUGH + 1 for when, _, _ in world.takes)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    SEEDS,
+    st.integers(1, 9),
+    st.lists(st.tuples(st.booleans(), st.floats(0, 90)), min_size=1, max_size=4),
+)
+def test_with_workers_of_the_library_all_have_their_share_too_and_come_to_rest(seed, count, joins):
+    world = World(seed, rows(count))
+    for number, (ours, when) in enumerate(joins):
+        kind = Worker if ours else Library
+        world.at(when, lambda number=number, kind=kind: kind(world, f"w{number}"))
+    world.run(150 + 60 * count)
+    loads = spread(world).values()
+    assert sum(loads) == count
+    assert max(loads) - min(loads) <= 1
+    before = len(world.takes)
+    world.run(world.now + 100)
+    assert len(world.takes) == before, "it does not come to rest"
+    dead = world.workers[0]
+    dead.dead = True
+    dead.tenures.clear()
+    world.run(world.now + 60 + 60 * count)
+    assert sum(spread(world).values()) == (count if len(joins) > 1 else 0)
+
+
+@st.composite
+def tables(draw):
+    """Of some workers, of which some are the library's."""
+    owners = draw(st.dictionaries(st.sampled_from("abcd"), st.booleans(), min_size=1))
+    found = []
+    for number in range(draw(st.integers(1, 9))):
+        owner = draw(st.sampled_from(sorted(owners)))
+        heeds = owner if owners[owner] else draw(st.sampled_from(("", "me", "a+")))
+        wanted = draw(st.sampled_from(("", "me", "z")))
+        found.append(Lease(f"s{number}", owner=owner, gives_way=heeds, wanted_by=wanted))
+    return found
+
+
+@given(tables(), st.floats(0, 1, exclude_max=True))
+def test_of_who_heeds_nothing_is_taken_and_who_does_not_is_not_asked(found, chance):
+    watch = Watch("me", TERMS)
+    watch.saw(found, 0.0)
+    plan = watch.plan(watch.may_be_read({}), (), 1.0, chance)
+    assert len(plan.take) <= 1
+    assert not any(lease.heeded for lease in plan.take)
+    assert plan.ask is None or (plan.ask.heeded and not plan.take)
 
 
 @settings(max_examples=30, deadline=None)
@@ -209,18 +259,37 @@ def test_a_write_that_was_refused_may_have_been_our_own():
     assert tenure.read_back(None) is None
 
 
-def test_an_owner_of_another_make_is_asked_and_left_alone():
-    watch = Watch("me", TERMS)
-    theirs = [Lease(f"s{n}", owner="library") for n in range(4)]
-    watch.saw(theirs, 0.0)
-    asked = watch.plan(watch.may_be_read({}), (), 0.0, 0.0).ask
-    assert asked == theirs[0]
-    watch.asked("s0", 0.0)
+def test_of_an_owner_that_does_not_heed_one_is_taken_at_a_time_until_it_is_even():
+    watch, theirs = Watch("me", TERMS), {f"s{n}": Lease(f"s{n}", owner="library") for n in range(4)}
     for now in range(1, 30):  # it renews, and does not answer
-        watch.saw([Lease(f"s{n}", counter=now, owner="library") for n in range(4)], float(now))
-        plan = watch.plan(watch.may_be_read({}), (), float(now), 0.5)
-        assert plan.take == ()
+        theirs = {key: replace(lease, counter=now) for key, lease in theirs.items()}
+        watch.saw(theirs.values(), float(now))
+        ours = [key for key, lease in theirs.items() if lease.owner == "me"]
+        plan = watch.plan(watch.may_be_read({}), ours, float(now), 0.5)
         assert plan.ask is None
+        assert len(plan.take) == (now <= 2)
+        theirs |= {e.key: replace(e, owner="me", gives_way="me") for e in plan.take}
+    assert [lease.owner for lease in theirs.values()].count("me") == 2
+
+
+def test_one_that_was_taken_from_us_by_the_library_is_not_heeded():
+    ours = Lease("s", owner="me", gives_way="me")
+    assert ours.heeded
+    assert not replace(ours, owner="library").heeded
+
+
+def test_who_was_given_a_lease_asks_for_the_next_at_once():
+    watch = Watch("me", TERMS)
+    theirs = [Lease(f"s{n}", owner="other", gives_way="other") for n in range(4)]
+    watch.saw(theirs, 0.0)
+    watch.asked("s0", 0.0)
+    watch.saw(theirs, 1.0)
+    assert watch.plan(watch.may_be_read({}), (), 1.0, 0.0).ask is None
+    given = replace(theirs[0], counter=1, owner="")
+    watch.saw([given, *theirs[1:]], 2.0)
+    assert watch.plan(watch.may_be_read({}), (), 2.0, 0.0).take == (given,)
+    watch.saw([replace(given, counter=2, owner="me"), *theirs[1:]], 3.0)
+    assert watch.plan(watch.may_be_read({}), ["s0"], 3.0, 0.0).ask == theirs[1]
 
 
 def test_what_was_given_to_somebody_is_not_taken_back_at_once():

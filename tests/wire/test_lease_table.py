@@ -73,6 +73,7 @@ leases = st.builds(
     parents=st.frozensets(texts, max_size=2),
     children=st.frozensets(texts, max_size=2),
     hashes=st.none() | st.tuples(texts, texts),
+    gives_way=st.just("") | texts,
     wanted_by=st.just("") | texts,
     stream=st.just("") | texts,
     since_ms=st.none() | st.integers(0, 1 << 42),
@@ -113,7 +114,8 @@ def test_a_lease_is_taken_renewed_moved_and_let_go_of(aws_server: Aws) -> None:
             (seen,) = await table.scan()
             assert seen == new
             taken = await table.take(seen, "me")
-            assert taken == replace(new, counter=1, owner="me")
+            assert taken == replace(new, counter=1, owner="me", gives_way="me")
+            assert taken.heeded
             renewed = await table.renew(taken)
             moved = await table.checkpoint(renewed, "4959", 2)
             assert (moved.counter, moved.checkpoint, moved.sub) == (3, "4959", 2)
@@ -178,7 +180,7 @@ def test_a_row_of_the_library_keeps_what_we_do_not_know(aws_server: Aws) -> None
             )
             row = await raw(aws_server, table, moved.key)
             gone = {"pendingCheckpoint", "pendingCheckpointSubSequenceNumber", "checkpointOwner"}
-            assert row.keys() == LIBRARY.keys() - gone | {"streamLife"}
+            assert row.keys() == LIBRARY.keys() - gone | {"givesWay", "streamLife"}
             for name in ("throughputKBps", "entityType", "startingHashKey"):
                 assert row[name] == LIBRARY[name]
             assert set(row["parentShardId"]["SS"]) == moved.parents

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
-from typing import Protocol
+from dataclasses import replace
 
 import anyio
 
-from streamfaas.flow.errors import Busy, Refused, Unreachable, WorldError
+from streamfaas.flow.errors import Busy, Refused, Unreachable
 from streamfaas.flow.leases import (
     AT_TIMESTAMP,
     LATEST,
     SHARD_END,
     Lease,
-    Tenure,
     Terms,
     Watch,
     done_with,
@@ -27,6 +24,7 @@ from streamfaas.flow.record import Instant
 from streamfaas.sources import Spawn
 from streamfaas.sources.sharded import handed
 from streamfaas.sources.sharded.clock import ServiceClock
+from streamfaas.sources.sharded.holding import GiveUp, Holds
 from streamfaas.sources.sharded.marks import Keeper, Standing
 from streamfaas.sources.sharded.options import LogOptions
 from streamfaas.sources.sharded.reading import AFTER
@@ -35,35 +33,8 @@ from streamfaas.store.shards import Mark
 from streamfaas.wire.lease_table import LeaseTable, Lost
 from streamfaas.wire.shards import Described, Shard, Stream
 
-HAND_OVER_SECONDS = 30.0
-"""How long what is in hand of a shard may take to end, where another daemon wants its lease."""
-
 MISSING_MAX = 20
 """Looks in a row at the list of shards that did not show one, before it counts as forgotten."""
-
-TRIES = 2
-"""Of one write: the first may be refused because one of ours before it was carried out unheard."""
-
-
-class GiveUp(Protocol):
-    """Tells the source to let a shard go."""
-
-    def __call__(self, shard: str, grace_seconds: float, *, lost: bool) -> None:
-        """The lane of a shard is to close within the grace. `lost`: it is not ours any more."""
-
-
-@dataclass(slots=True)
-class _Hold:
-    """A lease that is ours. Its writes are one after the other."""
-
-    tenure: Tenure
-    lock: anyio.Lock = field(default_factory=anyio.Lock)
-    giving: bool = False
-    over: bool = False
-
-    @property
-    def lease(self) -> Lease:
-        return self.tenure.lease
 
 
 class LeasedRoster:
@@ -106,11 +77,10 @@ class LeasedRoster:
         self._timestamps = timestamps
         self._time = time
         self._warn = warn
-        self._give_up = give_up
         self._spawn: Spawn | None = None
         self._watch = Watch(self.worker, self._terms)
         self._strangers = Watch(self.worker, self._terms)  # rows of other lives of the stream
-        self._holds: dict[str, _Hold] = {}
+        self._holds = Holds(self._table, self._terms, give_up=give_up, warn=warn)
         self._marks: dict[str, Mark] = {}
         self._base = 0
         self._known: dict[str, Shard] = {}
@@ -128,7 +98,7 @@ class LeasedRoster:
 
     async def let_go(self) -> None:
         """Of all leases: others take them at once."""
-        for shard in list(self._holds):
+        for shard in self._holds:
             await self._release(shard)
 
     async def close(self) -> None:
@@ -194,13 +164,11 @@ class LeasedRoster:
     @property
     def lease_seconds(self) -> float:
         """For so long all that we have is surely ours."""
-        ends = [hold.tenure.sure_until(self._terms) for hold in self._holds.values()]
-        return max(0.0, min(ends, default=Instant(float("inf"))) - self._clock())
+        return self._holds.sure_seconds
 
     def is_ours(self, shard: str) -> bool:
         """Whether that is sure, now."""
-        hold = self._holds.get(shard)
-        return hold is not None and self._clock() < hold.tenure.sure_until(self._terms)
+        return self._holds.sure(shard)
 
     def elsewhere(self) -> dict[str, str]:
         """Shards that others read, and who."""
@@ -234,6 +202,10 @@ class LeasedRoster:
         self._marks[shard] = mark
         await self._release(shard)
 
+    async def _release(self, shard: str) -> None:
+        if await self._holds.release(shard):
+            self._watch.gave(shard, self._clock())
+
     # -- the table, by looking
 
     async def _list(self) -> None:
@@ -259,8 +231,7 @@ class LeasedRoster:
         await self._take(plan.take)
         if plan.ask is not None and await self._attempt(self._table.want(plan.ask, self.worker)):
             self._watch.asked(plan.ask.key, self._clock())
-        new = [hold for shard, hold in self._holds.items() if shard not in reading]
-        return [self._marks[hold.lease.key] for hold in new]
+        return [self._marks[shard] for shard in self._holds if shard not in reading]
 
     def _saw(self, rows: Iterable[Lease]) -> None:
         rows, now = list(rows), self._clock()
@@ -363,10 +334,9 @@ class LeasedRoster:
                     f"the lease of {taken.key} had no checkpoint any more: it is read on "
                     "from where this daemon has read it to"
                 )
-            hold = self._holds[taken.key] = _Hold(Tenure(taken, asked_at))
             await self._keeper.put(mark)
             assert self._spawn is not None
-            self._spawn(partial(self._keep, hold), f"lease of {taken.key}")
+            self._holds.keep(taken, asked_at, self._spawn)
 
     def _dated(self, lease: Lease) -> Lease:
         """Of this life of the stream, and with the time that it begins at: the library writes down
@@ -395,89 +365,15 @@ class LeasedRoster:
 
     # -- leases that are ours
 
-    async def _keep(self, hold: _Hold) -> None:
-        """Renews a lease until it is lost, let go of, or wanted by somebody else."""
-        pause = self._terms.renew_seconds
-        while not hold.over:
-            left = hold.tenure.sure_until(self._terms) - self._clock()
-            await anyio.sleep(max(0.0, min(left, pause)))
-            pause = self._terms.renew_seconds
-            if not await self._renew(hold):
-                pause /= 4
-            elif hold.lease.wanted_by and not hold.giving:
-                hold.giving = True
-                self._give_up(hold.lease.key, HAND_OVER_SECONDS, lost=False)
-
-    async def _renew(self, hold: _Hold) -> bool:
-        async with hold.lock:
-            return await self._written(hold, self._table.renew)
-
     async def _share(self, standings: Sequence[Standing]) -> list[Standing]:
         """Writes checkpoints of those leases that are ours."""
         return [each for each in standings if await self._checkpoint(each)]
 
     async def _checkpoint(self, standing: Standing) -> bool:
         shard = standing.mark.shard
-        hold = self._holds.get(shard)
-        if hold is None or standing.checkpoint is None:
-            return hold is not None
+        if shard not in self._holds or standing.checkpoint is None:
+            return shard in self._holds
         sequence, sub = standing.checkpoint
         found = {n for n, each in self._known.items() if shard in each.parents}
         children = frozenset(found if standing.mark.ended else ())
-
-        async def write(lease: Lease) -> Lease:
-            return await self._table.checkpoint(lease, sequence, sub, children=children)
-
-        async with hold.lock:
-            return await self._written(hold, write)
-
-    async def _release(self, shard: str) -> None:
-        hold = self._holds.pop(shard, None)
-        if hold is None:
-            return
-        async with hold.lock:
-            if hold.giving:
-                self._watch.gave(shard, self._clock())
-            try:
-                await self._written(hold, self._table.release)
-            except WorldError as error:
-                self._warn(f"{shard}: its lease was not let go of, and has to expire: {error}")
-            hold.over = True
-
-    async def _written(self, hold: _Hold, write: Callable[[Lease], Awaitable[Lease]]) -> bool:
-        """Writes as the owner, while we surely are; what is found to be lost is told. False where
-        it is not known to be written."""
-        for _ in range(TRIES):
-            asked_at = self._clock()
-            if hold.over:
-                return False
-            if asked_at >= hold.tenure.sure_until(self._terms):
-                self._lose(hold, f"was not renewed for {self._terms.sure_seconds:g} s")
-                return False
-            try:
-                hold.tenure = hold.tenure.renewed(await write(hold.lease), asked_at)
-            except Lost:
-                await self._read_back(hold)
-            except (Busy, Unreachable):
-                return False
-            else:
-                return True
-        return False
-
-    async def _read_back(self, hold: _Hold) -> None:
-        try:
-            found = await self._table.get(hold.lease.key)
-        except (Busy, Unreachable):
-            return
-        kept = hold.tenure.read_back(found)
-        if kept is None:
-            owner = found.owner if found is not None else ""
-            self._lose(hold, f"was taken by {owner}" if owner else "is gone")
-        else:
-            hold.tenure = kept
-
-    def _lose(self, hold: _Hold, why: str) -> None:
-        shard, hold.over = hold.lease.key, True
-        self._holds.pop(shard, None)
-        self._warn(f"the lease of {shard} {why}: it is not read here any more")
-        self._give_up(shard, 0.0, lost=True)
+        return await self._holds.checkpoint(shard, sequence, sub, children=children)

@@ -16,6 +16,8 @@ from streamfaas.wire.lease_table import Lost
 
 T = TypeVar("T")
 
+SILENT = 0.3
+
 
 class Tenants:
     """Each write names the owner and the counter that it was decided by."""
@@ -54,10 +56,15 @@ class Tenants:
         await self._ask("make", act)
 
     async def take(self, lease: Lease, worker: str) -> Lease:
+        # some do not say that they give way, as the library's do not: others take from them
+        silent = self._world.chance.happens(SILENT, "silent", worker)
+        gives_way = lease.gives_way if silent else worker
+
         def act() -> Lease:
             taken = self._written(
-                lease, owner=worker, wanted_by="", stream=lease.stream, since_ms=lease.since_ms
-            )
+                lease, owner=worker, gives_way=gives_way, wanted_by="",
+                stream=lease.stream, since_ms=lease.since_ms,
+            )  # fmt: skip
             self._service.changed_hands(lease, worker)
             return taken
 
