@@ -152,9 +152,7 @@ class Worker:
 
     def take(self, lease):
         asked_at = self.clock()
-        taken = yield from self.write(
-            lease, owner=self.name, gives_way=self.name, wanted_by=""
-        )
+        taken = yield from self.write(lease, owner=self.name, gives_way=self.name, wanted_by="")
         if isinstance(taken, Lease):
             self.ours.add(lease.key)
             self.tenures[lease.key] = Tenure(taken, asked_at)

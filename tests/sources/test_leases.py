@@ -1,14 +1,13 @@
 """Sources that share a Kinesis stream by a table of leases, on real servers."""
 
 from collections import Counter
-from dataclasses import replace
 
 import pytest
 import uvloop
 
 from lease_nodes import fleet
 from streamfaas.flow.errors import Refused
-from streamfaas.flow.leases import LATEST, SHARD_END, Lease
+from streamfaas.flow.leases import LATEST, Lease
 from streamfaas.sources.sharded.handed import EPOCH
 from streamfaas.wire.lease_table import Lost
 
@@ -164,42 +163,23 @@ def test_positions_leap_where_somebody_else_has_read_meanwhile(kinesalite, moto,
     uvloop.run(main())
 
 
-def test_a_table_of_the_library_is_gone_on_with(kinesalite, moto, tmp_path):
-    """One shard at a record, one at its end with a child that has begun nowhere, one from LATEST;
-    its owner is gone."""
-
+def test_what_the_library_began_at_the_latest_begins_where_we_take_it(
+    kinesis_local, moto, tmp_path
+):
     async def main():
-        async with fleet(kinesalite, moto, tmp_path, 3) as made:
-            await made.put(90)
-            await made.split("shardId-000000000002")
-            async with kinesalite.client() as client:
-                asked = {"StreamName": made.name, "ShardId": "shardId-000000000000"}
-                iterator = await client.get_shard_iterator(
-                    **asked, ShardIteratorType="TRIM_HORIZON"
-                )
-                page = await client.get_records(ShardIterator=iterator["ShardIterator"])
-            first = page["Records"]
-            assert len(first) > 5
-            sequence = first[4]["SequenceNumber"]
-            gone = Lease("", counter=4711, owner="10.0.0.7:0c8f7a3e")
-            for lease in (
-                replace(gone, key="shardId-000000000000", checkpoint=sequence),
-                replace(gone, key="shardId-000000000001", checkpoint=LATEST),
-                replace(gone, key="shardId-000000000002", checkpoint=SHARD_END),
-            ):
-                await made.table.make(lease)
+        async with fleet(kinesis_local, moto, tmp_path, 1) as made:
+            await made.put(20)
+            row = Lease("shardId-000000000000", owner="10.0.0.7:0c8f7a3e", checkpoint=LATEST)
+            await made.table.make(row)
             one = await made.node("one")
-            await made.wait_owners({"one": 4})
-            await made.put(60)
-            await made.wait_seen(range(90, 150))
-            old = [each for each in made.seen if each[3] < 90]
-            assert {each[1] for each in old} == {"shardId-000000000000"}
-            assert len(old) == len(first) - 5
-            assert set(times(made).values()) == {1}
+            await made.wait_owners({"one": 1})
+            await made.put(20)
+            await made.wait_seen(range(20, 40))
             await one.stop()
-            rows = await made.rows()
-            assert rows["shardId-000000000000"].switches == 0
-            assert rows["shardId-000000000001"].begun
+            assert set(times(made)) == set(range(20, 40))
+            (row,) = (await made.rows()).values()
+            assert row.begun
+            assert row.switches == 0
 
     uvloop.run(main())
 

@@ -267,17 +267,17 @@ class LeasedRoster:
         perhaps another daemon is just making rows."""
         due = to_be_made(self._watch.leases, self._parents())
         since_ms, now = self._birth_ms(), self._clock()
-        born, life = since_ms is not None, self.described.life
         # of a table that was lost, those rows first of which somebody knows how far they were read
-        known = {name for name, mark in self._marks.items() if mark.stream == life} or self._known
-        first = {name: self._orphans.get(name, now) for name, of_kin in due if not of_kin}
-        self._orphans = first
+        ours = {name for name, mark in self._marks.items() if mark.stream == self.described.life}
+        first = {name for name in ours if self._has_read(name)}
+        if since_ms is not None:
+            first = first or ours or set(self._known)
+        orphans = {name for name, of_kin in due if not of_kin}
+        self._orphans = {name: self._orphans.get(name, now) for name in orphans}
         made, waiting = False, set[str]()
         for name, of_kin in due:
             ripe = (
-                (born and name in known)
-                or of_kin
-                or now >= first[name] + self._terms.failover_seconds
+                of_kin or name in first or now >= self._orphans[name] + self._terms.failover_seconds
             )
             # a row without that of a parent would say that the parent is finished with
             if ripe and waiting.isdisjoint(self._known[name].parents):
@@ -285,6 +285,15 @@ class LeasedRoster:
             else:
                 waiting.add(name)
         return made
+
+    def _has_read(self, name: str) -> bool:
+        """Whether we know how far a shard was read: where we were the last to read it."""
+        mark = self._marks.get(name)
+        return (
+            mark is not None
+            and mark.stream == self.described.life
+            and bool(mark.sequence or mark.ended)
+        )
 
     def _birth_ms(self) -> int | None:
         """When the table was, or is now, begun to be filled: until all rows are there, nobody has
@@ -304,6 +313,8 @@ class LeasedRoster:
             hashes=shard.hashes,
             stream=self.described.life,
         )
+        if self._has_read(name):
+            return handed.remembered(lease, self._marks[name])
         if birth_ms is None or self._strangers.leases:
             return lease
         if any(mark.stream == lease.stream for mark in self._marks.values()):
