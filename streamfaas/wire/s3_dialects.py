@@ -1,15 +1,12 @@
 """What object stores tell of their objects, each in its own words, as changes: pure.
 
 AWS, moto, MinIO and RustFS encode keys as forms do, in variants that decode alike; Ceph and
-EventBridge do not encode them at all; the filer of SeaweedFS tells of paths, in a shape of its own.
+EventBridge do not encode them at all. SeaweedFS tells of files: `s3_seaweedfs` knows of that.
 """
 
 from __future__ import annotations
 
 import re
-from base64 import b64decode
-from collections.abc import Iterator
-from typing import Any
 
 from streamfaas.wire import s3_fields as fields
 from streamfaas.wire.s3_event import CREATED, REMOVED, S3Change
@@ -154,60 +151,3 @@ def _bridged_name(document: Table, detail: Table, where: str) -> str:
         marker = detail.get("deletion-type") == "Delete Marker Created"
         return f"{family}:{'DeleteMarkerCreated' if marker else 'Delete'}"
     return name
-
-
-# -- the filer of SeaweedFS
-
-_BUCKETS = "/buckets/"
-
-
-def of_seaweedfs(document: Table, where: str) -> Iterator[S3Change]:
-    """A file that comes, changes, is moved or goes below the directory of all buckets. Folders and
-    parts of uploads are no objects."""
-    path = fields.word(document, "key", where)
-    message, at = fields.table(document, "message", where), fields.place(where, "message")
-    old, new = _entry(message, "old_entry", at), _entry(message, "new_entry", at)
-    if old is None and new is None:
-        raise Malformed(at, "has neither old_entry nor new_entry")
-    parent = fields.soft(message.get("new_parent_path"))
-    name = fields.soft(new.get("name")) if new else ""
-    path_now = f"{parent.rstrip('/')}/{name}" if parent and name else path
-    if old is not None and (new is None or path_now != path):
-        yield from _file(path, old, REMOVED, where)
-    if new is not None:
-        yield from _file(path_now, new, CREATED, where)
-
-
-def _entry(message: Table, name: str, where: str) -> Table | None:
-    return None if message.get(name) is None else fields.table(message, name, where)
-
-
-def _file(path: str, entry: Table, name: str, where: str) -> Iterator[S3Change]:
-    bucket, _, key = path.removeprefix(_BUCKETS).partition("/")
-    if not path.startswith(_BUCKETS) or not bucket:
-        raise Malformed(fields.place(where, "key"), f"is no path below {_BUCKETS}")
-    if entry.get("is_directory") or not key or key.startswith(".uploads/"):
-        return
-    attributes = fields.inner(entry, "attributes")
-    seconds = attributes.get("mtime")
-    known = isinstance(seconds, int) and 0 <= seconds < _SECONDS_MAX
-    yield S3Change(
-        bucket=fields.bucket({"name": bucket}, where),
-        key=fields.key({"key": key}, where, fields.as_it_is),
-        name=name,
-        time_ms=seconds * 1000 if known and seconds else None,
-        size=fields.size({"size": attributes.get("file_size")}, fields.place(where, "attributes")),
-        etag=_md5(attributes.get("md5")),
-        configuration="SeaweedFS",
-    )
-
-
-def _md5(value: Any) -> str | None:
-    """Bytes come in base64."""
-    try:
-        return b64decode(fields.soft(value), validate=True).hex() or None
-    except ValueError:
-        return None
-
-
-_SECONDS_MAX = 253_402_300_800  # the year 10000

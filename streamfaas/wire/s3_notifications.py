@@ -14,6 +14,7 @@ from streamfaas.wire import s3_dialects as dialects
 from streamfaas.wire import s3_fields as fields
 from streamfaas.wire.s3_event import Notification, S3Change, notification
 from streamfaas.wire.s3_fields import Malformed
+from streamfaas.wire.s3_seaweedfs import of_seaweedfs
 
 WRAPPED_MAX = 3
 """Envelopes around a document: a CloudEvent of an SNS envelope of a notification."""
@@ -65,7 +66,7 @@ def _unwrapped(document: Any, where: str, wraps: int) -> Iterator[S3Change]:
     elif "detail-type" in document:
         yield dialects.of_eventbridge(document, where)
     elif "event_type" in document and "message" in document:
-        yield from dialects.of_seaweedfs(document, where)
+        yield from of_seaweedfs(document, where)
     elif "eventName" in document:
         yield dialects.of_aws(document, where)
     else:
