@@ -9,6 +9,7 @@ from uuid import UUID
 
 import anyio
 import anyio.lowlevel
+import pytest
 import uvloop
 from aiohttp import web
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -22,13 +23,33 @@ from streamfaas.destinations.http import Http, HttpOptions
 from streamfaas.destinations.kafka import Kafka, KafkaTopicOptions
 from streamfaas.flow.errors import Busy, Refused, StoreError, Unreachable
 from streamfaas.flow.letters import Letter
-from streamfaas.testing.deliveries import Fault, Subject
+from streamfaas.testing.deliveries import CHECKS, FAULT_CHECKS, Fault, Subject
 
 SECONDS = 30.0
 """How long a destination waits for the other side. A machine of tests may be slow."""
 
 SECONDS_IN_VAIN = 1.0
 """The same where it is known not to come."""
+
+
+def named(check):
+    return check.__name__.removeprefix("check_")
+
+
+each_check = pytest.mark.parametrize("check", CHECKS, ids=named)
+each_check_of_faults = pytest.mark.parametrize("check", FAULT_CHECKS, ids=named)
+
+
+def judge(check, backing, fault="", *, of=(), loop=None):
+    """Runs one check over a backing that holds nothing yet, which breaks in this way, if it is to;
+    `of` are all the ways that there are."""
+
+    async def main():
+        async with backing as (subject, faults):
+            assert not of or faults.keys() == set(of)
+            await check(subject, *([faults[fault]] if fault else []))
+
+    (loop or run)(main)
 
 
 def run(main):

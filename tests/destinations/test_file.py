@@ -4,10 +4,10 @@ import anyio
 import pytest
 
 import delivery_subjects
+from delivery_subjects import each_check, each_check_of_faults, judge
 from streamfaas.destinations.file import File
 from streamfaas.flow.errors import Unreachable
 from streamfaas.flow.letters import Letter
-from streamfaas.testing.deliveries import CHECKS, FAULT_CHECKS
 
 
 def letter(document):
@@ -18,26 +18,14 @@ def send(path, *documents):
     anyio.run(File(path).send, [letter(document) for document in documents])
 
 
-def named(check):
-    return check.__name__.removeprefix("check_")
-
-
-@pytest.mark.parametrize("check", CHECKS, ids=named)
+@each_check
 def test_it_keeps_the_contract(check, tmp_path):
-    async def main():
-        async with delivery_subjects.file(tmp_path) as (subject, _):
-            await check(subject)
-
-    anyio.run(main)
+    judge(check, delivery_subjects.file(tmp_path), loop=anyio.run)
 
 
-@pytest.mark.parametrize("check", FAULT_CHECKS, ids=named)
+@each_check_of_faults
 def test_it_keeps_the_contract_when_it_is_broken(check, tmp_path):
-    async def main():
-        async with delivery_subjects.file(tmp_path) as (subject, faults):
-            await check(subject, faults["gone"])
-
-    anyio.run(main)
+    judge(check, delivery_subjects.file(tmp_path), "gone", loop=anyio.run)
 
 
 def test_each_document_is_one_whole_line(tmp_path):

@@ -4,36 +4,23 @@ import anyio
 import pytest
 
 import delivery_subjects
-from delivery_subjects import SECONDS_IN_VAIN
+from delivery_subjects import SECONDS_IN_VAIN, each_check, each_check_of_faults, judge
 from streamfaas.destinations.function import Function
 from streamfaas.flow.errors import Refused
 from streamfaas.flow.event import EVENT_BYTES_MAX
 from streamfaas.flow.letters import Attribute, Letter
-from streamfaas.testing.deliveries import CHECKS, FAULT_CHECKS
 from streamfaas.testing.simulation import simulate
 
 
-def named(check):
-    return check.__name__.removeprefix("check_")
-
-
-@pytest.mark.parametrize("check", CHECKS, ids=named)
+@each_check
 def test_it_keeps_the_contract(check):
-    async def main():
-        async with delivery_subjects.function() as (subject, _):
-            await check(subject)
-
-    anyio.run(main)
+    judge(check, delivery_subjects.function(), loop=anyio.run)
 
 
 @pytest.mark.parametrize("fault", ["full", "lost", "slow"])
-@pytest.mark.parametrize("check", FAULT_CHECKS, ids=named)
+@each_check_of_faults
 def test_it_keeps_the_contract_when_it_is_broken(check, fault):
-    async def main():
-        async with delivery_subjects.function(seconds=SECONDS_IN_VAIN) as (subject, faults):
-            await check(subject, faults[fault])
-
-    simulate(main)
+    judge(check, delivery_subjects.function(seconds=SECONDS_IN_VAIN), fault, loop=simulate)
 
 
 def test_the_function_is_told_the_hops_the_trace_and_a_request_id_that_stays():

@@ -13,39 +13,32 @@ import uvloop
 from aiohttp import web
 
 import delivery_subjects
-from delivery_subjects import SECONDS_IN_VAIN, listening
+from delivery_subjects import (
+    SECONDS_IN_VAIN,
+    each_check,
+    each_check_of_faults,
+    judge,
+    listening,
+)
 from streamfaas.destinations.http import Http, HttpOptions, _seconds
 from streamfaas.flow.errors import Busy, Refused, TooLarge, Unreachable
 from streamfaas.flow.letters import Attribute, Letter
-from streamfaas.testing.deliveries import CHECKS, FAULT_CHECKS, letter
+from streamfaas.testing.deliveries import letter
 
 FAULTS = ["down", "slow", "hanging up", "failing", "refusing", "too small", "busy"]
 
 
-def named(check):
-    return check.__name__.removeprefix("check_")
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("check", CHECKS, ids=named)
+@each_check
 def test_it_keeps_the_contract(check):
-    async def main():
-        async with delivery_subjects.http() as (subject, _):
-            await check(subject)
-
-    delivery_subjects.run(main)
+    judge(check, delivery_subjects.http())
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
-@pytest.mark.parametrize("check", FAULT_CHECKS, ids=named)
+@each_check_of_faults
 def test_it_keeps_the_contract_when_it_is_broken(check, fault):
-    async def main():
-        async with delivery_subjects.http(SECONDS_IN_VAIN) as (subject, faults):
-            assert faults.keys() == set(FAULTS)
-            await check(subject, faults[fault])
-
-    delivery_subjects.run(main)
+    judge(check, delivery_subjects.http(SECONDS_IN_VAIN), fault, of=FAULTS)
 
 
 # -- what is sent

@@ -6,13 +6,12 @@ import os
 import pytest
 
 import delivery_subjects
-from delivery_subjects import SECONDS_IN_VAIN
+from delivery_subjects import SECONDS_IN_VAIN, each_check, judge
 from kafka_broker import running
 from streamfaas.destinations.kafka import Kafka, KafkaTopicOptions
 from streamfaas.flow.errors import Gone, Refused, Unreachable
 from streamfaas.flow.letters import Attribute, Letter
 from streamfaas.testing.deliveries import (
-    CHECKS,
     FAULT_CHECKS,
     check_a_broken_destination_can_be_left,
     letter,
@@ -50,25 +49,16 @@ def guarded():
 
 @pytest.mark.kafka
 @pytest.mark.slow
-@pytest.mark.parametrize("check", CHECKS, ids=named)
+@each_check
 def test_it_keeps_the_contract(check, guarded):
-    async def main():
-        async with delivery_subjects.topic(guarded) as (subject, _):
-            await check(subject)
-
-    delivery_subjects.run(main)
+    judge(check, delivery_subjects.topic(guarded))
 
 
 @pytest.mark.kafka
 @pytest.mark.slow
 @pytest.mark.parametrize(("check", "fault"), BROKEN, ids=named)
 def test_it_keeps_the_contract_when_it_is_broken(check, fault, guarded):
-    async def main():
-        async with delivery_subjects.topic(guarded, 2 * SECONDS_IN_VAIN) as (subject, faults):
-            assert faults.keys() == set(FAULTS)
-            await check(subject, faults[fault])
-
-    delivery_subjects.run(main)
+    judge(check, delivery_subjects.topic(guarded, 2 * SECONDS_IN_VAIN), fault, of=FAULTS)
 
 
 async def sent(options, *those):
