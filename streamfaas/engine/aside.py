@@ -100,16 +100,17 @@ class Aside:
         return sorted({each for guard in chosen for each in guard.ranges})
 
     async def resume(self, batch: Batch, strand: Strand) -> bool:
-        """Sends the letters about a batch that an earlier life has not. False: closed first."""
+        """Sends the letters about a batch that an earlier life has not; those about what ran again
+        are ticked off at its end, since others tell of that. False: closed first."""
         for guard in [guard for guard in self.guards if _about(guard, batch)]:
-            known = guard
-            if guard.state == intents.INTENDED:
+            known, left = guard, _not_yet(guard, batch, ordered=self._ordered)
+            again = guard.kind == intents.SUCCESS and self._lane.panes is not None
+            if guard.state == intents.INTENDED and not (again and left):
                 to = self._destination(guard)
-                sending = strand.trace.sending(to.kind, to.name)
-                if not await self._send(_Parcel(guard, guard.letters, to, sending), strand):
+                parcel = _Parcel(guard, guard.letters, to, strand.trace.sending(to.kind, to.name))
+                if not await (self._tick(parcel, strand) if again else self._send(parcel, strand)):
                     return False
                 known = replace(guard, state=intents.DELIVERED)
-            left = _not_yet(known, batch, ordered=self._ordered)
             if not left or left[-1] != known.ranges[-1]:
                 self._delivered.append(known)
             at = self.guards.index(guard)
@@ -298,7 +299,7 @@ class Aside:
         return True
 
     async def _send(self, parcel: _Parcel, strand: Strand) -> bool:
-        outbox, letters, to = self._outbox, parcel.letters, parcel.to
+        letters, to = parcel.letters, parcel.to
         too_large: list[TooLarge] = []
 
         async def send() -> None:
@@ -316,8 +317,13 @@ class Aside:
         if too_large and to.notes and not await self._note(parcel, strand):
             return False
         parcel.sending.done(len(letters))
+        return await self._tick(parcel, strand)
+
+    async def _tick(self, parcel: _Parcel, strand: Strand) -> bool:
+        """It is known for good that nothing is left to be sent of it."""
+        outbox, place = self._outbox, parcel.place or parcel.to.name
         return outbox is None or await self._until(
-            lambda: outbox.delivered(parcel.intent.id, parcel.place or to.name), strand, _STORE
+            lambda: outbox.delivered(parcel.intent.id, place), strand, _STORE
         )
 
     async def _note(self, parcel: _Parcel, strand: Strand) -> bool:
