@@ -75,13 +75,15 @@ class Panes:
         lane = self._lane.lane
         if (kept := await self._store.load(lane)) is None:
             return Standing()
-        standing, lost = resumed(kept, self._source.life(lane), self._durable)
+        standing, lost = resumed(kept, self._life, self._durable)
         if lost and kept.standing.window is not None:
             bounds = _bounds(kept.standing.window)
             self._lane.around.emit(signals.WindowLost(lane, *bounds, lost))
         over = not self._seconds and standing.window is None and standing.position <= self._durable
-        if lost or over:
-            await self._store.forget([lane])  # or what is lost would be told again
+        if over:
+            await self._store.forget([lane])
+        elif lost:  # or that would be told again
+            await self._store.put(lane, Kept(standing, self._life, self._durable))
         return standing
 
     async def forget(self) -> None:
@@ -108,6 +110,10 @@ class Panes:
         before, left = (sum([run.count for run in some]) for some in (runs, pieces))
         self._lane.status.records += before - left
         return pieces
+
+    @property
+    def _life(self) -> str:
+        return self._source.life(self._lane.lane)
 
     @property
     def _durable(self) -> int:
@@ -169,7 +175,7 @@ class Panes:
         standing, lane = self._windower.standing, self._lane.lane
         if standing.window is None and self._kept.window is None:
             return  # nothing is in hand, wherever that is
-        kept = Kept(standing, self._source.life(lane), self._durable)
+        kept = Kept(standing, self._life, self._durable)
         try:
             await self._store.put(lane, kept)
         except StoreError as error:

@@ -59,16 +59,17 @@ def resumed(kept: Kept | None, life: str, checkpoint: int) -> tuple[Standing, st
     in the state already."""
     if kept is None:
         return Standing(), ""
-    standing = kept.standing
+    standing, floor_ms = kept.standing, 0
     if kept.life != life:
         why = "the log was made anew"
     elif checkpoint > standing.position:
+        floor_ms = standing.floor_ms  # what comes late does not open a window that has ended
         why = f"@{checkpoint} was finished with elsewhere, and the state is of @{standing.position}"
     elif checkpoint < kept.durable:
         why = f"@{kept.durable} was finished with, and it is read from @{checkpoint + 1} on again"
     else:
         return standing, ""
-    return Standing(), "" if standing.window is None else why
+    return Standing(floor_ms=floor_ms), "" if standing.window is None else why
 
 
 def state_of(answer: Success) -> tuple[bytes, Success] | Failure:

@@ -241,18 +241,19 @@ def test_windows_go_on_where_their_position_is_at_or_before_the_checkpoint(check
 
 
 @pytest.mark.parametrize(
-    ("life", "checkpoint", "why"),
+    ("life", "checkpoint", "floor_ms", "why"),
     [
-        ("log", 10, "@10 was finished with elsewhere, and the state is of @9"),
-        ("log", 3, "@4 was finished with, and it is read from @4 on again"),
-        ("another", 9, "the log was made anew"),
+        ("log", 10, BEGUN, "@10 was finished with elsewhere, and the state is of @9"),
+        ("log", 3, 0, "@4 was finished with, and it is read from @4 on again"),
+        ("another", 9, 0, "the log was made anew"),
     ],
 )
 def test_a_state_of_other_records_is_lost_and_it_is_told_if_a_window_was_open(
-    life, checkpoint, why
+    life, checkpoint, floor_ms, why
 ):
-    assert resumed(Kept(OPEN, "log", 4), life, checkpoint) == (Standing(), why)
-    assert resumed(Kept(Standing(9, BEGUN), "log", 4), life, checkpoint) == (Standing(), "")
+    begun = Standing(floor_ms=floor_ms)  # no window begins before one that has ended
+    assert resumed(Kept(OPEN, "log", 4), life, checkpoint) == (begun, why)
+    assert resumed(Kept(Standing(9, BEGUN), "log", 4), life, checkpoint) == (begun, "")
 
 
 def test_where_nothing_was_kept_windows_begin():
