@@ -120,6 +120,17 @@ KEPT = {
         backoff_max=2.0, commit=0.0, tumbling=(10.0,), tardy=0.5,
         faults=(Fault(at=60.15, kind="kill-on", count=5),),
     ),
+    "a letter about what ran again for the state of its window is sent once": Plan(
+        seed=40, kind="shards", lanes=1, records=82, spread=0.0, keys=1, batch=25,
+        batch_bytes=6000, retries=0, backoff_max=2.0, answers=True, commit=0.0, tumbling=(10.0,),
+        faults=(Fault(at=2.86, kind="kill-on", count=25),),
+    ),
+    "no window begins before one that has ended, in another life neither": Plan(
+        seed=67, kind="shards", lanes=1, records=92, spread=90.0, keys=1, batch=1,
+        batch_bytes=6000, retries=None, backoff_max=2.0, unwanted=0.9, commit=0.0,
+        tumbling=(10.0, 3.0),
+        faults=(Fault(at=16.41, kind="reload"), Fault(at=18.3, kind="wall", count=4)),
+    ),
     "what is damaged in a window does not end the daemon": Plan(
         seed=234, lanes=1, records=1, spread=0.0, keys=1, batch=1, batch_bytes=6000, retries=3,
         backoff_max=2.0, commit=0.0, tumbling=(10.0,), trouble=Trouble(damage=0.3),
