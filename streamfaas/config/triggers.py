@@ -13,7 +13,6 @@ from streamfaas.config.delivery import (
     Batches,
     BodyFilter,
     ConnectionName,
-    DataFilter,
     LogRetries,
     LogRetriesOrLambda,
     OnFailure,
@@ -21,17 +20,14 @@ from streamfaas.config.delivery import (
     Parallel,
     PartialRecords,
     PerPartition,
-    PerShard,
     QueueBatch,
     RecordFilter,
     Retries,
-    ShardParallel,
-    SharedBy,
     TumblingWindow,
 )
 from streamfaas.config.model import Model
 from streamfaas.config.object_stores import AnyObjectStore
-from streamfaas.config.streams import DynamoDbTrigger
+from streamfaas.config.streams import DynamoDbTrigger, KinesisTrigger
 
 
 class KafkaTrigger(Model):
@@ -94,49 +90,6 @@ class KafkaTrigger(Model):
         description="A client that brings nothing for so long, though there is something to "
         "bring, is replaced.",
     )
-
-
-class KinesisTrigger(Model):
-    """Records of a Kinesis stream, as Lambda's Kinesis event."""
-
-    type: Literal["kinesis"]
-    connection: ConnectionName
-    stream: Annotated[str, forms.text("a stream's name", "[A-Za-z0-9_.-]{1,128}")] = Field(
-        description="The stream to read.", examples=["clicks"]
-    )
-    start: Annotated[Literal["earliest", "latest"] | datetime, forms.start()] = Field(
-        description="Where the shards begin that are there when the trigger is born: earliest is "
-        "Kinesis' TRIM_HORIZON. Shards that are made of others begin at their beginning.",
-        examples=["latest", "2026-01-01T00:00:00Z"],
-    )
-    batch: Batches = Batch()
-    retries: LogRetriesOrLambda = LogRetries()
-    partial_failures: Annotated[bool, forms.flag()] = Field(
-        default=False,
-        description="Whether the function's answer may name the records that failed, as Lambda's "
-        "ReportBatchItemFailures; then the batch is tried again from the first of those on.",
-    )
-    parallel: PerShard = ShardParallel()
-    tumbling_window: TumblingWindow = 0.0
-    filter: DataFilter = ()
-    deaggregate: Annotated[bool, forms.flag()] = Field(
-        default=False,
-        description="Whether what the Kinesis Producer Library put together is taken apart.",
-    )
-    decode: Annotated[
-        Literal["nothing", "cloudwatch-logs"], forms.choice("nothing", "cloudwatch-logs")
-    ] = Field(
-        default="nothing",
-        description="What is decoded before filters and the function see it: cloudwatch-logs are "
-        "records of a subscription of CloudWatch Logs, inflated to their JSON.",
-    )
-    poll: Annotated[float, forms.duration("200ms", "10s")] = Field(
-        default=1.0,
-        description="The longest pause between two looks at a shard that has nothing new.",
-    )
-    leases: SharedBy = None
-    on_failure: OnFailure = None
-    on_success: OnSuccess = None
 
 
 class SqsTrigger(Model):

@@ -18,12 +18,11 @@ from streamfaas.config.object_stores import (
 )
 from streamfaas.config.otlp import Otlp
 from streamfaas.config.spec import ASYNCHRONOUS, Logs, Metrics
-from streamfaas.config.streams import DynamoDbTrigger
+from streamfaas.config.streams import DynamoDbTrigger, KinesisTrigger
 from streamfaas.config.tracing import Traces
 from streamfaas.config.triggers import (
     AnyTrigger,
     KafkaTrigger,
-    KinesisTrigger,
     MemoryTrigger,
     SqsTrigger,
 )

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 from streamfaas.api.server import Request, Response
 from streamfaas.config.object_stores import DirectoryTrigger, ObjectStoreTrigger
 from streamfaas.config.spec import ASYNCHRONOUS, Function
-from streamfaas.config.streams import DynamoDbTrigger
+from streamfaas.config.streams import DynamoDbTrigger, KinesisTrigger
 from streamfaas.config.triggers import (
     AnyTrigger,
     KafkaTrigger,
-    KinesisTrigger,
     MemoryTrigger,
     SqsTrigger,
 )

@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from streamfaas.config import filters, spec
 from streamfaas.config.object_stores import DirectoryTrigger, ObjectStoreTrigger
-from streamfaas.config.streams import DynamoDbTrigger
+from streamfaas.config.streams import DynamoDbTrigger, KinesisTrigger
 from streamfaas.config.triggers import (
     AnyTrigger,
     KafkaTrigger,
-    KinesisTrigger,
     MemoryTrigger,
     SqsTrigger,
 )

@@ -25,8 +25,8 @@ from streamfaas.config.rules.case import (
     readable,
     unreadable,
 )
-from streamfaas.config.streams import DynamoDbTrigger
-from streamfaas.config.triggers import KafkaTrigger, KinesisTrigger, SqsTrigger
+from streamfaas.config.streams import DynamoDbTrigger, KinesisTrigger
+from streamfaas.config.triggers import KafkaTrigger, SqsTrigger
 from streamfaas.flow.errors import Problem
 
 

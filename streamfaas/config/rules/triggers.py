@@ -18,8 +18,8 @@ from streamfaas.config.rules.case import (
     of_kind,
 )
 from streamfaas.config.spec import ASYNCHRONOUS
-from streamfaas.config.streams import DynamoDbTrigger
-from streamfaas.config.triggers import KafkaTrigger, KinesisTrigger, SqsTrigger
+from streamfaas.config.streams import DynamoDbTrigger, KinesisTrigger
+from streamfaas.config.triggers import KafkaTrigger, SqsTrigger
 from streamfaas.flow.errors import Problem
 
 FIFO_SIZE_MAX = 10

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 from streamfaas.config.connections import AwsConnection
 from streamfaas.config.spec import Config
-from streamfaas.config.streams import DynamoDbTrigger
-from streamfaas.config.triggers import KinesisTrigger
+from streamfaas.config.streams import DynamoDbTrigger, KinesisTrigger
 from streamfaas.daemon.access import aws_access
 from streamfaas.daemon.doctor import Check, Finding, bad, ok
 from streamfaas.flow.errors import Gone, Refused, WorldError
