@@ -11,6 +11,8 @@ import sys
 import time
 from pathlib import Path
 
+from server_process import free_port
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -139,9 +141,7 @@ def wait_gone(pids, seconds=5.0):
 
 def free_address():
     """Of this machine alone; nobody listens there."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{found.getsockname()[1]}"
+    return f"127.0.0.1:{free_port()}"
 
 
 def write_project(folder, config, **handlers):

@@ -1,19 +1,16 @@
 """A real worker of the Kinesis Client Library, from Maven Central, as a process of its own; the judge
 of what is written to a table of leases.
 
-`python tests/kcl_worker.py --resolve` fetches the library ahead of the tests, into the cache folder
-that `STREAMFAAS_TEST_CACHE` names, and compiles `tests/kcl/Worker.java` there.
+`python tests/kcl_worker.py --resolve` fetches the library ahead of the tests, and compiles
+`tests/kcl/Worker.java` beside it.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-import os
 import shutil
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,51 +18,29 @@ from pathlib import Path
 from typing import Any
 
 import kafka_broker
+import parts
 from aws_servers import Aws
 from kinesis_servers import Kinesis
 
 VERSION = "2.6.0"
 _HERE = Path(__file__).resolve().parent
-_RESOLVE_SECONDS = 240
 _STOP_SECONDS = 30
-
-
-class Unavailable(Exception):
-    """It cannot be had on this machine; the text says why."""
 
 
 def classes() -> Path:
     """The folder with its jars, resolved by Maven where they are not there yet, and in `worker` what
     we have compiled against them."""
     source, project = _HERE / "kcl" / "Worker.java", _HERE / "kcl" / "pom.xml"
+
+    def fetch(folder: Path) -> None:
+        compiler = shutil.which("javac")
+        if compiler is None:
+            raise parts.Unavailable("no javac to compile a worker of the library with")
+        parts.jars(project, folder)
+        parts.carry_out(compiler, "-cp", f"{folder}/*", "-d", str(folder / "worker"), str(source))
+
     digest = hashlib.sha256(source.read_bytes() + project.read_bytes()).hexdigest()[:12]
-    cache = Path(os.environ.get("STREAMFAAS_TEST_CACHE") or _HERE.parent / ".cache")
-    folder = cache / f"kcl-{digest}"
-    if (folder / "complete").exists():
-        return folder
-    maven, compiler = shutil.which("mvn"), shutil.which("javac")
-    if maven is None or compiler is None:
-        raise Unavailable("no mvn and javac to have the Kinesis Client Library with")
-    cache.mkdir(parents=True, exist_ok=True)
-    with (cache / "kcl.lock").open("w") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        if not (folder / "complete").exists():
-            shutil.rmtree(folder, ignore_errors=True)
-            copy = ("dependency:copy-dependencies", "-DincludeScope=runtime")
-            _run([maven, "-q", "-B", "-f", str(project), *copy, f"-DoutputDirectory={folder}"])
-            out = str(folder / "worker")
-            _run([compiler, "-cp", f"{folder}/*", "-d", out, str(source)])
-            (folder / "complete").touch()
-    return folder
-
-
-def _run(command: list[str]) -> None:
-    done = subprocess.run(
-        command, capture_output=True, text=True, timeout=_RESOLVE_SECONDS, check=False
-    )
-    if done.returncode:
-        said = (done.stdout + done.stderr).strip()
-        raise Unavailable(f"no Kinesis Client Library: {command[0]} said {said[-300:]}")
+    return parts.fetched(f"kcl-{digest}", fetch)
 
 
 class Worker:
@@ -139,9 +114,4 @@ def working(
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] != ["--resolve"]:
-        sys.exit("usage: kcl_worker.py --resolve")
-    try:
-        print(classes())
-    except Unavailable as error:
-        sys.exit(f"tests/kcl_worker.py: {error}")
+    parts.resolve(classes)

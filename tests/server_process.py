@@ -15,9 +15,10 @@ START_SECONDS = 60
 STOP_SECONDS = 10
 
 
-def free_port() -> int:
-    """Of loopback, for the moment."""
-    with socket.create_server(("127.0.0.1", 0)) as found:
+def free_port(host: str = "127.0.0.1") -> int:
+    """For the moment."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.create_server((host, 0), family=family) as found:
         port: int = found.getsockname()[1]
         return port
 

@@ -6,17 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from server_process import free_port
 from streamfaas.api.probes import BOUNDS, probes
 from streamfaas.api.server import Response
 from streamfaas.flow.errors import ConfigError
 from streaming import beside
-
-
-def free_port(host="127.0.0.1"):
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as found:
-        found.bind((host, 0))
-        return found.getsockname()[1]
 
 
 def echo(request):
@@ -25,7 +19,6 @@ def echo(request):
 
 def serving(client, host="127.0.0.1"):
     """Runs `client(port)` in a thread while probes are answered; gives back its result."""
-
     port = free_port(host.strip("[]"))
     served = probes(f"{host}:{port}", {"/livez": echo, "/metrics": echo})
     return beside(served, lambda: client(port))

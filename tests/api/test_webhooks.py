@@ -4,13 +4,12 @@ from contextlib import closing
 
 import pytest
 
+from server_process import free_port
 from streamfaas.api.addresses import bound
 from streamfaas.api.webhooks import BOUNDS, webhooks
 from streamfaas.flow.errors import ConfigError
 from streamfaas.wire.inbound import Answer
 from streaming import beside
-
-from .test_probes import free_port
 
 MOST = 1_000
 
@@ -29,7 +28,6 @@ class Echo:
 
 def serving(client):
     """Runs `client(port)` in a thread while it is served; gives back its result."""
-
     port = free_port()
     desks = {"/in": Echo(), "/later": Answer(503, "not yet", 5)}
     served = webhooks(f"127.0.0.1:{port}", lambda path: desks.get(path, Answer(404, "no trigger")))

@@ -19,10 +19,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def library():
-    try:
-        return kcl_worker.classes()
-    except kcl_worker.Unavailable as error:
-        parts.missing(str(error))
+    return parts.promised(kcl_worker.classes)
 
 
 def shard(number):
