@@ -20,6 +20,10 @@ PAGE = 1000
 """Objects of a page, at most: no store gives more."""
 
 
+SECONDS_MAX = 9_000_000_000
+"""A clock that is beyond the year 2255 tells no time: nanoseconds of it have no room."""
+
+
 class Page(NamedTuple):
     """Objects in the order of their keys' bytes, and the store's time when it gave them (epoch
     milliseconds, to the second; None where it does not say). `last`: none follows."""
@@ -70,7 +74,8 @@ class Bucket:
                     raise Refused(f"{self.name} does not list its keys in their order")
                 after = listed.key
             now = aws.server_seconds(answer)
-            yield Page(page.objects, None if now is None else int(now * 1000), not page.next)
+            known = now is not None and 0 <= now < SECONDS_MAX
+            yield Page(page.objects, int((now or 0) * 1000) if known else None, not page.next)
             if not page.next:
                 return
             if not page.objects and page.next == asked.get("ContinuationToken"):

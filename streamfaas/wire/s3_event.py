@@ -16,6 +16,8 @@ CREATED = "ObjectCreated:Put"
 REMOVED = "ObjectRemoved:Delete"
 
 KEY_BYTES_MAX = 1024
+SIZE_MAX = (1 << 63) - 1
+"""More is no size, and cannot be remembered."""
 
 _OWNER = "streamfaas"
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeAlias
 from urllib.parse import unquote_to_bytes
 
-from streamfaas.wire.s3_event import KEY_BYTES_MAX
+from streamfaas.wire.s3_event import KEY_BYTES_MAX, SIZE_MAX
 
 BUCKET_MAX = 255
 WORD_MAX = 1024
@@ -113,7 +113,7 @@ def size(described: Table, where: str) -> int | None:
     found = described.get("size")
     if found is None:
         return None
-    if isinstance(found, bool) or not isinstance(found, int) or found < 0:
+    if isinstance(found, bool) or not isinstance(found, int) or not 0 <= found <= SIZE_MAX:
         raise Malformed(place(where, "size"), "is no size")
     return found
 

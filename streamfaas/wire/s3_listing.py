@@ -8,6 +8,7 @@ from urllib.parse import unquote_to_bytes
 from xml.etree import ElementTree as ET
 
 from streamfaas.flow.errors import Refused
+from streamfaas.wire.s3_event import SIZE_MAX
 
 
 class Listed(NamedTuple):
@@ -77,7 +78,7 @@ def _listed(entry: ET.Element, space: str, *, encoded: bool) -> Listed:
     if modified.tzinfo is None:
         modified = modified.replace(tzinfo=UTC)
     size = int(found.get(f"{space}Size", ""))
-    if size < 0:
+    if not 0 <= size <= SIZE_MAX:
         raise ValueError(f"its size is {size}")
     return Listed(
         # a form's encoding: a plus sign is a space, or %2B

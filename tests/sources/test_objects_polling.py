@@ -215,6 +215,25 @@ def test_a_listing_that_ends_half_way_changes_nothing_beyond_its_pages(moto, tmp
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("date", ["Fri, 31 Dec 9999 23:59:59 GMT", "Sun, 01 Jan 1000 00:00:00 GMT"])
+def test_a_store_whose_clock_is_mad_is_listed_by_ours(date, moto, tmp_path):
+    async def main():
+        async with world(moto, tmp_path) as made, minio_stream() as server:
+            access = AwsAccess("us-east-1", server.url, "an-id", "a-secret")
+
+            def shown(*keys):
+                server.refuse = listed(*keys).replace(b"OK\r\n", f"OK\r\nDate: {date}\r\n".encode())
+
+            shown("a", "b")
+            async with driven(made.source(access=access)) as driver:
+                assert await taken(driver, 2) == [(PUT, "a"), (PUT, "b")]
+                shown("b", "c")
+                assert sorted(await taken(driver, 2)) == [(PUT, "c"), (GONE, "a")]
+
+    uvloop.run(main())
+
+
+@pytest.mark.slow
 def test_a_listing_waits_while_too_many_events_do(moto, tmp_path):
     async def main():
         async with world(moto, tmp_path) as made:

@@ -70,6 +70,7 @@ def test_the_last_page_has_no_next():
         (b"<ListBucketResult><Name>photos</Name></ListBucketResult>", "whether it is whole"),
         (answer(("", 1)), "it has no key"),
         (answer(("a", -1)), "its size is -1"),
+        (answer(("a", 1 << 63)), "its size is 9223372036854775808"),
         (answer(("a", "x")), "cannot be read"),
         (answer(("a", 1)).replace(b"2026-01", b"2026-99"), "cannot be read"),
         (answer(("a", 1))[:-20], "is no XML"),

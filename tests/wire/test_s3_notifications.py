@@ -225,6 +225,7 @@ def test_a_test_event_is_nothing(document):
         (body(record("x" * 1025)), "Records[0].s3.object.key", "1,025 bytes"),
         (body(record("a"), record("b", size=-1)), "Records[1].s3.object.size", "no size"),
         (body(record("a", size="3")), "Records[0].s3.object.size", "no size"),
+        (body(record("a", size=1 << 63)), "Records[0].s3.object.size", "no size"),
         (body(record("a", sequencer=["0"])), "Records[0].s3.object.sequencer", "no text"),
         (body(record("a", versionId="v" * 2000)), "Records[0].s3.object.versionId", "longer"),
         (json.dumps({"Type": "Notification", "Message": "x"}).encode(), "Message", "no JSON"),
