@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from urllib.parse import quote, urlencode
@@ -40,32 +41,46 @@ async def listening(
             async with session.get(asked, headers=headers, allow_redirects=False) as answer:
                 if answer.status != 200:
                     raise _refused(url, answer.status, await answer.content.read(_TOLD_BYTES))
-                yield _lines(url, answer.content)
+                yield _lines(url, await _begun(url, answer.content), answer.content)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             told = " ".join(str(error).split()) or "it is silent"
             raise Unreachable(f"listening to {url}: {told}") from error
 
 
-async def _lines(url: str, content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
+async def _begun(url: str, content: aiohttp.StreamReader) -> bytes:
+    """What comes first: a space, if nothing happens. Before that it is not known whether the store
+    understands what it is asked for."""
+    first = await content.readany()
+    if first.lstrip().startswith(b"<"):
+        raise Refused(
+            f"{url}: the store answers a listing: it does not know MinIO's ListenNotification"
+        )
+    return first
+
+
+async def _lines(url: str, chunk: bytes, content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
     held = b""
-    async for chunk in content.iter_any():
+    while chunk:
         *whole, held = (held + chunk).split(b"\n")
         held = held.lstrip()  # spaces keep the stream alive
-        lines = [line for each in whole if (line := each.strip())]
-        if any(each.startswith(b"<") for each in (*lines, held)):
-            raise Refused(
-                f"{url}: the store answers a listing: it does not know MinIO's ListenNotification"
-            )
-        for line in lines:
-            yield line
+        for line in whole:
+            if line := line.strip():
+                yield line
         if len(held) > LINE_BYTES_MAX:
             raise Refused(f"{url}: a line of its events is over {LINE_BYTES_MAX} bytes")
+        chunk = await content.readany()
     raise Unreachable(f"listening to {url}: the store has ended the stream")
 
 
 def _refused(url: str, status: int, body: bytes) -> WorldError:
-    told = " ".join(body.decode(errors="replace").split())
-    text = f"listening to {url}: HTTP {status}" + (f": {told[:300]}" if told else "")
+    text = f"listening to {url}: HTTP {status}" + (f": {told}" if (told := _said(body)) else "")
     if status == 404:
         return Gone(text)
     return Unreachable(text) if status >= 500 and status != 501 else Refused(text)
+
+
+def _said(body: bytes) -> str:
+    """The error alone: what names the request is another one each time."""
+    text = " ".join(body.decode(errors="replace").split())
+    parts = (found.strip() for found in re.findall("<(?:Code|Message)>([^<]*)", text))
+    return (": ".join(filter(None, parts)) or text)[:300]

@@ -130,12 +130,27 @@ def test_a_line_that_is_none_has_the_bucket_listed(moto, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_store_that_has_no_such_stream_is_degraded_and_its_listing_goes_on(moto, tmp_path):
+@pytest.mark.parametrize(
+    ("refuse", "told"),
+    [
+        (b"HTTP/1.1 501 No\r\nContent-Length: 0\r\n\r\n", "HTTP 501"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n<a>", "does not know"),
+    ],
+    ids=["501", "listing"],
+)
+def test_a_store_that_has_no_such_stream_is_degraded_and_its_listing_goes_on(
+    refuse, told, moto, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("streamfaas.sources.objects.feed.AGAIN_SECONDS", (0.1,))
+    monkeypatch.setattr("streamfaas.sources.objects.feed.REFUSED_SECONDS", 0.1)
+
     async def main():
-        refuse = b"HTTP/1.1 501 No\r\nContent-Length: 0\r\n\r\n"
-        async with listening(moto, tmp_path, 0.2, refuse) as (made, _, driver):
-            assert "HTTP 501" in await degraded(driver)
+        async with listening(moto, tmp_path, 0.2, refuse) as (made, stream, driver):
+            assert told in await degraded(driver)
             await made.put("a")
             assert await taken(driver, 1) == [(PUT, "a")]
+            while len(stream.asked) < 4:  # noqa: ASYNC110 - it tells nobody
+                await asyncio.sleep(0.02)
+            assert [each.state for each in made.told] == ["degraded"]  # however often it is asked
 
     uvloop.run(main())
