@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Protocol
 
-from streamfaas.engine.lane import LaneRunner
 from streamfaas.flow.record import Lane
 
 HELD_BYTES_MAX = 64 * 1024 * 1024
 """What the lanes of one mapping may hold together, beyond the first run of each."""
 
 
+class Holder(Protocol):
+    """A lane that is run, as far as its intake goes."""
+
+    @property
+    def lane(self) -> Lane: ...
+    @property
+    def closing(self) -> bool: ...
+    @property
+    def full(self) -> bool: ...
+    @property
+    def held_bytes(self) -> int: ...
+
+
 class Intake:
     """`ready` is what a source goes by, a live collection: `wake` tells it that there is more."""
 
     def __init__(
-        self, lanes: Mapping[Lane, LaneRunner], wake: Callable[[], None], *, is_shut: bool
+        self, lanes: Mapping[Lane, Holder], wake: Callable[[], None], *, is_shut: bool
     ) -> None:
         self.ready: set[Lane] = set()
         self._full: set[Lane] = set()
@@ -35,7 +48,7 @@ class Intake:
         for lane in list(self._full):
             self.has_room(lane)
 
-    def begin(self, runner: LaneRunner) -> None:
+    def begin(self, runner: Holder) -> None:
         """A lane is ready to run."""
         if not runner.closing:
             (self._full if runner.full or self._is_shut else self.ready).add(runner.lane)
@@ -45,7 +58,7 @@ class Intake:
         self.ready.discard(lane)
         self._full.discard(lane)
 
-    def weigh(self, runner: LaneRunner, size_bytes: int) -> None:
+    def weigh(self, runner: Holder, size_bytes: int) -> None:
         """So much has come for a lane: it may have enough, or all of them together."""
         self._most_bytes += size_bytes
         if runner.full or (runner.held_bytes and not self._within):

@@ -1,4 +1,8 @@
-"""Where records come from. One file a kind; the table below is the only list."""
+"""Where records come from. One file a kind; the table below is the only list.
+
+A record's way is four files: `next` of its source, `engine.mapping`, `engine.lane`,
+`engine.strand`, and back by the lane to `settle` of its source.
+"""
 
 from __future__ import annotations
 

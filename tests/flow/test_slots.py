@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import pytest
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
@@ -72,4 +74,5 @@ class Hands(RuleBasedStateMachine):
         assert self.slots.in_hand == {event.number for event in self.held.values()}
 
 
-TestHands = Hands.TestCase
+Hands.TestCase.settings = settings(max_examples=40, stateful_step_count=25)
+TestHands = pytest.mark.slow(Hands.TestCase)

@@ -17,6 +17,7 @@ from streamfaas.wire.s3_event import (
     S3Change,
     encoded_key,
     matches,
+    order_of,
     own_notification,
     s3_event,
 )
@@ -185,3 +186,10 @@ def test_patterns_match_by_their_beginning(pattern, created, removed):
 
 def test_golden_files_are_read_by_somebody():
     assert {path.stem for path in Path(GOLDEN).glob("s3_*.json")} == {"s3_created", "s3_removed"}
+
+
+@given(a=st.integers(0, 1 << 80), b=st.integers(0, 1 << 80), pads=st.integers(0, 5))
+def test_sequencers_are_in_the_order_of_their_numbers(a, b, pads):
+    first, second = order_of("0" * pads + f"{a:X}"), order_of(f"{b:x}")
+    assert (first < second) == (a < b)
+    assert (first == second) == (a == b)
