@@ -18,7 +18,7 @@ import kafka_broker
 from aws_servers import Aws
 from kinesis_servers import Kinesis as Server
 from streamfaas.flow.batch import BatchPolicy
-from streamfaas.flow.record import Instant, Lane
+from streamfaas.flow.record import Instant, Lane, Record
 from streamfaas.sources import Source
 from streamfaas.sources.backlog import AsyncInvocations, BacklogOptions
 from streamfaas.sources.directory import Directory, DirectoryOptions
@@ -27,8 +27,8 @@ from streamfaas.sources.memory import Memory, MemoryOptions, Stream
 from streamfaas.sources.objects import Inbox, Objects, ObjectsOptions
 from streamfaas.sources.sharded import dynamodb as sharded_dynamodb
 from streamfaas.sources.sharded import kinesis as sharded_kinesis
-from streamfaas.sources.sharded.dynamodb import DynamoDbOptions
-from streamfaas.sources.sharded.kinesis import KinesisOptions
+from streamfaas.sources.sharded.dynamodb import DynamoDb, DynamoDbOptions
+from streamfaas.sources.sharded.kinesis import Kinesis, KinesisOptions
 from streamfaas.sources.sharded.machine import ShardedLog
 from streamfaas.sources.sharded.options import LogOptions
 from streamfaas.sources.sqs import Sqs, SqsOptions
@@ -164,10 +164,17 @@ async def _shards(
 
         try:
             unreachable = maker(elsewhere(options))
-            yield Subject(maker(options), numbered(put), unreachable=unreachable)
+            yield Subject(maker(options), numbered(put), unreachable=unreachable, spot=_sequence)
         finally:
             for source in made:  # those that nobody closed, too: there is no process that ends
                 await source._stream.close()
+
+
+def _sequence(record: Record) -> str:
+    """Where a shard is read on from a record on."""
+    if (known := Kinesis().known_by(record)) is None:
+        known = DynamoDb().known_by(record)
+    return known.decode()
 
 
 @asynccontextmanager

@@ -13,9 +13,9 @@ from pydantic import AwareDatetime, BaseModel, Field, ValidationError
 from streamfaas.api.server import Request, Response
 from streamfaas.config.spec import ASYNCHRONOUS
 from streamfaas.engine.mapping import Mapping, Pause
-from streamfaas.flow.errors import Gone, StoreError, WorldError
+from streamfaas.flow.errors import Gone, Refused, StoreError, WorldError
 from streamfaas.flow.record import Lane
-from streamfaas.sources import Seekable
+from streamfaas.sources import Branching, Seekable, Spot
 from streamfaas.store.pauses import Paused, Pauses
 from streamfaas.telemetry import signals
 from streamfaas.telemetry.signals import Emit
@@ -31,7 +31,10 @@ GRACE_SECONDS_MAX = 900.0
 SHORT = "async"
 """What people may call the asynchronous invocations of a function."""
 
-Position: TypeAlias = Annotated[int, Field(ge=0, lt=1 << 63)]
+DIGITS_MAX = 60
+"""Of a position. They travel as text: not all JSON has numbers as large as those of a shard."""
+
+Words: TypeAlias = Annotated[str, Field(min_length=1, max_length=100)]
 
 Known: TypeAlias = "Table[str, tuple[str, ...]]"
 """The triggers of each function."""
@@ -83,7 +86,7 @@ class Brakes:
 class Steering:
     """Routes: `POST /pause/<function>[/<trigger>]` and `/resume/…`, with `by`. Of a function alone
     they mean all its triggers, and its asynchronous invocations. `POST /seek/<function>/<trigger>`,
-    which says what a place stands for (`to`), or goes to `positions`."""
+    which says what a place stands for (`to`), or goes to `spots`."""
 
     def __init__(
         self,
@@ -116,6 +119,8 @@ class Steering:
             return _no(400, f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
         except StoreError as error:
             return _no(503, error.line)
+        except (Refused, Gone) as error:
+            return _no(409, str(error))
         except WorldError as error:
             return _no(503, str(error))
 
@@ -140,41 +145,46 @@ class Steering:
             kind = getattr(source, "kind", "")
             return _no(409, f"a {kind} trigger cannot be read on from another place")
         standing = source.standing()
-        lanes, unknown = _chosen(standing, asked.positions or asked.partitions)
+        lanes, unknown = _chosen(standing, asked.spots or asked.partitions)
         if unknown:
             others = f"; others have {', '.join(found)}" if (found := source.elsewhere()) else ""
             held = ", ".join(lane.name for lane in sorted(standing)) or "none now"
             return _no(409, f"no partition {', '.join(unknown)} is here: {held}{others}")
-        if asked.positions is None:
+        if asked.spots is None:
             return await self._planned(source, lanes, asked)
-        positions = {lane: asked.positions[lane.name] for lane in lanes}
-        if wrong := await _outside(source, positions):
+        spots = {lane: asked.spots[lane.name] for lane in lanes}
+        if wrong := await _outside(source, spots):
             return _no(409, wrong)
         # a lane that was to skip something may have worked its way past that place since
-        onward = {
-            lane for lane, at in positions.items() if at >= asked.stood.get(lane.name, _NOWHERE)
-        }
-        gone = await mapping.seek(positions, asked.grace_seconds, onward=onward)
+        onward = {lane for lane in lanes if lane.name in asked.onward}
+        gone = await mapping.seek(spots, asked.grace_seconds, onward=onward)
         for lane, (stood, at) in gone.items():
             self._emit(signals.LaneSought(lane, stood, at, asked.by))
-        moves = [_move(lane, stood, at) for lane, (stood, at) in gone.items()]
+        moves = [
+            _move(lane, stood, at, onward=lane in onward) for lane, (stood, at) in gone.items()
+        ]
         return Response.json(200, {"lanes": moves, "paused": mapping.paused is not None})
 
     async def _planned(self, source: Seekable, lanes: list[Lane], asked: _Seeking) -> Response:
         """What would be done."""
-        positions: Table[Lane, int]
-        if isinstance(asked.to, int):
-            positions = dict.fromkeys(lanes, asked.to)
-            if wrong := await _outside(source, positions):
+        spots: Table[Lane, Spot]
+        if asked.at is not None and isinstance(source, Branching):
+            spots = await source.at(lanes, int(asked.at))
+        elif asked.at is not None:
+            spots = dict.fromkeys(lanes, int(asked.at))
+            if wrong := await _outside(source, spots):
                 return _no(409, wrong)
         else:
             place = asked.to if isinstance(asked.to, str) else _ms(asked.to)
             if isinstance(place, int) and place > self._wall_clock() * 1000:
                 future = f"{asked.to:%Y-%m-%dT%H:%M:%S%z} is yet to come"
                 return _no(400, f"{future}: to skip all that is there, seek to latest")
-            positions = await source.places(lanes, place)
+            spots = await source.places(lanes, place)
         standing = source.standing()
-        moves = [_move(lane, standing.get(lane, at), at) for lane, at in positions.items()]
+        moves = [
+            _move(lane, standing.get(lane, at), at, onward=_is_onward(source, lane, at))
+            for lane, at in spots.items()
+        ]
         return Response.json(200, {"lanes": moves, "elsewhere": source.elsewhere()})
 
 
@@ -196,22 +206,19 @@ class _Braking(BaseModel, extra="forbid"):
 
 
 class _Seeking(BaseModel, extra="forbid"):
-    """`partitions` by name or number; none: all that this daemon has. With `positions`, `stood` is
-    where the lanes were when those were chosen: who was sent onward from there never goes back."""
+    """`at`: a position. `partitions` by name or number; none: all that this daemon has. With
+    `spots`, `onward` are those that skip something: who was sent onward never goes back."""
 
-    to: Literal["earliest", "latest"] | Position | AwareDatetime = "latest"
+    to: Literal["earliest", "latest"] | AwareDatetime = "latest"
+    at: Annotated[str, Field(pattern=r"^[0-9]+$", max_length=DIGITS_MAX)] | None = None
     partitions: list[str] = Field(default_factory=list)
-    positions: dict[str, Position] | None = None
-    stood: dict[str, Position] = Field(default_factory=dict)
+    spots: dict[str, Annotated[int, Field(ge=0)] | Words] | None = None
+    onward: list[str] = Field(default_factory=list)
     grace_seconds: Annotated[float, Field(ge=0, le=GRACE_SECONDS_MAX)] = GRACE_SECONDS
     by: Annotated[str, Field(min_length=1, max_length=100)] = "somebody"
 
 
-_NOWHERE = 1 << 64
-"""Behind every position."""
-
-
-def _chosen(standing: Table[Lane, int], names: Iterable[str]) -> tuple[list[Lane], list[str]]:
+def _chosen(standing: Table[Lane, Spot], names: Iterable[str]) -> tuple[list[Lane], list[str]]:
     """The lanes that are meant (a number is a partition of each topic), and what names none."""
     lanes, unknown = dict[Lane, None](), []
     wanted = list(names)
@@ -227,28 +234,37 @@ def _chosen(standing: Table[Lane, int], names: Iterable[str]) -> tuple[list[Lane
     return sorted(lanes if wanted else standing), unknown
 
 
-async def _outside(source: Seekable, positions: Table[Lane, int]) -> str:
-    """Which of the positions the log does not reach to, in words."""
-    firsts = await source.places(list(positions), "earliest")
+async def _outside(source: Seekable, spots: Table[Lane, Spot]) -> str:
+    """Which of the positions the log does not reach to, in words. Of words the log says it."""
+    if isinstance(source, Branching):
+        return ""
+    firsts = await source.places(list(spots), "earliest")
     try:
-        ends = await source.places(list(positions), "latest")
+        ends = await source.places(list(spots), "latest")
     except Gone:  # it has no end
-        ends = positions
-    for lane, at in positions.items():
-        if not firsts[lane] <= at <= ends[lane]:
+        ends = spots
+    for lane, at in spots.items():
+        if not int(firsts[lane]) <= int(at) <= int(ends[lane]):
             return f"{lane.name} can be read from {firsts[lane]} to {ends[lane]}, not from {at}"
     return ""
 
 
-def _move(lane: Lane, stood: int, position: int) -> dict[str, Any]:
-    """Positions need not all hold a record: the counts are the most that it can be."""
-    return {
-        "lane": lane.name,
-        "from": stood,
-        "to": position,
-        "again": max(0, stood - position),
-        "skipped": max(0, position - stood),
-    }
+def _is_onward(source: Seekable, lane: Lane, at: Spot) -> bool:
+    return isinstance(source, Branching) and not source.is_past(lane, at)
+
+
+def _move(lane: Lane, stood: Spot, at: Spot, *, onward: bool) -> dict[str, Any]:
+    """Positions need not all hold a record: the counts are the most that it can be. What lies
+    between two places in words is not counted: None, where there may be something."""
+    again: int | None
+    skipped: int | None
+    if isinstance(stood, int) and isinstance(at, int):
+        again, skipped = max(0, stood - at), max(0, at - stood)
+    elif stood == at:
+        again, skipped = 0, 0
+    else:
+        again, skipped = (0, None) if onward else (None, 0)
+    return {"lane": lane.name, "from": stood, "to": at, "again": again, "skipped": skipped}
 
 
 def _ms(moment: datetime) -> int:

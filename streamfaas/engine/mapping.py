@@ -20,7 +20,7 @@ from streamfaas.flow.errors import Gone, Refused, StoreError, Unreachable, World
 from streamfaas.flow.invocation import Manner
 from streamfaas.flow.record import Instant, Lane
 from streamfaas.flow.verdict import RetryPolicy
-from streamfaas.sources import Arrived, Closing, Leased, Opened, Seekable, Source
+from streamfaas.sources import Arrived, Branching, Closing, Leased, Opened, Seekable, Source, Spot
 from streamfaas.telemetry import signals
 
 RECONNECT = RetryPolicy(backoff_seconds=1.0, backoff_seconds_max=30.0)
@@ -69,6 +69,7 @@ class Mapping:
         self._reading: anyio.CancelScope | None = None
         self._stopped = anyio.Event()
         self._seeking = anyio.Lock()
+        self._sought: Collection[Lane] = ()  # who sends these elsewhere lets go of them, too
         self.connected = anyio.Event()
         """Set once the source has been opened, or has failed to be for the first time."""
 
@@ -139,46 +140,59 @@ class Mapping:
 
     async def seek(
         self,
-        positions: Table[Lane, int],
+        spots: Table[Lane, Spot],
         grace_seconds: float,
         *,
         onward: Collection[Lane] = (),
-    ) -> dict[Lane, tuple[int, int]]:
+    ) -> dict[Lane, tuple[Spot, Spot]]:
         """Reads lanes on from elsewhere: what is in flight ends within the grace or is let go, the
-        positions are made durable, and the lanes begin there. From where and to where they have
-        gone: those that go `onward` never go back, however far they have come meanwhile. Whatever
+        spots are made durable, and the lanes begin there. From where and to where they have gone:
+        those that go `onward` never go back, however far they have come meanwhile. Whatever
         happens, a lane stands where it stood or where it was sent to. The source is `Seekable`."""
         async with self._seeking:
             source: Any = self._source
             log: Seekable = source
-            # one that was given away meanwhile may have come back
-            while runners := [self._lanes[lane] for lane in positions if lane in self._lanes]:
-                await self._end(runners, grace_seconds)
-            stood = log.standing()
-            positions = {
-                lane: max(at, stood.get(lane, at)) if lane in onward else at
-                for lane, at in positions.items()
-            }
+            self._sought = frozenset(spots)
             try:
-                if (windows := self._around.windows) is not None:
-                    # were they kept until then, a crash in between would pass over what is to be
-                    # read again
-                    await left_behind(positions, windows, self._around.emit)
-                await log.seek(positions)
-                await self._leave_behind(positions, stood)
+                await self._let_go_of(spots, grace_seconds)
+                stood = log.standing()
+                spots = {
+                    lane: _onward(log, lane, stood, at) if lane in onward else at
+                    for lane, at in spots.items()
+                }
+                await log.seek(spots)
+                await self._leave_behind(spots, stood)
             finally:
                 with anyio.CancelScope(shield=True):
-                    for lane in positions:
-                        await source.closed(lane)
-            return {lane: (stood[lane], at) for lane, at in positions.items()}
+                    for lane in spots:
+                        if lane not in self._lanes:
+                            await source.closed(lane)
+                self._sought = frozenset()
+            return {lane: (stood[lane], at) for lane, at in spots.items()}
 
-    async def _leave_behind(self, positions: Table[Lane, int], stood: Table[Lane, int]) -> None:
+    async def _let_go_of(self, lanes: Collection[Lane], grace_seconds: float) -> None:
+        """And of their windows: were they kept until they are elsewhere, a crash in between would
+        pass over what is to be read again."""
+        windows = self._around.windows
+        while True:
+            await self._end([self._lanes[k] for k in lanes if k in self._lanes], grace_seconds)
+            if windows is not None:
+                await left_behind(lanes, windows, self._around.emit)
+            if self._lanes.keys().isdisjoint(lanes):  # one that was given away may have come back
+                return
+
+    async def _leave_behind(self, spots: Table[Lane, Spot], stood: Table[Lane, Spot]) -> None:
         """Letters that were delivered guard their records no more: who reads them again wants them
         to run again."""
-        for lane, position in positions.items():
-            self._tally.moved(lane, position)
+        source: Any = self._source
+        for lane, spot in spots.items():
+            self._tally.moved(lane, spot)
             if self._around.outbox is not None:
-                await self._around.outbox.settled(self.name, lane.name, stood[lane] - 1)
+                # words say no position: a log that has them goes on at a new one, behind all others
+                at = stood[lane]
+                upto = at - 1 if isinstance(at, int) else source.durable(lane)
+                if upto is not None:
+                    await self._around.outbox.settled(self.name, lane.name, upto)
 
     # -- one life of the source
 
@@ -207,7 +221,8 @@ class Mapping:
                 return
 
             def spawn(work: Callable[[], Coroutine[Any, Any, None]], name: str) -> None:
-                tasks.start_soon(work, name=f"{self.name}: {name}")
+                if not tasks.cancel_scope.cancel_called:  # else nobody would ever end it
+                    tasks.start_soon(work, name=f"{self.name}: {name}")
 
             await source.open(spawn)
             if source.view().state == "running":
@@ -290,9 +305,10 @@ class Mapping:
             if closing.ended and not await runner.wind_up():
                 return  # it comes again, and is at its end still
             await self._end([runner], closing.grace_seconds)
-        if self._source is not None:
+        if self._source is not None and lane not in self._sought:
             await self._source.closed(lane)
-            if runner is not None and closing.ended:  # which is known for good: it never comes back
+            sent_back = lane in self._sought or lane in self._lanes
+            if runner is not None and closing.ended and not sent_back:  # it never comes by itself
                 await runner.forget()
 
     async def _close_lanes(self, grace_seconds: float) -> None:
@@ -393,6 +409,14 @@ def _unopened(error: WorldError) -> str:
     question = _QUESTIONS.get(type(error))
     asked = question is not None and not isinstance(error.__cause__, StoreError)
     return f"{error}; {question}? (streamfaas doctor)" if asked else str(error)
+
+
+def _onward(log: Seekable, lane: Lane, stood: Table[Lane, Spot], at: Spot) -> Spot:
+    """Where a lane is sent that never goes back."""
+    here = stood.get(lane, at)
+    if isinstance(here, int) and isinstance(at, int):
+        return max(here, at)
+    return here if isinstance(log, Branching) and log.is_past(lane, at) else at
 
 
 def _first(group: BaseExceptionGroup[WorldError]) -> WorldError:

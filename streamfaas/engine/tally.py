@@ -7,6 +7,7 @@ from typing import Any
 
 from streamfaas.engine.lane import LaneRunner
 from streamfaas.flow.record import Lane
+from streamfaas.sources import Spot
 
 COUNTED = (
     "received",
@@ -53,12 +54,12 @@ class Tally:
         """What a source that is closed has held itself, and why."""
         self._blocked |= {lane.name: why for lane, why in blocked.items()}
 
-    def moved(self, lane: Lane, position: int) -> None:
+    def moved(self, lane: Lane, spot: Spot) -> None:
         """A lane that is closed is read on from there."""
         self._blocked.pop(lane.name, None)
         self._checkpoints.pop(lane.name, None)
-        if position:
-            self._checkpoints[lane.name] = position - 1
+        if isinstance(spot, int) and spot:
+            self._checkpoints[lane.name] = spot - 1
 
     def view(self, runners: Iterable[LaneRunner]) -> dict[str, Any]:
         """With the lanes that there are."""

@@ -20,3 +20,13 @@ def readable(known: Parents, ended: Collection[str]) -> list[str]:
         for shard, parents in known.items()
         if shard not in ended and all(parent in ended or parent not in known for parent in parents)
     ]
+
+
+def descendants(known: Parents, shards: Collection[str]) -> list[str]:
+    """What came out of shards, and out of those, in the order of `known`."""
+    found = set[str]()
+    new = set(shards)
+    while new:
+        new = {name for name, parents in known.items() if not new.isdisjoint(parents)} - found
+        found |= new
+    return [name for name in known if name in found.difference(shards)]

@@ -160,6 +160,11 @@ Place: TypeAlias = "Literal['earliest', 'latest'] | int"
 """Where a log may be read from: its ends, or a time (epoch milliseconds)."""
 
 
+Spot: TypeAlias = int | str
+"""Where a lane is read on: the position of the record that comes next, or, where that says nothing
+to people, its log's words for it."""
+
+
 @runtime_checkable
 class Leased(Protocol):
     """A source whose lanes others take over once it does not answer for them."""
@@ -173,21 +178,32 @@ class Leased(Protocol):
 class Seekable(Protocol):
     """A log that can be read on from elsewhere. Errors are `WorldError`s."""
 
-    def standing(self) -> Mapping[Lane, int]:
-        """Of the lanes that are ours: the position that is read next after what is settled."""
+    def standing(self) -> Mapping[Lane, Spot]:
+        """Of the lanes that are ours: what is read next after what is settled."""
 
     def elsewhere(self) -> tuple[str, ...]:
         """Lanes of the log that others read."""
 
-    async def places(self, lanes: Collection[Lane], to: Place) -> Mapping[Lane, int]:
-        """The positions that a place stands for; of a time, that of the first record of then or
-        later, or the end."""
+    async def places(self, lanes: Collection[Lane], to: Place) -> Mapping[Lane, Spot]:
+        """What a place stands for; of a time, the first record of then or later, or the end."""
 
-    async def seek(self, positions: Mapping[Lane, int]) -> None:
-        """Makes these the positions that are read next, durable when this returns. The engine has
-        let go of the lanes, as after `Closing`: they are opened anew once it calls `closed`, where
-        they are to be read now, or, if this has failed, where they stood. A crash meanwhile leaves
-        them at one of the two."""
+    async def seek(self, spots: Mapping[Lane, Any], /) -> None:
+        """Makes this what is read next, durable when this returns. The engine has let go of the
+        lanes, as after `Closing`: they are opened anew once it calls `closed`, where they are to
+        be read now, or, if this has failed, where they stood. A crash meanwhile leaves them at one
+        of the two: those that were asked for together, all at the same one."""
+
+
+@runtime_checkable
+class Branching(Seekable, Protocol):
+    """A seekable log whose lanes come out of each other, and whose spots are words. What is sent
+    back takes along what came out of it: `places` names those lanes, too."""
+
+    async def at(self, lanes: Collection[Lane], position: int) -> Mapping[Lane, Spot]:
+        """What a position of its log's own stands for."""
+
+    def is_past(self, lane: Lane, spot: Spot) -> bool:
+        """Whether a lane stands there, or further on."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -169,8 +169,8 @@ class LaneSought:
     """A lane that stood at `stood` is read on from `position`, as `by` has asked."""
 
     lane: Lane
-    stood: int
-    position: int
+    stood: int | str
+    position: int | str
     by: str
 
 

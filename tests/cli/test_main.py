@@ -63,7 +63,7 @@ def test_examples_in_a_help_stand_on_lines_of_their_own(name):
         "send": 4,
         "reload": 2,
         "diff": 2,
-        "seek": 3,
+        "seek": 4,
         "traces": 2,
     }.get(name[-1] if name else "main", 0)
 

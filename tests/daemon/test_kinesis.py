@@ -6,12 +6,17 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
+import time
+from collections import Counter
 
 import pytest
+from click.testing import CliRunner
 
 from daemon_process import DaemonProcess
 from kinesis_project import executed, ids, produced, project
 from parts import CHECKOUT
+from streamfaas.cli.main import main as command
 
 
 @pytest.mark.slow
@@ -107,3 +112,56 @@ def test_who_sends_what_the_filter_leaves_out_is_told_so(tmp_path, kinesalite):
     assert told.returncode == 0, told.stderr
     assert "filtered: the trigger's filter leaves it out" in told.stdout
     assert "not run yet" not in told.stdout
+
+
+def asked(daemon, *arguments):
+    socket = str(daemon.state / "streamfaas.sock")
+    result = CliRunner().invoke(command, [*arguments, "--socket", socket])
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+@pytest.mark.slow
+def test_a_stream_is_read_again_over_kills_all_of_it_or_nothing(tmp_path, kinesalite):
+    asyncio.run(kinesalite.create("again", 3))
+    produced(kinesalite, "again", range(300))
+    everything = {str(number) for number in range(300)}
+    config, env = project(tmp_path, kinesalite, "again"), {"SECRET": "a-secret"}
+    seek = ("seek", "clicks/clicks", "--to")
+
+    def done(status):
+        lanes = status["triggers"]["clicks/clicks"]["lanes"]
+        return len(lanes) == 3 and all(lane["lag"] == 0 for lane in lanes)
+
+    with DaemonProcess(config, env=env) as daemon:
+        daemon.wait_for(lambda status: len(ids(tmp_path)) == 300 and done(status))
+        told = asked(daemon, *seek, "earliest", "--dry-run")
+        assert told.count("earliest") == 3
+        assert told.endswith("a shard does not say how many records lie between (?)\n")
+        asked(daemon, *seek, "earliest")
+        daemon.process.kill()
+        daemon.wait()
+    with DaemonProcess(config, env=env) as daemon:
+        daemon.wait_for(done)
+        assert set(Counter(ids(tmp_path)[300:])) == everything
+        before, socket = len(ids(tmp_path)), str(daemon.state / "streamfaas.sock")
+        again = [*seek, "earliest", "--socket", socket]
+        asking = threading.Thread(target=lambda: CliRunner().invoke(command, again))
+        asking.start()
+        time.sleep(0.02)
+        daemon.process.kill()
+        daemon.wait()
+        asking.join()
+    with DaemonProcess(config, env=env) as daemon:
+        daemon.wait_for(done)
+        assert set(ids(tmp_path)[before:]) in (set(), everything)
+        asked(daemon, "pause", "clicks/clicks", "--wait")
+        before = len(ids(tmp_path))
+        produced(kinesalite, "again", range(300, 350))
+        asked(daemon, *seek, "latest", "--yes")
+        produced(kinesalite, "again", range(350, 370))
+        asked(daemon, "resume", "clicks/clicks")
+        daemon.wait_for(lambda status: len(ids(tmp_path)) >= before + 20 and done(status))
+        assert sorted(map(int, ids(tmp_path)[before:])) == list(range(350, 370))
+        daemon.wait_told("sought clicks/clicks shardId-000000000000: from after ")
+        assert daemon.stop() == 0

@@ -159,6 +159,7 @@ def test_what_cannot_be_sought_is_told(tmp_path):
         daemon.wait_ready()
         seek = ("seek", "orders/stream", "--to")
         assert "orders-0 can be read from 0 to" in asked(daemon, *seek, "1" + "0" * 15, code=1)
+        assert "orders-0 can be read from 0 to" in asked(daemon, *seek, str(1 << 63), code=1)
         assert "no partition 7 is here: orders-0, orders-1" in asked(
             daemon, *seek, "5", "-p", "7", code=1
         )
@@ -251,8 +252,7 @@ def test_a_place_that_cannot_be_is_refused_in_words_of_ours(tmp_path):
         daemon.wait_for(records)
         for to, told in (
             ("2999-01-01T00:00:00Z", "2999-01-01T00:00:00+0000 is yet to come: to skip all that"),
-            (str(1 << 63), "no log has an offset over 9,223,372,036,854,775,807"),
-            ("9" * 5_000, "no log has an offset over 9,223,372,036,854,775,807"),
+            ("9" * 5_000, "no log has a position of more than 60 digits"),
         ):
             assert told in asked(daemon, "seek", "orders/stream", "--to", to, "-y", code=2)
         assert daemon.stop() == 0

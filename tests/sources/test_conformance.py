@@ -33,13 +33,13 @@ def test_notifications_of_object_stores_keep_the_contract(check, tmp_path):
 
 
 @pytest.mark.slow
-@each_check(queue=False, revoke=False, unreachable=True, reread=True)
+@each_check(queue=False, revoke=False, unreachable=True, seek=True, reread=True)
 def test_kinesis_keeps_the_contract(check, kinesis, tmp_path):
     judge(check, source_subjects.kinesis(kinesis, tmp_path))
 
 
 @pytest.mark.slow
-@each_check(queue=False, revoke=False, unreachable=True, reread=True)
+@each_check(queue=False, revoke=False, unreachable=True, seek=True, reread=True)
 def test_dynamodb_streams_keep_the_contract(check, aws_server, tmp_path):
     judge(check, source_subjects.dynamodb(aws_server, tmp_path))
 

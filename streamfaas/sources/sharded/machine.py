@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import anyio
 
 from streamfaas.flow.batch import Batch
-from streamfaas.flow.errors import Busy, Unreachable
+from streamfaas.flow.errors import Busy, Refused, Unreachable, WorldError
 from streamfaas.flow.event import Encoding, Event
 from streamfaas.flow.invocation import Manner
 from streamfaas.flow.ledger import Checkpoint, Ledger, LogLedger, Settlement
@@ -27,14 +27,18 @@ from streamfaas.sources import (
     Closing,
     LaneView,
     Opened,
+    Place,
     Reread,
     Sender,
     SourceView,
     Spawn,
+    Spot,
     Stretch,
 )
+from streamfaas.sources.sharded import spots
 from streamfaas.sources.sharded.clock import ServiceClock
 from streamfaas.sources.sharded.dialect import Dialect
+from streamfaas.sources.sharded.handed import EPOCH
 from streamfaas.sources.sharded.leases import LeasedRoster
 from streamfaas.sources.sharded.marks import Keeper, Marks
 from streamfaas.sources.sharded.options import LogOptions
@@ -43,6 +47,7 @@ from streamfaas.sources.sharded.polling import Poller
 from streamfaas.sources.sharded.reading import Reading
 from streamfaas.sources.sharded.rereading import Rereader
 from streamfaas.sources.sharded.roster import Roster
+from streamfaas.sources.sharded.seeking import CHANGED, Seeker
 from streamfaas.store.shards import Mark
 from streamfaas.telemetry.signals import DaemonStepped, Emit, SourceChanged
 from streamfaas.wire.lease_table import LeaseTable
@@ -104,6 +109,7 @@ class ShardedLog:
         self._keeper = Keeper(marks, self._readings)
         self._time = time = ServiceClock(wall_clock)
         self._leases: LeasedRoster | None = None
+        self._alone: Roster | None = None
         self._roster: Roster | LeasedRoster
         if options.leases is not None:
             self._roster = self._leases = LeasedRoster(
@@ -118,7 +124,7 @@ class ShardedLog:
                 jitter=jitter,
             )
         else:
-            self._roster = Roster(
+            self._roster = self._alone = Roster(
                 stream,
                 self._keeper,
                 "trim_horizon" if memory_lost else options.start,
@@ -139,9 +145,13 @@ class ShardedLog:
         self._rereader = Rereader(
             stream, dialect, self._roster.is_closed, wall_clock=wall_clock, jitter=jitter
         )
+        self._sought: dict[Lane, Mark | None] = {}  # where lanes go that are not opened meanwhile
+        self._failure: WorldError | None = None
+        self._over = False
         self._told: deque[Opened | Closing] = deque()
         self._turn = 0
         self._changed = asyncio.Event()
+        self._hurry = asyncio.Event()
         self._looking = anyio.Lock()
         self._spawn: Spawn | None = None
         self._state, self._reason = "connecting", ""
@@ -207,6 +217,99 @@ class ShardedLog:
         if self._state == "connecting":
             raise Unreachable(f"{self.name} is not connected; why: streamfaas status")
 
+    # -- on from elsewhere
+
+    def standing(self) -> Mapping[Lane, Spot]:
+        return {Lane(self.name, n): spots.told(mark) for n, mark in self._marks().items()}
+
+    def elsewhere(self) -> tuple[str, ...]:
+        return ()
+
+    def is_past(self, lane: Lane, spot: Spot) -> bool:
+        mark = self._marks().get(lane.name)
+        return mark is not None and spots.is_past(mark, str(spot))
+
+    async def places(self, lanes: Collection[Lane], to: Place) -> Mapping[Lane, Spot]:
+        shards, marks = [lane.name for lane in lanes], self._marks()
+        return self._lanes(await self._seeker().places(marks, shards, to))
+
+    async def at(self, lanes: Collection[Lane], position: int) -> Mapping[Lane, Spot]:
+        shards, marks = [lane.name for lane in lanes], self._marks()
+        return self._lanes(await self._seeker().at(marks, shards, position))
+
+    async def seek(self, sought: Mapping[Lane, Spot]) -> None:
+        wanted = {lane.name: str(spot) for lane, spot in sought.items()}
+        self._sought |= dict.fromkeys(sought)
+        self._told = deque(told for told in self._told if told.lane not in sought)
+        async with self._looking:
+            marks = self._marks()
+            if wanted.keys() - marks.keys():
+                raise Unreachable(CHANGED)
+            new, fresh = await self._seeker().marks(marks, wanted)
+            await self._keeper.write()  # nothing that was settled before may come after this
+            if self._over or self._failure is not None:  # another has read where they stand
+                raise Unreachable(f"{self.name} is made anew: nothing has changed, try again")
+            for lane in sought:
+                self._part_with(lane)
+                self._sought[lane] = new[lane.name]
+            with anyio.CancelScope(shield=True):  # no matter who waits: it is known how it ended
+                try:
+                    await self._keeper.put(*new.values())
+                except WorldError as error:  # but where the store does not say: all is made anew
+                    self._failure = error
+                    self.wake()
+                    raise
+            self._roster_alone().move(new, fresh)
+
+    def _part_with(self, lane: Lane) -> Reading | None:
+        """Nothing of a lane is handed out, settled or written down any more."""
+        reading = self._readings.pop(lane, None)
+        if reading is not None:
+            reading.over = True
+            reading.wanted.set()
+        return reading
+
+    def _open_anew(self, lane: Lane) -> None:
+        """A lane that the engine has let go of begins where it was sent to; where nothing has come
+        of that, where it stood."""
+        if self._over:
+            return
+        roster, old = self._roster_alone(), self._part_with(lane)
+        if old is not None:
+            roster.move({lane.name: old.mark}, {})
+        self._begin(roster.ready(lane.name))
+        if old is not None:
+            self._readings[lane].durable = old.durable
+            self._keeper.changed()
+        self._hurry.set()  # others may begin behind it
+
+    def _marks(self) -> dict[str, Mark]:
+        reading = {lane.name: each.mark for lane, each in self._readings.items()}
+        return self._roster_alone().standing(reading)
+
+    def _lanes(self, found: Mapping[str, str]) -> dict[Lane, Spot]:
+        return {Lane(self.name, name): spot for name, spot in found.items()}
+
+    def _seeker(self) -> Seeker:
+        self._must_run()
+        return Seeker(
+            self._stream,
+            self._keeper,
+            self._roster_alone(),
+            self._rereader,
+            timestamps=self._dialect.limits.timestamps,
+            time=self._time,
+        )
+
+    def _roster_alone(self) -> Roster:
+        if self._alone is None:
+            raise Refused(
+                f"{self.name} shares its stream by leases, and where it is read on is not one "
+                "daemon's to say: give the trigger another name, another table and the `start` "
+                "that is wanted, in all of them (streamfaas explain seek)"
+            )
+        return self._alone
+
     # -- life
 
     async def open(self, spawn: Spawn) -> None:
@@ -222,6 +325,8 @@ class ShardedLog:
     async def next(self, ready: Collection[Lane]) -> Arrival:
         while True:
             self._changed.clear()
+            if self._failure is not None:
+                raise self._failure
             if self._told:
                 return self._told.popleft()
             for reading in self._in_turn(ready):
@@ -240,7 +345,11 @@ class ShardedLog:
     async def closed(self, lane: Lane) -> None:
         """Its shard is at its end, which must be known before what came out of it is read; or its
         lease is another's, or will be."""
-        reading = self._readings[lane]
+        self._sought.pop(lane, None)
+        reading = self._readings.get(lane)
+        if reading is None or not reading.closing:
+            self._open_anew(lane)
+            return
         if reading.leaving:
             reading.mark = reading.mark._replace(ended=True, seen_ms=self._time.now_ms())
             self._roster.end(reading.name)
@@ -249,7 +358,8 @@ class ShardedLog:
         reading.wanted.set()
         if self._leases is not None:
             await self._leases.closed(lane.name, reading.durable)
-        del self._readings[lane]
+        if self._readings.get(lane) is reading:
+            del self._readings[lane]
         await self._look()
 
     async def settle(self, settlement: Settlement) -> None:
@@ -262,9 +372,11 @@ class ShardedLog:
 
     def durable(self, lane: Lane) -> int | None:
         reading = self._readings.get(lane)
-        return None if reading is None else reading.durable.position - 1
+        mark = self._sought.get(lane) if reading is None else reading.durable
+        return None if mark is None else mark.position - 1
 
     async def close(self) -> None:
+        self._over = True
         try:
             with anyio.move_on_after(CLOSE_SECONDS):
                 await self._write_down(list(self._readings.values()))
@@ -290,7 +402,7 @@ class ShardedLog:
     def view(self) -> SourceView:
         lanes = {
             lane: LaneView(
-                position=reading.mark.position - 1 if reading.mark.position else None,
+                position=reading.mark.position - 1 if reading.mark.position % EPOCH else None,
                 lag=reading.lag,
                 note=reading.note or _behind(reading.behind_ms),
             )
@@ -330,22 +442,37 @@ class ShardedLog:
     async def _keep_looking(self) -> None:
         while True:
             leases, pause = self._leases, self._options.look_seconds
-            await anyio.sleep(pause if leases is None else leases.pause_seconds)
+            with anyio.move_on_after(pause if leases is None else leases.pause_seconds):
+                await self._hurry.wait()
+            self._hurry.clear()
             await self._look()
 
     async def _look(self) -> None:
         async with self._looking:
+            if self._failure is not None:  # whoever reads is told, and all is made anew
+                return
             try:
-                self._begin(await self._roster.look({lane.name for lane in self._readings}))
+                self._begin(self._kept_back(await self._roster.look(self._busy())))
                 await self._stand()
             except Busy:  # there will be another look
                 return
 
+    def _kept_back(self, marks: Iterable[Mark]) -> list[Mark]:
+        """Without those of shards that somebody has begun to send elsewhere meanwhile."""
+        found = {Lane(self.name, mark.shard): mark for mark in marks}
+        if held := found.keys() & self._sought.keys():
+            self._roster_alone().move({lane.name: found[lane] for lane in held}, {})
+        return [mark for lane, mark in found.items() if lane not in held]
+
+    def _busy(self) -> set[str]:
+        """Shards that are read, or would be, had the engine let go of what was in hand of them."""
+        return {lane.name for lane in (*self._readings, *self._sought)}
+
     async def _stand(self) -> None:
         """Where nothing is left to be read, this life of the stream is over: another may follow."""
-        if not self._readings and (marks := await self._roster.followed()) is not None:
+        if not self._busy() and (marks := await self._roster.followed()) is not None:
             self._begin(marks)
-        over = "" if self._readings else self._roster.described.over
+        over = "" if self._busy() else self._roster.described.over
         state = "degraded" if over else "running"
         if (state, over) != (self._state, self._reason):
             self._state, self._reason = state, over

@@ -87,6 +87,10 @@ class Poller:
         except Trimmed:
             self._leap(reading)
             return
+        if not reading.over:  # else it was sent elsewhere meanwhile
+            await self._take(reading, read, Instant(asked), asked_ms)
+
+    async def _take(self, reading: Reading, read: Page, asked: Instant, asked_ms: int) -> None:
         read = reading.passed_over(read)
         if read.records and not reading.anchored:
             await self._keeper.put(reading.anchor(read))
@@ -94,7 +98,7 @@ class Poller:
         place = reading.place
         reading.take(read)
         if read.behind_ms == 0:
-            reading.tip_at = Instant(asked)
+            reading.tip_at = asked
             if reading.saw_the_tip(asked_ms):
                 self._keeper.changed()
         if self._seems_ended(reading, read):

@@ -87,6 +87,15 @@ class Rereader:
             )
         return Reread(tuple(found.records), found.reached, found.more)
 
+    def text(self, position: int) -> str:
+        """As the service writes the number."""
+        return str(position).zfill(self._digits)
+
+    def note_digits(self, sequence: str) -> None:
+        """Some who speak like the service write numbers with zeros before them."""
+        if sequence.startswith("0"):
+            self._digits = max(self._digits, len(sequence))
+
     async def _read_on(self, found: _Found, trouble: list[Busy]) -> None:
         shard, iterator, empties, failures = found.lane.name, "", 0, 0
         while found.more and not found.full:
@@ -112,7 +121,8 @@ class Rereader:
                 ) from error
             failures, iterator = 0, page.next or ""
             empties = 0 if page.records or page.behind_ms else empties + 1
-            self._note_digits(page)
+            if page.records:
+                self.note_digits(self._dialect.sequence(page.records[-1]))
             found.take(page)
             if empties >= self._empties_max and not self._may_go_on(shard):
                 found.more = False
@@ -122,22 +132,14 @@ class Rereader:
     async def _iterator(self, shard: str, found: _Found) -> str:
         wanted = found.wanted
         if found.reached is not None:
-            return await self._stream.iterator(shard, Start(AFTER, self._text(found.reached)))
+            return await self._stream.iterator(shard, Start(AFTER, self.text(found.reached)))
         if wanted.first is not None:
-            return await self._stream.iterator(shard, Start(AT, self._text(wanted.first)))
+            return await self._stream.iterator(shard, Start(AT, self.text(wanted.first)))
         if wanted.since_ms is not None and self._dialect.limits.timestamps:
             with anyio.move_on_after(ITERATOR_SECONDS):
                 start = Start("AT_TIMESTAMP", "", wanted.since_ms / 1000)
                 return await self._stream.iterator(shard, start)
         return await self._stream.iterator(shard, Start(FIRST))  # what is older is passed over
-
-    def _text(self, position: int) -> str:
-        return str(position).zfill(self._digits)
-
-    def _note_digits(self, page: Page) -> None:
-        """Some who speak like the service write numbers with zeros before them."""
-        if page.records and (text := self._dialect.sequence(page.records[-1])).startswith("0"):
-            self._digits = max(self._digits, len(text))
 
     def _may_go_on(self, shard: str) -> bool:
         """Though nothing is there: a shard that says where it ends has not said so."""

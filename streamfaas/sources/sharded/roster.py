@@ -70,6 +70,32 @@ class Roster:
         await self._prune()
         return await self._due(reading)
 
+    async def listed(self) -> dict[str, Shard]:
+        """The shards that are known, asked for once more."""
+        self._known |= {shard.id: shard for shard in await self._stream.shards()}
+        return dict(self._known)
+
+    def standing(self, reading: Mapping[str, Mark]) -> dict[str, Mark]:
+        """Where each shard stands. `reading`: the marks of those that are read."""
+        marks = {name: self._mark(name, "TRIM_HORIZON") for name in self._known}
+        marks |= {name: marks[name]._replace(ended=True) for name in self._ended & marks.keys()}
+        return {**marks, **self._marks, **reading}
+
+    def move(self, marks: Mapping[str, Mark], fresh: Mapping[str, str]) -> None:
+        """Shards that are not read now stand there, durably; `fresh`: iterators of theirs."""
+        ended = {name for name, mark in marks.items() if mark.ended}
+        self._ended = self._ended - marks.keys() | ended
+        kept = {**self._marks, **marks}
+        self._marks = {name: mark for name, mark in kept.items() if name not in ended}
+        for name in marks:
+            self.fresh.pop(name, None)
+        self.fresh |= fresh
+
+    def ready(self, shard: str) -> list[Mark]:
+        """Its mark, if its turn has come."""
+        due = shard in self._marks and shard in self._readable(())
+        return [self._marks.pop(shard)] if due else []
+
     async def followed(self) -> list[Mark] | None:
         """Where nothing of this life can be read any more: marks of the one that follows, or
         None."""
@@ -126,12 +152,15 @@ class Roster:
         self._warn(f"{name} {remade}; it is read from its beginning{lost}")
 
     async def _due(self, reading: Collection[str]) -> list[Mark]:
-        parents = {name: shard.parents for name, shard in self._known.items()}
-        due = [name for name in readable(parents, self._ended) if name not in reading]
+        due = self._readable(reading)
         new = {name: self._mark(name, "TRIM_HORIZON") for name in due if name not in self._marks}
         await self._keeper.put(*new.values())
         self._marks |= new
         return [self._marks.pop(name) for name in due]
+
+    def _readable(self, reading: Collection[str]) -> list[str]:
+        parents = {name: shard.parents for name, shard in self._known.items()}
+        return [name for name in readable(parents, self._ended) if name not in reading]
 
     async def _prune(self) -> None:
         unlisted = self._ended - self._known.keys()

@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from streamfaas.sources import Source
+from streamfaas.flow.record import Record
+from streamfaas.sources import Source, Spot
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,7 @@ class Subject:
     `unreachable` makes a source whose other side is not there. `revoke` makes an open source lose
     a lane (or several). `unordered`: it promises no order at all. `counts_itself`: its other side
     counts whatever it hands out, and after a restart nobody knows what of it was not run.
+    `spot`: where a lane is read on that is read from a record on.
     """
 
     make: Callable[[], Source]
@@ -28,6 +30,7 @@ class Subject:
     queue: bool = False
     unordered: bool = False
     counts_itself: bool = False
+    spot: Callable[[Record], Spot] = lambda record: record.position
 
 
 Check: TypeAlias = Callable[[Subject], Awaitable[None]]

@@ -58,6 +58,15 @@ class Books:
     partings: list[Parting] = field(default_factory=list)
     forgone: list[Forgone] = field(default_factory=list)
     left_open: list[LeftOpen] = field(default_factory=list)
+    sought: bool = False
+    """Somebody wanted lanes to be read from elsewhere: what is in hand of them then is dropped, and
+    what daemons say of themselves does not add up any more."""
+    _left: dict[int, tuple[int, ...]] = field(default_factory=dict)  # behind, of partitions
+
+    def leave_behind(self, partition: int) -> None:
+        """What was done of it so far counts no more: it begins anew."""
+        rows = (self.executed, self.committed, self.set_aside, self.answered)
+        self._left[partition] = tuple(map(len, rows))
 
     def begin(self, **row: Any) -> dict[str, Any]:
         """An execution has begun; its end is written into what is given back."""
@@ -81,19 +90,26 @@ class Books:
         self.harmed.append(Harmed("worker-kill", execution["worker"], now, now, name))
 
     def ledgers(self) -> Ledgers:
+        executed = [Executed(**row) for row in self.executed]
         return Ledgers(
             tuple(self.produced),
-            tuple(Executed(**row) for row in self.executed),
-            tuple(self.committed),
-            tuple(self.set_aside),
+            self._since(0, executed),
+            self._since(1, self.committed),
+            self._since(2, self.set_aside),
             tuple(self.harmed),
             tuple(self.acknowledged),
-            tuple(self.answered),
-            tuple(self.scraped),
+            self._since(3, self.answered),
+            () if self.sought else tuple(self.scraped),
             tuple(Executed(**row) for row in self.finals),
             tuple(self.partings),
             tuple(self.forgone),
             tuple(self.left_open),
+        )
+
+    def _since(self, which: int, rows: list[Any]) -> tuple[Any, ...]:
+        none = (0, 0, 0, 0)
+        return tuple(
+            row for at, row in enumerate(rows) if at >= self._left.get(row.partition, none)[which]
         )
 
 

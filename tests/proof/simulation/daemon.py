@@ -13,10 +13,11 @@ from proof.simulation.disk import Disk
 from proof.simulation.faces import value_in
 from proof.simulation.parts import Parts
 from proof.simulation.shelf import Shelf
-from proof.simulation.world import MAPPING, TOPIC, Backing, Dead, Process, World
+from proof.simulation.world import EPOCH, MAPPING, TOPIC, Backing, Dead, Process, World
 from streamfaas.engine.lane import LanePolicy, Surroundings
 from streamfaas.engine.mapping import Mapping, Pause
 from streamfaas.flow.batch import BatchPolicy
+from streamfaas.flow.errors import WorldError
 from streamfaas.flow.record import Instant
 from streamfaas.flow.verdict import RetryPolicy
 from streamfaas.telemetry import signals
@@ -178,6 +179,25 @@ class Daemon:
         if self.process.alive and self.mapping is not None:
             for skipped in self.mapping.skip(None, dry_run=False):
                 self._world.story.tell(self.process.name, "is told to skip {}", skipped)
+
+    async def seek(self, number: int) -> None:
+        """A person sends its shards elsewhere: all, or one and what came out of it."""
+        process, mapping, source = self.process, self.mapping, self.source
+        if mapping is None or not process.alive:
+            return
+        self._world.books.sought = True
+        to = ("earliest", "latest", int(1000 * (EPOCH + self._world.now / 2)))[number % 3]
+        try:
+            lanes = sorted(source.standing())
+            if not number % 4 and lanes:
+                lanes = [lanes[number % len(lanes)]]
+            spots = await source.places(lanes, to)
+            onward = {lane for lane, spot in spots.items() if not source.is_past(lane, spot)}
+            gone = await mapping.seek(spots, self._world.plan.grace, onward=onward)
+        except (WorldError, Dead) as error:
+            self._world.story.tell(process.name, "does not seek to {}: {!r}", to, error)
+        else:
+            self._world.story.tell(process.name, "has sought {}: {}", to, gone)
 
     def pause(self, seconds: float) -> None:
         """A person wants it to rest for a while."""

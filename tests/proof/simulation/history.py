@@ -177,6 +177,8 @@ def _strike(fault: Fault, world: World, daemons: list[Daemon], tasks: TaskGroup)
             world.story.tell("service", "all iterators have expired")
         case "skip":
             daemon.skip()
+        case "seek":
+            tasks.start_soon(daemon.seek, fault.count)
         case "pause":
             daemon.pause(fault.seconds)
         case "stop":

@@ -53,6 +53,8 @@ class Service:
         self._there_at_birth: set[str] = set()  # of those that were there
         self._horizon_at_birth: float | None = None  # what the trigger could have at best
         self._passed: set[str] = set()  # names of records that nobody can have any more
+        self._epoch = 0  # of positions: a newer one begins where somebody has sent shards to
+        self._sent: dict[int, int] = {}  # offsets that they begin at then
         self.committed: dict[int, int] = {}
         self.leases: dict[str, Lease] = {}  # where several daemons share the stream
 
@@ -114,6 +116,8 @@ class Service:
             case "AT_TIMESTAMP":
                 at_ms = round(start.timestamp * 1000)
                 index = bisect_left(shard.entries, at_ms, key=_ms)
+            case "LATEST":
+                index = bisect_left(self._times[shard_id], self._world.now + 1e-9)
             case "AT_SEQUENCE_NUMBER":
                 index = sequences.index(int(start.sequence))
             case _:
@@ -203,6 +207,8 @@ class Service:
         rows = connection.execute(query).fetchall()
         if rows and self._horizon_at_birth is None:
             self._horizon_at_birth = self._horizon
+        if self._world.plan.retention is None:  # else positions leap where something may be lost
+            self._look_for_sent(connection)
         for shard_id, kind, sequence, sub, at_ms in rows:
             number = self._shards[shard_id].number
             if kind == "AT_TIMESTAMP":
@@ -213,6 +219,24 @@ class Service:
             after = kind == "AFTER_SEQUENCE_NUMBER"
             offset = entry.first + (len(entry.names) if after else sub)
             self._commit(number, offset)
+
+    def _look_for_sent(self, connection: sqlite3.Connection) -> None:
+        """Shards that were sent elsewhere are read from there, whatever was done of them before."""
+        query = "SELECT shard, position >> 32, ended, sequence, at_ms FROM shards"
+        rows = connection.execute(query).fetchall()
+        newest = max((epoch for _, epoch, *_ in rows), default=0)
+        for shard_id, epoch, ended, sequence, at_ms in rows if newest > self._epoch else ():
+            if epoch == newest:
+                shard = self._shards[shard_id]
+                at = self._placed[shard.number, sequence].first if sequence else 0
+                self._sent[shard.number] = shard.end if ended else at
+                self._begun_ms.pop(shard.number, None)
+                if at_ms and not sequence:  # a table's is read from its beginning all the same
+                    self._begun_ms[shard.number] = at_ms
+                self.committed.pop(shard.number, None)
+                self._world.books.leave_behind(shard.number)
+                self._world.story.tell("service", "{} begins anew", shard_id)
+        self._epoch = newest
 
     def leased(self, lease: Lease) -> None:
         """A row has been made, or has another checkpoint."""
@@ -262,12 +286,16 @@ class Service:
 
     def _skipped(self, shard: Shard) -> set[str]:
         """Records of before the time at which the shard began to be read."""
+        sent = self._sent.get(shard.number, 0)
+        before = {
+            name for e in shard.entries for o, name in enumerate(e.names, e.first) if o < sent
+        }
         begun = self._begun_ms.get(shard.number)
         if begun is None and shard.id in self._there_at_birth:
             begun = self._born_ms
         if begun is None:
-            return set()
-        return {name for entry in shard.entries if _ms(entry) < begun for name in entry.names}
+            return before
+        return before | {n for entry in shard.entries if _ms(entry) < begun for n in entry.names}
 
     def judged(self, wanted: Wanted) -> Wanted:
         """What is forgotten is lost; but people must be told of that shard, if it was there when
@@ -287,7 +315,8 @@ class Service:
                 for shard in self._shards.values()
                 if shard.parents
             },
-            filtered=wanted.filtered | skipped,
+            # who begins at the end of a shard may have some that came while that was asked for
+            filtered=wanted.filtered if self._sent else wanted.filtered | skipped,
             passed=wanted.passed | skipped | lost,
         )
 
