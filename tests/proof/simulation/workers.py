@@ -182,7 +182,7 @@ class Workers:
                 return kind
         if not self._world.plan.partial and any(self._poisonous(row) for row in rows):
             return "poison"
-        if not rows and self._is_poison(f"{name}/0"):
+        if not rows and any(self._is_poison(f"{name}/{number}") for number in range(5)):
             return "poison"
         for kind in ("fail", "unheard", "garble", "stateless", "slow"):
             if self._draw(kind, name, n) and _may_be(kind, rows, pane):
