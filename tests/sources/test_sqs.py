@@ -14,7 +14,9 @@ import queue_stub
 from source_subjects import loop_clock
 from streamfaas.flow.batch import Batch, BatchPolicy
 from streamfaas.flow.errors import Gone, Refused, Unreachable
+from streamfaas.flow.outcome import Failure, Fault
 from streamfaas.flow.record import Instant
+from streamfaas.flow.verdict import Moment, RetryPolicy
 from streamfaas.sources.sqs import Sqs, SqsOptions, hand, polling
 from streamfaas.telemetry.signals import DaemonStepped, SourceChanged
 from streamfaas.testing.conformance import driven
@@ -22,6 +24,8 @@ from streamfaas.wire.aws import AwsAccess
 from streamfaas.wire.sqs_event import RECEIPT, message_id
 
 QUEUES = itertools.count()
+BAD = Failure(Fault.FUNCTION, "KeyError", "'total'")
+MOMENT = Moment(Instant(0.0), 0.0, 0.0, 0)
 
 
 class Scene:
@@ -189,6 +193,43 @@ def test_what_is_in_hand_stays_hidden_for_longer_than_its_timeout(aws_server):
                 await driver.finish_all()
             assert await it.waiting() == 0
             assert it.told == ""
+
+    run(main)
+
+
+class Stammering(queue_stub.Queue):
+    """Hands out what it has handed out just before, and each message twice in one answer."""
+
+    def __init__(self):
+        super().__init__(10)
+        self.before, self.deleted = [], []
+
+    def answer(self, operation, asked):
+        if operation == "DeleteMessageBatch":
+            self.deleted += [entry["ReceiptHandle"] for entry in asked["Entries"]]
+        if operation != "ReceiveMessage":
+            return super().answer(operation, asked)
+        new = [self.message(), self.message()] if len(self.before) < 6 else []
+        some = [*self.before[-2:], *new]
+        self.before += new
+        return {"Messages": [{**m, "ReceiptHandle": f"{m['MessageId']} {n}"}
+                             for n in range(2) for m in some]}  # fmt: skip
+
+
+@pytest.mark.slow
+def test_what_comes_twice_in_one_answer_or_again_runs_once_and_the_newest_receipt_deletes_it():
+    async def main():
+        stub = Stammering()
+        async with queue_stub.serving(stub) as url:
+            it = Scene(None, None, "bench", url)
+            source = it.source(AwsAccess("us-east-1", url, "test", "a-secret"))
+            async with driven(source) as driver:
+                await driver.take(6)
+                await driver.finish_all()
+                ids = {message_id(record).decode() for record in driver.seen}
+                assert ids == {message["MessageId"] for message in stub.before}
+                assert len(driver.seen) == 6
+                assert sorted(stub.deleted) == sorted(f"{each} 1" for each in ids)
 
     run(main)
 
@@ -455,22 +496,23 @@ def test_what_came_for_the_last_time_is_told_and_is_not_waited_for_when_the_queu
     async def main():
         async with (
             scene(aws_server) as dead,
-            scene(aws_server, RedrivePolicy=redrive(aws_server, dead, 2)) as it,
+            scene(aws_server, RedrivePolicy=redrive(aws_server, dead, 6)) as it,
         ):
             await it.send("a")
             source = it.source()
             async with driven(source) as driver:
-                for receives in (1, 2):
+                for receives in range(1, 7):
                     await driver.take(1)
-                    assert len(driver.taken) == 1
-                    assert bool(it.told) is False
-                    await driver.release(driver.taken[0], Instant(loop_clock()), "it failed")
-                    assert len(source.view().held) == 2 - receives
+                    (run_,) = driver.taken
+                    assert it.told == ""
+                    assert not source.judge(Batch((run_,)), BAD, RetryPolicy(), MOMENT).blocked
+                    await driver.release(run_, Instant(loop_clock()), "it failed")
+                    assert len(source.view().held) == (receives < 6)
+                    assert source.view().blocked == {}
                 with anyio.fail_after(15):
                     while await dead.waiting() != 1:
                         await taking(driver, 0.2)
-                assert source.view().blocked == {}
-            assert f"came 2 times: the queue moves what comes more often to {dead.name}" in it.told
+            assert f"came 6 times: the queue moves what comes more often to {dead.name}" in it.told
 
     run(main)
 

@@ -9,6 +9,7 @@ import random
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from itertools import islice
 from typing import Any, ClassVar
 
@@ -19,9 +20,19 @@ from streamfaas.flow.errors import CannotSend, Unreachable, WorldError
 from streamfaas.flow.event import Encoding, Event
 from streamfaas.flow.invocation import Manner
 from streamfaas.flow.ledger import Ledger, QueueLedger, Receipts, Settlement
-from streamfaas.flow.partial import Style
+from streamfaas.flow.outcome import Outcome
+from streamfaas.flow.partial import Partial, Style
 from streamfaas.flow.record import Instant, Lane, Record, run_of_records
-from streamfaas.flow.verdict import BLOCKED_AFTER, Judge, judge_group, judge_queue
+from streamfaas.flow.verdict import (
+    BLOCKED_AFTER,
+    Judge,
+    Moment,
+    Release,
+    RetryPolicy,
+    Verdict,
+    judge_group,
+    judge_queue,
+)
 from streamfaas.sources import Arrival, Arrived, LaneView, Opened, Sender, SourceView, Spawn
 from streamfaas.sources.sqs.errands import CARRIERS, Errands
 from streamfaas.sources.sqs.gathering import Gathering
@@ -98,7 +109,7 @@ class Sqs:
         self._emit = emit
         self._queue = make_queue(options.access, options.queue)
         self._fifo = self._queue.fifo
-        self.judge: Judge = judge_group if self._fifo else judge_queue
+        self.judge: Judge = self._judge
         self._errands = Errands(self._queue)
         self._gathering = Gathering(options.batch, fifo=self._fifo, apart=options.apart)
         self._polling = Polling(
@@ -172,6 +183,16 @@ class Sqs:
 
     def batch_info(self, batch: Batch) -> Mapping[str, Any]:
         return sqs_batch_info(self._origin, looked_at(batch))
+
+    def _judge(
+        self, batch: Batch, outcome: Outcome | Partial, policy: RetryPolicy, moment: Moment
+    ) -> Verdict:
+        """What the queue moves by itself, sooner or later, blocks nothing."""
+        judge = judge_group if self._fifo else judge_queue
+        verdict = judge(batch, outcome, policy, moment)
+        if isinstance(verdict, Release) and self._receives_max is not None:
+            return replace(verdict, blocked=False)
+        return verdict
 
     # -- test events
 
@@ -293,7 +314,7 @@ class Sqs:
             {
                 Lane(self.name, key): f"failed {each.attempt} times: {each.reason}"
                 for key, each in failed.items()
-                if each.attempt >= BLOCKED_AFTER
+                if each.attempt >= BLOCKED_AFTER and self._receives_max is None
             },
             {
                 "queue": self._queue.short_name,
