@@ -352,9 +352,9 @@ def test_deletes_and_receives_that_fail_are_asked_for_again(ministack_faults, mo
                     await anyio.sleep(1)
                     await ministack_faults.of().__aenter__()  # and is mended while it is tried
                 assert len(set(bodies(driver))) == 12
+                assert it.states == ["running", "degraded", "running"]
             assert await it.waiting() == 0
             assert await it.receive() == {}
-            assert it.states == ["running", "degraded", "running"]
 
     run(main)
 
@@ -377,7 +377,7 @@ def test_it_is_told_while_lanes_wait_for_their_deletes(ministack_faults, monkeyp
                     assert source.view().state == "degraded"
                     assert "cannot be deleted" in source.view().reason
                 await stands(source, "running")
-            assert it.states == ["running", "degraded", "running"]
+                assert it.states == ["running", "degraded", "running"]
 
     run(main)
 
