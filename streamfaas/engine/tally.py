@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from dataclasses import fields
+from typing import Any, Protocol
 
-from streamfaas.engine.lane import LaneRunner
+from streamfaas.engine.lane import LaneStatus
+from streamfaas.engine.strand import StrandStatus
 from streamfaas.flow.record import Lane
 from streamfaas.sources import Spot
 
-COUNTED = (
-    "received",
-    "records",
-    "filtered",
-    "set_aside",
-    "expired",
-    "elsewhere",
-    "given_back",
-    "batches",
-    "failures",
-)
+COUNTED = tuple(each.name for each in fields(LaneStatus) if each.name != "position")
 """Of a lane's status, what is added up."""
+
+
+class Runner(Protocol):
+    """A lane that is run, as far as it is counted."""
+
+    @property
+    def lane(self) -> Lane: ...
+    @property
+    def status(self) -> LaneStatus: ...
+    def view(self) -> StrandStatus: ...
 
 
 class Tally:
@@ -39,7 +41,7 @@ class Tally:
     def opened(self, lane: Lane) -> None:
         self._blocked.pop(lane.name, None)
 
-    def closed(self, runner: LaneRunner) -> None:
+    def closed(self, runner: Runner) -> None:
         """What its lane has in hand will come again, to somebody."""
         status, name = runner.status, runner.lane.name
         status.given_back += status.in_hand
@@ -61,7 +63,7 @@ class Tally:
         if isinstance(spot, int) and spot:
             self._checkpoints[lane.name] = spot - 1
 
-    def view(self, runners: Iterable[LaneRunner]) -> dict[str, Any]:
+    def view(self, runners: Iterable[Runner]) -> dict[str, Any]:
         """With the lanes that there are."""
         running = tuple(runners)
         totals = {
