@@ -131,7 +131,7 @@ async def check_a_seek_that_is_cut_off_leaves_one_of_the_two_places(subject: Sub
         lane = driver.taken[0].lane
         first, *_, last = map(subject.spot, driver.seen_of(lane))
     stood = to = first
-    for step in range(6):
+    for step in range(4):
         async with crashed(subject.make()) as driver:
             log = driver.source
             assert isinstance(log, Seekable)
@@ -140,7 +140,7 @@ async def check_a_seek_that_is_cut_off_leaves_one_of_the_two_places(subject: Sub
             stood = log.standing()[lane]
             to = last if stood == first else first
             driver.let_go(lane)
-            with anyio.move_on_after(0.0002 * 4**step):
+            with anyio.move_on_after(0.0005 * 8**step):
                 await log.seek({lane: to})
             if step % 2:  # it goes on from where it says that it stands
                 stands = log.standing()[lane]

@@ -14,7 +14,7 @@ from proof.simulation.parts import Parts
 from proof.simulation.plan import Fault, Plan, draw
 from proof.simulation.shards import Shards
 
-SEEDS = 120
+SEEDS = 70
 
 
 def sought(seed: int) -> Plan:
