@@ -76,7 +76,7 @@ def mentioned():
     for path in (*paths, *root.glob("deploy/**/*.y*ml"), root / "README.md"):
         yield from re.findall(r"streamfaas explain ([A-Za-z0-9][\w.-]*\w)", path.read_text())
     for path in paths:
-        yield from re.findall(r'Problem\(\s*"([\w-]+)"', path.read_text())
+        yield from re.findall(r'(?:Problem\(\s*|code=)"([\w-]+)"', path.read_text())
 
 
 def test_whatever_is_said_to_be_explained_is():

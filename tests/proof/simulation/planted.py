@@ -31,7 +31,7 @@ __all__ = [
 
 def find(fault: Planted, seeds: int = SEEDS) -> History | None:
     """The first history that shows the fault."""
-    for seed in range(seeds):
+    for seed in range(fault.first, seeds):
         plan = draw(seed, fault.kind)
         if fault.windowed and not plan.tumbling:
             continue

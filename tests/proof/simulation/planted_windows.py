@@ -18,7 +18,7 @@ from streamfaas.sources import Closing, Source
 from streamfaas.store.windows import Windows
 
 
-def in_windows(panes: type[Panes], kind: str | None = None) -> type[Mapping]:
+def in_windows(panes: type[Panes], kind: str | None = None, first: int = 0) -> type[Mapping]:
     """A mapping whose lanes see to their windows in a way of their own. It goes by that name."""
 
     class Made(Mapping):
@@ -28,7 +28,7 @@ def in_windows(panes: type[Panes], kind: str | None = None) -> type[Mapping]:
                 made.__class__ = panes
 
     Made.__name__ = panes.__name__
-    planted("mapping", *BREAKS, kind=kind)(Made)
+    planted("mapping", *BREAKS, kind=kind, first=first)(Made)
     return Made
 
 
@@ -76,7 +76,7 @@ class ForgetsTheStateWithTheDaemon(Windows):
         return replace(kept, standing=replace(kept.standing, state=NO_STATE))
 
 
-@partial(in_windows, kind="stream")
+@partial(in_windows, kind="stream", first=170)
 class RunsAgainWhatIsInTheState(Panes):
     def spare(self, runs: Sequence[Run]) -> list[Run]:
         return list(runs)

@@ -21,6 +21,7 @@ class Planted:
     kind: str | None  # of the worlds in which it is, where it is not in all
     parts: Parts
     breaks: frozenset[str]
+    first: int = 0  # seed: those before show nothing, and take long
 
     @property
     def windowed(self) -> bool:
@@ -31,7 +32,9 @@ class Planted:
 TABLE: list[Planted] = []
 
 
-def planted(part: str, *breaks: str, kind: str | None = None) -> Callable[[Any], Any]:
+def planted(
+    part: str, *breaks: str, kind: str | None = None, first: int = 0
+) -> Callable[[Any], Any]:
     """Enters a class (or what it stands for) into the table, in the place of a part. `kind`: of
     the worlds in which it is looked for, where the part does not say that."""
 
@@ -39,7 +42,7 @@ def planted(part: str, *breaks: str, kind: str | None = None) -> Callable[[Any],
         name = made.__name__.replace("_", " ")
         words = "".join(f" {c.lower()}" if c.isupper() else c for c in name).strip()
         world = part if part in KINDS else kind
-        TABLE.append(Planted(words, world, Parts(**{part: made}), frozenset(breaks)))
+        TABLE.append(Planted(words, world, Parts(**{part: made}), frozenset(breaks), first))
         return made
 
     return enter
