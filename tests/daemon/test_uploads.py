@@ -125,14 +125,14 @@ def test_what_is_put_is_told_through_others_over_a_kill(tmp_path, ministack, via
     async def begin() -> str:
         async with bucket(aws, via) as (name, queue, s3), aws.client("sqs") as sqs:
             # what the daemon has not deleted when it is killed is hidden for so long
-            asked = {"VisibilityTimeout": "3"}
+            asked = {"VisibilityTimeout": "2"}
             await sqs.set_queue_attributes(QueueUrl=queue, Attributes=asked)
-            await put(s3, name, range(200))
+            await put(s3, name, range(100))
             return name
 
     async def go_on(name: str) -> None:
         async with aws.client("s3") as s3:
-            await put(s3, name, range(200, 300))
+            await put(s3, name, range(100, 150))
 
     name = asyncio.run(begin())
     config = begun(tmp_path, name, via)
@@ -142,12 +142,12 @@ def test_what_is_put_is_told_through_others_over_a_kill(tmp_path, ministack, via
         daemon.wait()
     asyncio.run(go_on(name))
     with DaemonProcess(config, env=environ(aws)) as daemon:
-        daemon.wait_for(lambda _: have_run(tmp_path, 300), 60)
+        daemon.wait_for(lambda _: have_run(tmp_path, 150), 60)
         assert "messages come as by" not in daemon.text
         assert daemon.stop() == 0
     found = keys(tmp_path)
-    assert set(found) == {key(number) for number in range(300)}
-    assert len(found) - 300 <= 20  # what was in hand when it was killed
+    assert set(found) == {key(number) for number in range(150)}
+    assert len(found) - 150 <= 20  # what was in hand when it was killed
 
 
 @pytest.mark.slow
