@@ -84,6 +84,15 @@ async def active(client: Any, name: str) -> None:
             await asyncio.sleep(0.02)
 
 
+async def split(client: Any, name: str, shard: str) -> None:
+    """In its middle; returns once its children are there."""
+    told = (await client.list_shards(StreamName=name))["Shards"]
+    (places,) = [each["HashKeyRange"] for each in told if each["ShardId"] == shard]
+    middle = (int(places["StartingHashKey"]) + int(places["EndingHashKey"])) // 2
+    await client.split_shard(StreamName=name, ShardToSplit=shard, NewStartingHashKey=str(middle))
+    await active(client, name)
+
+
 @contextmanager
 def running(kind: str) -> Iterator[Kinesis]:
     """A server of its own, ended by the end of its input."""

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import anyio
 
 import dynamodb_tables
-from kinesis_servers import active
+from kinesis_servers import active, split
 from streamfaas.flow.batch import Batch
 from streamfaas.sources import Arrived, Closing, Opened
 from streamfaas.sources.sharded.dynamodb import DynamoDbOptions, dynamodb
@@ -45,13 +45,7 @@ class Fleet:
 
     async def split(self, shard):
         async with self.server.client() as client:
-            told = (await client.list_shards(StreamName=self.name))["Shards"]
-            (places,) = [each["HashKeyRange"] for each in told if each["ShardId"] == shard]
-            middle = (int(places["StartingHashKey"]) + int(places["EndingHashKey"])) // 2
-            await client.split_shard(
-                StreamName=self.name, ShardToSplit=shard, NewStartingHashKey=str(middle)
-            )
-            await active(client, self.name)
+            await split(client, self.name, shard)
 
     async def merge(self, one, two):
         async with self.server.client() as client:

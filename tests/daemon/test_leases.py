@@ -11,7 +11,7 @@ import pytest
 
 from daemon_process import DaemonProcess
 from kinesis_project import produced
-from kinesis_servers import active
+from kinesis_servers import active, split
 from streamfaas.wire.lease_table import LeaseTable
 
 HANDLER = """
@@ -134,14 +134,7 @@ class Sharing:
             async with self.kinesis.client() as client:
                 told = (await client.list_shards(StreamName=self.stream))["Shards"]
                 told.sort(key=lambda each: int(each["HashKeyRange"]["StartingHashKey"]))
-                places = told[0]["HashKeyRange"]
-                middle = (int(places["StartingHashKey"]) + int(places["EndingHashKey"])) // 2
-                await client.split_shard(
-                    StreamName=self.stream,
-                    ShardToSplit=told[0]["ShardId"],
-                    NewStartingHashKey=str(middle),
-                )
-                await active(client, self.stream)
+                await split(client, self.stream, told[0]["ShardId"])
                 await client.merge_shards(
                     StreamName=self.stream,
                     ShardToMerge=told[1]["ShardId"],

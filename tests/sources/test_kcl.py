@@ -11,6 +11,7 @@ import uvloop
 import kcl_worker
 import kpl_made
 import parts
+from kinesis_servers import split
 from lease_nodes import fleet
 from streamfaas.flow.leases import TRIM_HORIZON
 
@@ -30,36 +31,36 @@ class Scene:
     """A stream, shared by those of the fleet and by workers of the library. Records are numbers that
     rise."""
 
-    def __init__(self, made):
-        self.made = made
+    def __init__(self, made, client):
+        self.made, self.client = made, client
         self.numbers = itertools.count()
         self.of = {}  # the shard that a number was put into
 
     async def put(self, *shards, count=10, aggregated=False):
         """So many into each shard."""
-        async with self.made.server.client() as client:
-            told = (await client.list_shards(StreamName=self.made.name))["Shards"]
-            starts = {e["ShardId"]: e["HashKeyRange"]["StartingHashKey"] for e in told}
-            for name in map(shard, shards):
-                some = list(itertools.islice(self.numbers, count))
-                self.of |= dict.fromkeys(some, name)
-                datas = [b"%d" % each for each in some]
-                if aggregated:
-                    datas = [kpl_made.aggregate([("key", starts[name], each) for each in datas])]
-                await client.put_records(
-                    StreamName=self.made.name,
-                    Records=[
-                        {"Data": each, "PartitionKey": "key", "ExplicitHashKey": starts[name]}
-                        for each in datas
-                    ],
-                )
+        told = (await self.client.list_shards(StreamName=self.made.name))["Shards"]
+        starts = {each["ShardId"]: each["HashKeyRange"]["StartingHashKey"] for each in told}
+        for name in map(shard, shards):
+            some = list(itertools.islice(self.numbers, count))
+            self.of |= dict.fromkeys(some, name)
+            datas = [b"%d" % each for each in some]
+            if aggregated:
+                datas = [kpl_made.aggregate([("key", starts[name], each) for each in datas])]
+            await self.client.put_records(
+                StreamName=self.made.name,
+                Records=[
+                    {"Data": each, "PartitionKey": "key", "ExplicitHashKey": starts[name]}
+                    for each in datas
+                ],
+            )
 
     async def split(self, *shards):
         for each in shards:
-            await self.made.split(shard(each))
+            await split(self.client, self.made.name, shard(each))
 
     @asynccontextmanager
-    async def library(self, name, **asked):
+    async def library(self, name, *, failover, **asked):
+        """It looks at the table every two `failover`, in milliseconds."""
         made = self.made
         with kcl_worker.working(
             made.server,
@@ -67,7 +68,7 @@ class Scene:
             made.name,
             made.table.name,
             name,
-            failover=int(made.failover_seconds * 1000),
+            failover=failover,
             **asked,
         ) as worker:
             yield worker
@@ -115,6 +116,10 @@ class Scene:
 
         await self.made.wait_for(so)
 
+    async def robbed(self, node, count):
+        """The node has noticed that so many of its leases were taken."""
+        return sum("was taken by kcl" in text for text in node.warned()) == count
+
     async def never_back(self, places):
         for key, row in (await self.made.rows()).items():
             place = (int(row.checkpoint), row.sub) if row.begun else (0, 0)
@@ -145,9 +150,9 @@ class Scene:
 
 @asynccontextmanager
 async def scene(kinesis, aws, folder, shards):
-    async with fleet(kinesis, aws, folder, shards) as made:
+    async with kinesis.client() as client, fleet(kinesis, aws, folder, shards) as made:
         made.failover_seconds = 3.0  # beside two processes of others
-        yield Scene(made)
+        yield Scene(made, client)
 
 
 def test_an_application_of_the_library_moves_to_us_and_back(kinesis_local, moto, library, tmp_path):
@@ -160,7 +165,7 @@ def test_an_application_of_the_library_moves_to_us_and_back(kinesis_local, moto,
             made = it.made
             await it.put(0, 1, 2)
             await it.put(2, aggregated=True)
-            async with it.library("kcl-1", every=7, open=shard(1)) as worker:
+            async with it.library("kcl-1", failover=1_000, every=7, open=shard(1)) as worker:
                 await it.wait_told(worker, it.of)
                 await it.split(0, 1)  # into 3 and 4, 5 and 6
                 await it.put(3, 4, 5, 6)
@@ -186,7 +191,9 @@ def test_an_application_of_the_library_moves_to_us_and_back(kinesis_local, moto,
             await it.put(8, aggregated=True)
             await it.split(3)  # into 9 and 10
             await made.wait_seen(it.of.keys() - done)
-            await it.wait_rows(lambda rows: {shard(9), shard(10)} <= rows.keys())
+            await it.wait_rows(
+                lambda rows: rows[shard(3)].ended and {shard(9), shard(10)} <= rows.keys()
+            )
             await one.stop()
             assert not one.warned()
             assert sorted(number for *_, number in made.seen) == sorted(it.of.keys() - done)
@@ -194,12 +201,11 @@ def test_an_application_of_the_library_moves_to_us_and_back(kinesis_local, moto,
             it.in_order((name, number) for _, name, _, number in made.seen)
 
             before = await made.rows()
-            assert before[shard(3)].ended
             known = set(it.of)
             await it.put(4, 8, 9, 10)
             await it.split(4)  # into 11 and 12
             await it.put(11, 12)
-            async with it.library("kcl-2") as worker:
+            async with it.library("kcl-2", failover=1_000) as worker:
                 await it.wait_told(worker, it.of.keys() - known)
                 await it.wait_ended(worker, shard(4))
                 await it.wait_checkpointed(worker)
@@ -227,15 +233,14 @@ def test_a_live_worker_of_the_library_and_ours_share_and_follow_each_other(
             await made.wait_owners({"one": 4})
             await it.put(0, 1, 2, 3)
             await made.wait_seen(it.of)
-            async with it.library("kcl") as worker:
+            async with it.library("kcl", failover=2_000) as worker:
                 await it.wait_shared({"one": 2, "kcl": 2}, places)
-                print("shared", anyio.current_time())
+                await made.wait_for(lambda: it.robbed(one, 2))
                 before = len(made.seen)
-                for _ in range(5):
+                for _ in range(2):
                     await it.put(0, 1, 2, 3)
                     await it.wait_all(worker, places)
-                assert sum("was taken by kcl" in text for text in one.warned()) == 2
-                assert {name for _, name, *_ in made.seen[before:]}
+                assert len({name for _, name, *_ in made.seen[before:]}) == 2
                 await one.kill()
                 await it.wait_shared({"kcl": 4}, places)
                 await it.put(0, 1, 2, 3)
@@ -243,7 +248,7 @@ def test_a_live_worker_of_the_library_and_ours_share_and_follow_each_other(
 
                 two = await made.node("two")
                 await it.wait_shared({"two": 2, "kcl": 2}, places)
-                for _ in range(5):
+                for _ in range(2):
                     await it.put(0, 1, 2, 3)
                     await it.wait_all(worker, places)
                 assert len(worker.of("lost")) == 2
@@ -252,5 +257,9 @@ def test_a_live_worker_of_the_library_and_ours_share_and_follow_each_other(
                 await it.put(0, 1, 2, 3)
                 await it.wait_all(worker, places)
                 await two.stop()
+                assert not two.warned()
+            for who in ("one", "two"):
+                it.in_order((name, number) for by, name, _, number in made.seen if by == who)
+            it.in_order((each["shard"], int(each["data"])) for each in worker.of("record"))
 
     uvloop.run(main())
