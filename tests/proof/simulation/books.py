@@ -65,8 +65,9 @@ class Books:
 
     def leave_behind(self, partition: int) -> None:
         """What was done of it so far counts no more: it begins anew."""
-        rows = (self.executed, self.committed, self.set_aside, self.answered)
-        self._left[partition] = tuple(map(len, rows))
+        done = (self.executed, self.committed, self.set_aside, self.answered)
+        in_windows = (self.finals, self.partings, self.forgone)
+        self._left[partition] = tuple(map(len, (*done, *in_windows)))
 
     def begin(self, **row: Any) -> dict[str, Any]:
         """An execution has begun; its end is written into what is given back."""
@@ -100,14 +101,14 @@ class Books:
             tuple(self.acknowledged),
             self._since(3, self.answered),
             () if self.sought else tuple(self.scraped),
-            tuple(Executed(**row) for row in self.finals),
-            tuple(self.partings),
-            tuple(self.forgone),
+            self._since(4, [Executed(**row) for row in self.finals]),
+            self._since(5, self.partings),
+            self._since(6, self.forgone),
             tuple(self.left_open),
         )
 
     def _since(self, which: int, rows: list[Any]) -> tuple[Any, ...]:
-        none = (0, 0, 0, 0)
+        none = (0,) * 7
         return tuple(
             row for at, row in enumerate(rows) if at >= self._left.get(row.partition, none)[which]
         )

@@ -318,6 +318,8 @@ class Service:
             # who begins at the end of a shard may have some that came while that was asked for
             filtered=wanted.filtered if self._sent else wanted.filtered | skipped,
             passed=wanted.passed | skipped | lost,
+            # a seek that came to nothing has let go of windows
+            forgets=wanted.forgets or self._world.books.sought,
         )
 
     def _was_told_of(self, shard: Shard) -> bool:

@@ -29,7 +29,7 @@ def sought(seed: int) -> Plan:
             faults.append(Fault(at=near, kind="kill", count=of.randint(1, 12)))
     faults.append(Fault(at=90.0, kind="wall", count=20))  # nothing: by then they are there
     faults.sort(key=lambda one: one.at)
-    return replace(plan, daemons=1, retention=None, tumbling=(), faults=tuple(faults))
+    return replace(plan, daemons=1, retention=None, faults=tuple(faults))
 
 
 @pytest.mark.slow
