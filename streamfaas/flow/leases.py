@@ -147,9 +147,9 @@ class Watch:
         }
         owners = {key: lease.owner for key, lease in self.leases.items()}
         self._given = {key: at for key, at in self._given.items() if owners.get(key) == ""}
-        self._asked = {
-            key: at for key, at in self._asked.items() if owners.get(key) == old[key].owner
-        }
+        # who let go of it, or took it anew, has cleared our name
+        asking = {e.key for e in self.leases.values() if e.heeded and e.wanted_by == self.worker}
+        self._asked = {key: at for key, at in self._asked.items() if key in asking}
 
     def gave(self, key: str, now: Instant) -> None:
         """We have let go of a lease for somebody who wanted it: not to take it back at once."""
@@ -157,7 +157,6 @@ class Watch:
 
     def asked(self, key: str, now: Instant) -> None:
         """We have told the owner of a lease that we want it."""
-        assert key in self.leases
         self._asked[key] = now
 
     def may_be_read(self, known: Parents) -> list[str]:

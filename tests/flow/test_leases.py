@@ -278,12 +278,22 @@ def test_one_that_was_taken_from_us_by_the_library_is_not_heeded():
     assert not replace(ours, owner="library").heeded
 
 
+def test_who_was_asked_and_lost_the_lease_meanwhile_is_asked_again():
+    watch = Watch("me", TERMS)
+    theirs = [Lease(f"s{n}", owner="other", gives_way="other") for n in range(4)]
+    watch.saw(theirs, 0.0)
+    watch.asked("s0", 0.0)
+    taken = replace(theirs[0], counter=9)  # by itself, once it could write again
+    watch.saw([taken, *theirs[1:]], 1.0)
+    assert watch.plan(watch.may_be_read({}), (), 1.0, 0.0).ask == taken
+
+
 def test_who_was_given_a_lease_asks_for_the_next_at_once():
     watch = Watch("me", TERMS)
     theirs = [Lease(f"s{n}", owner="other", gives_way="other") for n in range(4)]
     watch.saw(theirs, 0.0)
     watch.asked("s0", 0.0)
-    watch.saw(theirs, 1.0)
+    watch.saw([replace(theirs[0], wanted_by="me"), *theirs[1:]], 1.0)
     assert watch.plan(watch.may_be_read({}), (), 1.0, 0.0).ask is None
     given = replace(theirs[0], counter=1, owner="")
     watch.saw([given, *theirs[1:]], 2.0)
