@@ -9,7 +9,8 @@ from typing import Any
 from streamfaas.flow.errors import Gone, Refused
 from streamfaas.wire import aws
 from streamfaas.wire.aws import AwsAccess
-from streamfaas.wire.shards import PAGES_MAX, Described, Page, Shard, Start, asking
+from streamfaas.wire.shard_calls import PAGES_MAX, asking
+from streamfaas.wire.shards import Described, Page, Shard, Start
 
 RETENTION_SECONDS = 24 * 3600.0
 SHARDS_A_PAGE = 100

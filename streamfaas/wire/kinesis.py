@@ -10,7 +10,8 @@ from typing import Any
 from streamfaas.flow.errors import Refused
 from streamfaas.wire import aws
 from streamfaas.wire.aws import AwsAccess
-from streamfaas.wire.shards import PAGES_MAX, Described, Page, Shard, Start, asking
+from streamfaas.wire.shard_calls import PAGES_MAX, asking
+from streamfaas.wire.shards import Described, Page, Shard, Start
 
 PUT_MAX = 500
 """Records of one PutRecords."""

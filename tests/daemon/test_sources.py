@@ -1,4 +1,6 @@
 import inspect
+import subprocess
+import sys
 
 import pytest
 
@@ -23,3 +25,17 @@ def test_a_group_has_the_name_of_its_trigger_unless_it_is_given_another(project)
     triggers = config.functions["f"].triggers
     groups = [options_of(config, "f", name, each).group for name, each in triggers.items()]
     assert groups == ["streamfaas.f.t", "mine"]
+
+
+@pytest.mark.slow
+def test_a_daemon_without_kafka_and_aws_has_nothing_of_their_libraries_in_memory():
+    # what the kinds need that every daemon may have, and that need no library of their own
+    code = (
+        "import sys, streamfaas.daemon.main, streamfaas.destinations.function\n"
+        "from streamfaas.daemon.sources import source_class\n"
+        "for kind in 'backlog', 'directory', 'memory': source_class(kind)\n"
+        "heavy = {'aiobotocore', 'aiohttp', 'aiokafka', 'botocore'} & set(sys.modules)\n"
+        "sys.exit(str(heavy) if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
