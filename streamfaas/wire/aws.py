@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email.utils
+import functools
 import re
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
@@ -23,6 +24,7 @@ from botocore import exceptions
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
+from botocore.loaders import Loader, create_loader
 from botocore.parsers import ResponseParserError
 
 from streamfaas.flow.errors import Busy, Gone, Refused, TooLarge, Unreachable, WorldError
@@ -70,6 +72,7 @@ async def client(
         **(settings or {}),
     )
     try:
+        session.register_component("data_loader", _loader(session.get_config_variable("data_path")))
         made = session.create_client(
             service,
             region_name=access.region,
@@ -187,6 +190,13 @@ def server_seconds(answer: Mapping[str, Any]) -> float | None:
         return None if date is None else email.utils.parsedate_to_datetime(date).timestamp()
     except ValueError:
         return None
+
+
+@functools.cache
+def _loader(path: str | None) -> Loader:
+    """One for all sessions that look in the same places: reading its descriptions of the services
+    is nine tenths of what a client costs, and they are megabytes."""
+    return create_loader(path)
 
 
 class _Parsers(AioResponseParserFactory):  # type: ignore[misc]  # it comes without types
