@@ -386,9 +386,11 @@ def smaller(plan: Plan) -> Iterator[Plan]:
     for one in fields(Trouble):
         if getattr(plan.trouble, one.name):
             yield replace(plan, trouble=replace(plan.trouble, **{one.name: 0.0}))
+    # of others than plain streams all from the lowest on has failed, always
+    fixed = {"lowest"} if plan.partial and (plan.kind != "stream" or plan.tumbling) else set()
     for name, values in _SIMPLER.items():
         for value in values:
-            if (name, value) != (name, getattr(plan, name)):
+            if name not in fixed and value != getattr(plan, name):
                 yield replace(plan, **{name: value})
     for size in range(1, len(plan.tumbling)):
         yield replace(plan, tumbling=plan.tumbling[:size])

@@ -57,6 +57,8 @@ class Service:
         self._sent: dict[int, int] = {}  # offsets that they begin at then
         self.committed: dict[int, int] = {}
         self.leases: dict[str, Lease] = {}  # where several daemons share the stream
+        self.written_at: dict[str, float] = {}  # their rows
+        self._taken_from: dict[tuple[str, str], int] = {}  # rows of harm that the owners go on in
 
     # -- what there is
 
@@ -253,10 +255,22 @@ class Service:
             self._commit(shard.number, entry.first + lease.sub + 1)
 
     def changed_hands(self, lease: Lease, worker: str) -> None:
-        """Whose lease has expired may have finished with more than it could say."""
-        self._world.story.tell("table", "{} takes {} of {}", worker, lease.key, lease.owner)
-        if lease.owner and lease.owner != worker:
-            self._world.books.harm("seat-lost", lease.owner, self._world.now - LEASE_SECONDS)
+        """Whose lease has expired may have finished with more than it could say; of whom it was
+        taken before that, as the library does it, goes on until it hears so."""
+        world, owner = self._world, lease.owner
+        world.story.tell("table", "{} takes {} of {}", worker, lease.key, owner)
+        if not owner or owner == worker:
+            return
+        expired = world.now >= self.written_at[lease.key] + LEASE_SECONDS
+        row = world.books.harm("seat-lost", owner, world.now - LEASE_SECONDS if expired else None)
+        if not expired:
+            self._taken_from[lease.key, owner] = row
+
+    def heard(self, key: str, owner: str) -> None:
+        """That it has lost a lease."""
+        if (row := self._taken_from.pop((key, owner), None)) is not None:
+            harmed = self._world.books.harmed
+            harmed[row] = replace(harmed[row], end=self._world.now)
 
     def _commit(self, number: int, offset: int) -> None:
         if self.committed.get(number) != offset:
@@ -266,7 +280,10 @@ class Service:
             self._world.books.committed.append(row)
 
     def noticed(self, name: str) -> None:
-        """Nobody holds anything here."""
+        """Who is no more reads nothing any more, whoever has its leases."""
+        for key, owner in list(self._taken_from):
+            if owner.startswith(name):
+                self.heard(key, owner)
 
     @property
     def finished(self) -> bool:

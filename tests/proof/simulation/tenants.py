@@ -61,12 +61,12 @@ class Tenants:
         gives_way = lease.gives_way if silent else worker
 
         def act() -> Lease:
-            taken = self._written(
+            self._expected(lease)
+            self._service.changed_hands(lease, worker)
+            return self._written(
                 lease, owner=worker, gives_way=gives_way, wanted_by="",
                 stream=lease.stream, since_ms=lease.since_ms,
             )  # fmt: skip
-            self._service.changed_hands(lease, worker)
-            return taken
 
         return await self._ask("take", act)
 
@@ -112,6 +112,8 @@ class Tenants:
     def _written(self, lease: Lease, *, moves: int = 1, **values: Any) -> Lease:
         row = self._expected(lease)
         self._rows[lease.key] = row = replace(row, counter=row.counter + moves, **values)
+        if moves:
+            self._service.written_at[lease.key] = self._world.now
         return row
 
     async def _ask(self, what: str, act: Callable[[], T]) -> T:

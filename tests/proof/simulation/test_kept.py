@@ -115,6 +115,17 @@ KEPT = {
             Fault(at=23.5, kind="down", where=1, seconds=3680.0),
         ),
     ),
+    "of whom a lease is taken unasked both run what it had in hand": Plan(
+        seed=363, kind="shards", daemons=2, records=96, spread=40.0, keys=1, poison=0.1,
+        batch_bytes=6000, retries=0, backoff_max=2.0, bisect=True, partial=True, lowest=True,
+        keyless=0.3, commit=8.0, wire=0.05,
+    ),
+    "of whom a lease is taken unasked goes on until it hears so": Plan(
+        seed=404, kind="shards", daemons=2, records=28, spread=90.0, keys=20, batch=3,
+        batch_bytes=6000, retries=3, backoff_max=2.0, partial=True, lowest=True, answers=True,
+        commit=2.0, aggregated=True, trouble=Trouble(items=0.3),
+        faults=(Fault(at=46.68, kind="stop", where=1, seconds=12.0, count=3),),
+    ),
     "the last invocation in a window is the same when it is made again after a crash": Plan(
         seed=17, lanes=1, records=30, spread=90.0, keys=1, batch=3, batch_bytes=6000, retries=1,
         backoff_max=2.0, commit=0.0, tumbling=(10.0,), tardy=0.5,
