@@ -52,6 +52,7 @@ class Panes:
         self._store = store
         self._seconds = seconds
         self._windower = Windower(seconds)
+        self._life = ""
         self._upto = -1  # what is in the state since an earlier life
         self._kept = Standing()
         self._state = b""  # out of the last answer
@@ -73,7 +74,10 @@ class Panes:
 
     async def _left(self) -> Standing:
         lane = self._lane.lane
-        if (kept := await self._store.load(lane)) is None:
+        kept = await self._store.load(lane)
+        if kept is not None or self._seconds:
+            self._life = self._source.life(lane)  # now that the lane is ours
+        if kept is None:
             return Standing()
         standing, lost = resumed(kept, self._life, self._durable)
         if lost and kept.standing.window is not None:
@@ -110,10 +114,6 @@ class Panes:
         before, left = (sum([run.count for run in some]) for some in (runs, pieces))
         self._lane.status.records += before - left
         return pieces
-
-    @property
-    def _life(self) -> str:
-        return self._source.life(self._lane.lane)
 
     @property
     def _durable(self) -> int:

@@ -61,7 +61,7 @@ def resumed(kept: Kept | None, life: str, checkpoint: int) -> tuple[Standing, st
         return Standing(), ""
     standing, floor_ms = kept.standing, 0
     if kept.life != life:
-        why = "the log was made anew"
+        why = "the log, or its checkpoint, was made anew"
     elif checkpoint > standing.position:
         floor_ms = standing.floor_ms  # what comes late does not open a window that has ended
         why = f"@{checkpoint} was finished with elsewhere, and the state is of @{standing.position}"

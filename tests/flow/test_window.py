@@ -245,7 +245,7 @@ def test_windows_go_on_where_their_position_is_at_or_before_the_checkpoint(check
     [
         ("log", 10, BEGUN, "@10 was finished with elsewhere, and the state is of @9"),
         ("log", 3, 0, "@4 was finished with, and it is read from @4 on again"),
-        ("another", 9, 0, "the log was made anew"),
+        ("another", 9, 0, "the log, or its checkpoint, was made anew"),
     ],
 )
 def test_a_state_of_other_records_is_lost_and_it_is_told_if_a_window_was_open(

@@ -140,6 +140,29 @@ def test_latest_is_kept_over_a_restart_before_the_first_record(kafka):
     uvloop.run(scenario())
 
 
+def test_a_topic_that_is_made_anew_before_anything_was_finished_with_is_told_apart(kafka):
+    async def scenario():
+        topic, name = await kafka.create_topic(), group()
+        lives = []
+        for again in (False, False, True):
+            if again:
+                await kafka.delete_topic(topic)
+                await kafka.create_topic(topic, named=True)
+            await kafka.produce(topic, numbered(3))
+            async with reading("f/t", options(kafka.bootstrap, name, topic), settling=again) as one:
+                await one.records_are(3)
+                (lane,) = one.open
+                assert one.source.durable(lane) == -1
+                lives.append(one.source.life(lane))
+        assert lives[0] == lives[1] != lives[2]
+        # and it is of that life however far it is read
+        async with reading("f/t", options(kafka.bootstrap, name, topic)) as one:
+            await one.until(lambda: one.open)
+            assert (one.source.durable(lane), one.source.life(lane)) == (2, lives[2])
+
+    uvloop.run(scenario())
+
+
 @pytest.mark.parametrize("while_down", [False, True])
 def test_a_partition_that_is_added_later_is_read_from_its_beginning(kafka, while_down):
     async def scenario():

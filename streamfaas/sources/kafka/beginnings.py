@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 import zlib
 from collections.abc import Collection, Mapping
 
@@ -24,19 +25,27 @@ async def first_offsets(
     starts = await member.starts(late, "earliest", seconds)
     others = [one for one in missing if one not in late]
     starts |= await member.starts(others, options.start, seconds)
+    life = secrets.token_hex(4)
     begun = {
-        place: OffsetAndMetadata(at, birth_note(member.partitions(place.topic), topics))
+        place: OffsetAndMetadata(at, birth_note(member.partitions(place.topic), topics, life))
         for place, at in starts.items()
     }
     await member.commit(begun, seat, patient=True)
     return begun
 
 
-def birth_note(partitions: int, topics: Collection[str]) -> str:
-    """The text committed with a first offset: how many partitions the topic had then, and a digest
-    of the topics that were read. It lets every member tell, at any later time and without asking
-    the others, what was there from the beginning."""
-    return f"streamfaas {partitions}/{_digest(topics)}"
+def birth_note(partitions: int, topics: Collection[str], life: str) -> str:
+    """The text committed with a first offset: how many partitions the topic had then, a digest of
+    the topics that were read, and a word of its own. It lets every member tell, at any later time
+    and without asking the others, what was there from the beginning."""
+    return f"streamfaas {partitions}/{_digest(topics)}/{life}"
+
+
+def life_of(note: str) -> str:
+    """Which beginning of a partition its offset comes from: one of a topic that was made anew is
+    another, since offsets are deleted with their topic. Empty where it was not begun by us."""
+    found = _NOTE.fullmatch(note)
+    return (found[3] or "") if found is not None else ""
 
 
 def begins_late(
@@ -66,4 +75,4 @@ def _digest(topics: Collection[str]) -> str:
     return f"{zlib.crc32(' '.join(sorted(topics)).encode()):08x}"
 
 
-_NOTE = re.compile(r"streamfaas (\d{1,9})/([0-9a-f]{8})")
+_NOTE = re.compile(r"streamfaas (\d{1,9})/([0-9a-f]{8})(?:/([0-9a-f]{8}))?")

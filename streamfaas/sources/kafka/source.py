@@ -31,6 +31,7 @@ from streamfaas.sources import (
     Stretch,
 )
 from streamfaas.sources.kafka.assignment import Assignment
+from streamfaas.sources.kafka.beginnings import life_of
 from streamfaas.sources.kafka.fetch import Partition
 from streamfaas.sources.kafka.member import COMMIT_SECONDS, Member, Seat, SeatLostError
 from streamfaas.sources.kafka.options import KafkaOptions
@@ -276,8 +277,8 @@ class Kafka:
         return ""
 
     def life(self, lane: Lane) -> str:
-        """Always the same: a topic that is made anew has none of its group's offsets any more."""
-        return ""
+        one = self._partitions.get(lane)
+        return "" if one is None else life_of(one.note)
 
     def seen_empty(self, lane: Lane) -> Instant | None:
         one, member = self._partitions.get(lane), self._member
