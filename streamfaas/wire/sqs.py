@@ -14,7 +14,6 @@ import pybase64
 from streamfaas.flow.errors import Gone, Refused
 from streamfaas.wire import aws
 from streamfaas.wire.aws import AwsAccess
-from streamfaas.wire.aws_calls import Calls
 
 WAIT_SECONDS_MAX = 20
 """How long a receive may wait for a first message."""
@@ -84,7 +83,6 @@ class Queue:
         self._access = access
         self._life = AsyncExitStack()
         self._client: Any = None
-        self._calls: Calls
 
     @property
     def fifo(self) -> bool:
@@ -102,8 +100,13 @@ class Queue:
 
     async def open(self) -> None:
         """Finds the queue. Must be closed, whatever becomes of it."""
-        self._client = await aws.client("sqs", self._access, self._life, read_seconds=READ_SECONDS)
-        self._calls = Calls(self._client)
+        self._client = await aws.client(
+            "sqs",
+            self._access,
+            self._life,
+            read_seconds=READ_SECONDS,
+            settings={"parameter_validation": False},  # of requests that are all made here
+        )
         if not self.url:
             self.url = await self._found()
 
@@ -154,7 +157,7 @@ class Queue:
         if visibility_seconds is not None:
             asked["VisibilityTimeout"] = visibility_seconds
         async with self._asking("ReceiveMessage", wait_seconds):
-            answer = await self._calls("receive_message", asked)
+            answer = await self._client.receive_message(**asked)
             return _sound(answer.get("Messages") or ())
 
     async def delete_batch(self, receipts: Sequence[str]) -> tuple[Undone, ...]:
@@ -163,7 +166,8 @@ class Queue:
         async def ask(entries: list[dict[str, Any]]) -> Any:
             asked = {"QueueUrl": self.url, "Entries": entries}
             async with self._asking("DeleteMessageBatch"):
-                return _told_of_all(entries, await self._calls("delete_message_batch", asked))
+                answer = await self._client.delete_message_batch(**asked)
+                return _told_of_all(entries, answer)
 
         return await _in_batches([{"ReceiptHandle": receipt} for receipt in receipts], ask)
 
@@ -176,7 +180,7 @@ class Queue:
         async def ask(entries: list[dict[str, Any]]) -> Any:
             asked = {"QueueUrl": self.url, "Entries": entries}
             async with self._asking("ChangeMessageVisibilityBatch"):
-                answer = await self._calls("change_message_visibility_batch", asked)
+                answer = await self._client.change_message_visibility_batch(**asked)
                 return _told_of_all(entries, answer)
 
         return await _in_batches(

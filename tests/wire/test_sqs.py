@@ -182,6 +182,27 @@ def _message(**more: object) -> object:
     return {"Messages": [{**queue_stub.Queue(1).message(), **more}]}
 
 
+@SLOW
+def test_who_has_no_credentials_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/dev/null")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+    async def main() -> None:
+        async with queue_stub.serving(queue_stub.Queue(1)) as url:
+            queue = Queue(AwsAccess("us-east-1", url), f"{url}/0/bench")
+            try:
+                await queue.open()
+                with pytest.raises(Refused, match="credentials"):
+                    await queue.receive(1)
+            finally:
+                await queue.close()
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize(
     "said",
     [
