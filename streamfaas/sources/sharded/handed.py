@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from streamfaas.flow.leases import AT_TIMESTAMP, BEGINNINGS, LATEST, SHARD_END, Lease
-from streamfaas.sources.sharded.reading import AFTER, AT, FIRST
+from streamfaas.sources.sharded.reading import AFTER, AT, FIRST, SINCE
 from streamfaas.store.shards import Mark
 
 EPOCH_BITS = 32
 EPOCH = 1 << EPOCH_BITS
 """What positions leap by where records may have been lost, read by another, or of another stream:
 what was written down about records of an earlier life must not be taken to be about others."""
+
+
+def epoch(marks: Iterable[Mark], later: int = 0) -> int:
+    """The position that an epoch begins at: the newest of marks, or one that is so much later."""
+    newest = max((mark.position >> EPOCH_BITS for mark in marks), default=0)
+    return newest + later << EPOCH_BITS
 
 
 def resumed(lease: Lease, mark: Mark | None, *, base: int, timestamps: bool) -> Mark:
@@ -21,12 +28,12 @@ def resumed(lease: Lease, mark: Mark | None, *, base: int, timestamps: bool) -> 
     `timestamps`: reading can begin at a time."""
     if mark is not None and mark.stream == lease.stream and not mark.ended and _same(lease, mark):
         return mark
-    position = base if mark is None else ((mark.position >> EPOCH_BITS) + 1) << EPOCH_BITS
+    position = base if mark is None else epoch((mark,), 1)
     if lease.begun:
         kind, sequence, sub, at_ms = AT, lease.checkpoint, lease.sub + 1, 0
     else:
         at_ms = lease.since_ms or 0
-        kind = AT_TIMESTAMP if at_ms and timestamps else FIRST
+        kind = SINCE if at_ms and timestamps else FIRST
         sequence, sub = "", 0
     return Mark(lease.key, lease.stream, position, kind, sequence, sub, at_ms, ended=False)
 

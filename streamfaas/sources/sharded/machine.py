@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
@@ -14,7 +13,7 @@ from typing import Any, ClassVar
 import anyio
 
 from streamfaas.flow.batch import Batch
-from streamfaas.flow.errors import Busy, Refused, Unreachable, WorldError
+from streamfaas.flow.errors import Busy, Refused, Unreachable
 from streamfaas.flow.event import Encoding, Event
 from streamfaas.flow.invocation import Manner
 from streamfaas.flow.ledger import Checkpoint, Ledger, LogLedger, Settlement
@@ -23,10 +22,6 @@ from streamfaas.flow.record import Instant, Lane, Record
 from streamfaas.flow.verdict import Judge, judge_log
 from streamfaas.sources import (
     Arrival,
-    Arrived,
-    Closing,
-    LaneView,
-    Opened,
     Place,
     Reread,
     Sender,
@@ -35,10 +30,9 @@ from streamfaas.sources import (
     Spot,
     Stretch,
 )
-from streamfaas.sources.sharded import spots
 from streamfaas.sources.sharded.clock import ServiceClock
 from streamfaas.sources.sharded.dialect import Dialect
-from streamfaas.sources.sharded.handed import EPOCH
+from streamfaas.sources.sharded.lanes import Lanes
 from streamfaas.sources.sharded.leases import LeasedRoster
 from streamfaas.sources.sharded.marks import Keeper, Marks
 from streamfaas.sources.sharded.options import LogOptions
@@ -47,7 +41,7 @@ from streamfaas.sources.sharded.polling import Poller
 from streamfaas.sources.sharded.reading import Reading
 from streamfaas.sources.sharded.rereading import Rereader
 from streamfaas.sources.sharded.roster import Roster
-from streamfaas.sources.sharded.seeking import CHANGED, Seeker
+from streamfaas.sources.sharded.seeking import Seeker
 from streamfaas.store.shards import Mark
 from streamfaas.telemetry.signals import DaemonStepped, Emit, SourceChanged
 from streamfaas.wire.lease_table import LeaseTable
@@ -60,9 +54,6 @@ WRITES_MAX = 8
 WRITES_SECONDS = 0.1
 """How often the last mark of a shard that is given away is tried to be written, and how much longer
 the pause is each time."""
-
-GRACE_SECONDS = 10.0
-"""For a lane whose shard is at its end, and has nothing in hand."""
 
 
 class ShardedLog:
@@ -105,11 +96,11 @@ class ShardedLog:
         self._origin = origin
         self._sender = sender
         self._emit = emit
-        self._readings: dict[Lane, Reading] = {}
+        self._lanes = Lanes(name, self._is_ours)
+        self._readings = self._lanes.readings
         self._keeper = Keeper(marks, self._readings)
         self._time = time = ServiceClock(wall_clock)
         self._leases: LeasedRoster | None = None
-        self._alone: Roster | None = None
         self._roster: Roster | LeasedRoster
         if options.leases is not None:
             self._roster = self._leases = LeasedRoster(
@@ -119,12 +110,12 @@ class ShardedLog:
                 timestamps=dialect.limits.timestamps,
                 time=time,
                 warn=self._warn,
-                give_up=self._give_up,
+                give_up=self._lanes.give_up,
                 make_table=make_table,
                 jitter=jitter,
             )
         else:
-            self._roster = self._alone = Roster(
+            self._roster = Roster(
                 stream,
                 self._keeper,
                 "trim_horizon" if memory_lost else options.start,
@@ -145,12 +136,17 @@ class ShardedLog:
         self._rereader = Rereader(
             stream, dialect, self._roster.is_closed, wall_clock=wall_clock, jitter=jitter
         )
-        self._sought: dict[Lane, Mark | None] = {}  # where lanes go that are not opened meanwhile
-        self._failure: WorldError | None = None
-        self._over = False
-        self._told: deque[Opened | Closing] = deque()
-        self._turn = 0
-        self._changed = asyncio.Event()
+        self._seeks: Seeker | None = None
+        if isinstance(self._roster, Roster):
+            self._seeks = Seeker(
+                stream,
+                self._keeper,
+                self._roster,
+                self._rereader,
+                self._lanes,
+                timestamps=dialect.limits.timestamps,
+                time=time,
+            )
         self._hurry = asyncio.Event()
         self._looking = anyio.Lock()
         self._spawn: Spawn | None = None
@@ -220,95 +216,36 @@ class ShardedLog:
     # -- on from elsewhere
 
     def standing(self) -> Mapping[Lane, Spot]:
-        return {Lane(self.name, n): spots.told(mark) for n, mark in self._marks().items()}
+        return self._seeker().standing()
 
     def elsewhere(self) -> tuple[str, ...]:
         return ()
 
     def is_past(self, lane: Lane, spot: Spot) -> bool:
-        mark = self._marks().get(lane.name)
-        return mark is not None and spots.is_past(mark, str(spot))
+        return self._seeker().is_past(lane, spot)
 
     async def places(self, lanes: Collection[Lane], to: Place) -> Mapping[Lane, Spot]:
-        shards, marks = [lane.name for lane in lanes], self._marks()
-        return self._lanes(await self._seeker().places(marks, shards, to))
+        self._must_run()
+        return await self._seeker().places(lanes, to)
 
     async def at(self, lanes: Collection[Lane], position: int) -> Mapping[Lane, Spot]:
-        shards, marks = [lane.name for lane in lanes], self._marks()
-        return self._lanes(await self._seeker().at(marks, shards, position))
+        self._must_run()
+        return await self._seeker().at(lanes, position)
 
     async def seek(self, sought: Mapping[Lane, Spot]) -> None:
-        wanted = {lane.name: str(spot) for lane, spot in sought.items()}
-        self._sought |= dict.fromkeys(sought)
-        self._told = deque(told for told in self._told if told.lane not in sought)
+        self._must_run()
+        self._lanes.hold_back(sought)
         async with self._looking:
-            marks = self._marks()
-            if wanted.keys() - marks.keys():
-                raise Unreachable(CHANGED)
-            new, fresh = await self._seeker().marks(marks, wanted)
-            await self._keeper.write()  # nothing that was settled before may come after this
-            if self._over or self._failure is not None:  # another has read where they stand
-                raise Unreachable(f"{self.name} is made anew: nothing has changed, try again")
-            for lane in sought:
-                self._part_with(lane)
-                self._sought[lane] = new[lane.name]
-            with anyio.CancelScope(shield=True):  # no matter who waits: it is known how it ended
-                try:
-                    await self._keeper.put(*new.values())
-                except WorldError as error:  # but where the store does not say: all is made anew
-                    self._failure = error
-                    self.wake()
-                    raise
-            self._roster_alone().move(new, fresh)
-
-    def _part_with(self, lane: Lane) -> Reading | None:
-        """Nothing of a lane is handed out, settled or written down any more."""
-        reading = self._readings.pop(lane, None)
-        if reading is not None:
-            reading.over = True
-            reading.wanted.set()
-        return reading
-
-    def _open_anew(self, lane: Lane) -> None:
-        """A lane that the engine has let go of begins where it was sent to; where nothing has come
-        of that, where it stood."""
-        if self._over:
-            return
-        roster, old = self._roster_alone(), self._part_with(lane)
-        if old is not None:
-            roster.move({lane.name: old.mark}, {})
-        self._begin(roster.ready(lane.name))
-        if old is not None:
-            self._readings[lane].durable = old.durable
-            self._keeper.changed()
-        self._hurry.set()  # others may begin behind it
-
-    def _marks(self) -> dict[str, Mark]:
-        reading = {lane.name: each.mark for lane, each in self._readings.items()}
-        return self._roster_alone().standing(reading)
-
-    def _lanes(self, found: Mapping[str, str]) -> dict[Lane, Spot]:
-        return {Lane(self.name, name): spot for name, spot in found.items()}
+            await self._seeker().seek(sought)
 
     def _seeker(self) -> Seeker:
-        self._must_run()
-        return Seeker(
-            self._stream,
-            self._keeper,
-            self._roster_alone(),
-            self._rereader,
-            timestamps=self._dialect.limits.timestamps,
-            time=self._time,
-        )
-
-    def _roster_alone(self) -> Roster:
-        if self._alone is None:
+        if self._seeks is None:
             raise Refused(
                 f"{self.name} shares its stream by leases, and where it is read on is not one "
                 "daemon's to say: give the trigger another name, another table and the `start` "
                 "that is wanted, in all of them (streamfaas explain seek)"
             )
-        return self._alone
+        return self._seeks
 
     # -- life
 
@@ -323,20 +260,10 @@ class ShardedLog:
         spawn(lambda: self._keeper.keep(self._options.commit_seconds), "marks")
 
     async def next(self, ready: Collection[Lane]) -> Arrival:
-        while True:
-            self._changed.clear()
-            if self._failure is not None:
-                raise self._failure
-            if self._told:
-                return self._told.popleft()
-            for reading in self._in_turn(ready):
-                if reading.waiting:
-                    return Arrived(reading.waiting.popleft())
-                reading.wanted.set()
-            await self._changed.wait()
+        return await self._lanes.next(ready)
 
     def wake(self) -> None:
-        self._changed.set()
+        self._lanes.wake()
 
     async def rewind(self, lane: Lane, position: int) -> None:
         self._readings[lane].rewind(position)
@@ -344,8 +271,8 @@ class ShardedLog:
 
     async def closed(self, lane: Lane) -> None:
         """Its shard is at its end, which must be known before what came out of it is read; or its
-        lease is another's, or will be."""
-        self._sought.pop(lane, None)
+        lease is another's, or will be. One that nobody told to close was sent elsewhere."""
+        self._lanes.sought.pop(lane, None)
         reading = self._readings.get(lane)
         if reading is None or not reading.closing:
             self._open_anew(lane)
@@ -368,15 +295,15 @@ class ShardedLog:
         if reading is not None and not reading.over:
             reading.settle(settlement.position)
             self._keeper.changed()
-            self._finish(reading)
+            self._lanes.finish(reading)
 
     def durable(self, lane: Lane) -> int | None:
         reading = self._readings.get(lane)
-        mark = self._sought.get(lane) if reading is None else reading.durable
+        mark = self._lanes.sought.get(lane) if reading is None else reading.durable
         return None if mark is None else mark.position - 1
 
     async def close(self) -> None:
-        self._over = True
+        self._lanes.over = True
         try:
             with anyio.move_on_after(CLOSE_SECONDS):
                 await self._write_down(list(self._readings.values()))
@@ -386,6 +313,8 @@ class ShardedLog:
             await self._stream.close()
             if self._leases is not None:
                 await self._leases.close()
+
+    # -- what is known of it
 
     @property
     def arn(self) -> str:
@@ -400,22 +329,16 @@ class ShardedLog:
         return None if reading is None or reading.waiting else reading.tip_at
 
     def view(self) -> SourceView:
-        lanes = {
-            lane: LaneView(
-                position=reading.mark.position - 1 if reading.mark.position % EPOCH else None,
-                lag=reading.lag,
-                note=reading.note or _behind(reading.behind_ms),
-            )
-            for lane, reading in self._readings.items()
-        }
         details: dict[str, object] = {"stream": self._stream.name, "arn": self._origin.arn}
         if shows := self._roster.described.shows:
             details["shows"] = shows
         if self._leases is not None:
             details |= self._leases.details()
-        slowed = (f"{each.name}: {each.note}" for each in self._readings.values() if each.note)
         return SourceView(
-            self._state, self._reason or next(slowed, ""), lanes=lanes, details=details
+            self._state,
+            self._reason or self._lanes.slowed(),
+            lanes=self._lanes.views(),
+            details=details,
         )
 
     # -- shards that come and end
@@ -424,9 +347,8 @@ class ShardedLog:
         assert self._spawn is not None
         self._origin = self._origin._replace(arn=self._roster.described.arn)
         for mark in marks:
-            lane = Lane(self.name, mark.shard)
-            reading = self._readings[lane] = Reading(
-                lane,
+            reading = Reading(
+                self._lanes.of(mark.shard),
                 mark,
                 self._dialect,
                 overhead_bytes=self._dialect.overhead_bytes(self._origin),
@@ -434,10 +356,19 @@ class ShardedLog:
                 iterator=self._roster.fresh.pop(mark.shard, None),
                 gone=mark.shard in self._roster.gone,
             )
-            self._told.append(Opened(lane))
-            self._finish(reading)
+            self._lanes.open(reading)
             self._spawn(partial(self._poller.read_on, reading), reading.name)
-            self.wake()
+
+    def _open_anew(self, lane: Lane) -> None:
+        """The engine has let go of a lane that was, or was to be, sent elsewhere."""
+        if self._lanes.over:
+            return
+        old = self._readings.get(lane)
+        self._begin(self._seeker().anew(lane))
+        if old is not None:
+            self._readings[lane].durable = old.durable
+            self._keeper.changed()
+        self._hurry.set()  # others may begin behind it
 
     async def _keep_looking(self) -> None:
         while True:
@@ -449,30 +380,20 @@ class ShardedLog:
 
     async def _look(self) -> None:
         async with self._looking:
-            if self._failure is not None:  # whoever reads is told, and all is made anew
+            if self._lanes.failure is not None:
                 return
             try:
-                self._begin(self._kept_back(await self._roster.look(self._busy())))
+                marks = await self._roster.look(self._lanes.busy())
+                self._begin(marks if self._seeks is None else self._seeks.kept_back(marks))
                 await self._stand()
             except Busy:  # there will be another look
                 return
 
-    def _kept_back(self, marks: Iterable[Mark]) -> list[Mark]:
-        """Without those of shards that somebody has begun to send elsewhere meanwhile."""
-        found = {Lane(self.name, mark.shard): mark for mark in marks}
-        if held := found.keys() & self._sought.keys():
-            self._roster_alone().move({lane.name: found[lane] for lane in held}, {})
-        return [mark for lane, mark in found.items() if lane not in held]
-
-    def _busy(self) -> set[str]:
-        """Shards that are read, or would be, had the engine let go of what was in hand of them."""
-        return {lane.name for lane in (*self._readings, *self._sought)}
-
     async def _stand(self) -> None:
         """Where nothing is left to be read, this life of the stream is over: another may follow."""
-        if not self._busy() and (marks := await self._roster.followed()) is not None:
+        if not self._lanes.busy() and (marks := await self._roster.followed()) is not None:
             self._begin(marks)
-        over = "" if self._busy() else self._roster.described.over
+        over = "" if self._lanes.busy() else self._roster.described.over
         state = "degraded" if over else "running"
         if (state, over) != (self._state, self._reason):
             self._state, self._reason = state, over
@@ -488,36 +409,8 @@ class ShardedLog:
             await anyio.sleep(times * WRITES_SECONDS)
 
     def _moved(self, reading: Reading) -> None:
-        self._finish(reading)
+        self._lanes.finish(reading)
         self.wake()
-
-    def _finish(self, reading: Reading) -> None:
-        """Once all of a shard is finished with, its lane closes. Until it has, the mark does not
-        say that it is at its end: somebody may have the last word on what was in it."""
-        if reading.finished and not (reading.closing or reading.over):
-            reading.leaving = True
-            self._let_close(reading, Closing(reading.lane, GRACE_SECONDS, ended=True))
-
-    def _give_up(self, shard: str, grace_seconds: float, *, lost: bool) -> None:
-        """Another daemon reads the shard from here on, or would like to."""
-        reading = self._readings.get(Lane(self.name, shard))
-        if reading is not None:
-            reading.over = reading.over or lost
-            self._let_close(reading, Closing(reading.lane, grace_seconds))
-
-    def _let_close(self, reading: Reading, closing: Closing) -> None:
-        reading.wanted.set()
-        if not reading.closing:
-            reading.closing = True
-            self._told.append(closing)
-            self.wake()
-
-    def _in_turn(self, ready: Collection[Lane]) -> list[Reading]:
-        """Shards that may be read, each time beginning with another."""
-        readings = [e for lane, e in self._readings.items() if lane in ready and self._is_ours(e)]
-        self._turn += 1
-        start = self._turn % len(readings) if readings else 0
-        return readings[start:] + readings[:start]
 
     def _is_ours(self, reading: Reading) -> bool:
         if self._leases is None:
@@ -526,7 +419,3 @@ class ShardedLog:
 
     def _warn(self, text: str) -> None:
         self._emit(DaemonStepped("warning:", f"{self.name}: {text}"))
-
-
-def _behind(behind_ms: int | None) -> str:
-    return "" if behind_ms is None else f"{behind_ms / 1000:.1f} s behind"

@@ -19,6 +19,8 @@ from streamfaas.wire.shards import Start
 AFTER = "AFTER_SEQUENCE_NUMBER"
 AT = "AT_SEQUENCE_NUMBER"
 FIRST = "TRIM_HORIZON"
+SINCE = "AT_TIMESTAMP"
+"""The ways in which reading begins at a mark, as the services name them."""
 
 PASS_MARGIN_MS = 60_000
 """Of records that are older than the trigger by the service's clock, these may still be newer: some

@@ -12,7 +12,7 @@ from streamfaas.flow.record import Lane, Record
 from streamfaas.sources import Reread, Stretch
 from streamfaas.sources.sharded.dialect import Dialect, Told
 from streamfaas.sources.sharded.polling import BACKOFF, EMPTIES_MAX
-from streamfaas.sources.sharded.reading import AFTER, AT, FIRST
+from streamfaas.sources.sharded.reading import AFTER, AT, FIRST, SINCE
 from streamfaas.wire.shards import IteratorExpired, Page, Start, Stream, Trimmed
 
 READ_SECONDS = 30.0
@@ -137,7 +137,7 @@ class Rereader:
             return await self._stream.iterator(shard, Start(AT, self.text(wanted.first)))
         if wanted.since_ms is not None and self._dialect.limits.timestamps:
             with anyio.move_on_after(ITERATOR_SECONDS):
-                start = Start("AT_TIMESTAMP", "", wanted.since_ms / 1000)
+                start = Start(SINCE, "", wanted.since_ms / 1000)
                 return await self._stream.iterator(shard, start)
         return await self._stream.iterator(shard, Start(FIRST))  # what is older is passed over
 

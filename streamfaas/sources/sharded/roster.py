@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from streamfaas.flow.errors import Gone
 from streamfaas.flow.shards import readable
 from streamfaas.sources.sharded.clock import ServiceClock
-from streamfaas.sources.sharded.handed import EPOCH, EPOCH_BITS
+from streamfaas.sources.sharded.handed import EPOCH, epoch
 from streamfaas.sources.sharded.marks import Keeper
-from streamfaas.sources.sharded.reading import start_of
+from streamfaas.sources.sharded.reading import FIRST, SINCE, start_of
 from streamfaas.sources.sharded.retention import known_ms, limit_ms, may_be_trimmed, passed, told_of
 from streamfaas.store.shards import Mark
 from streamfaas.wire.shards import Described, Shard, Start, Stream, Trimmed
@@ -77,7 +77,7 @@ class Roster:
 
     def standing(self, reading: Mapping[str, Mark]) -> dict[str, Mark]:
         """Where each shard stands. `reading`: the marks of those that are read."""
-        marks = {name: self._mark(name, "TRIM_HORIZON") for name in self._known}
+        marks = {name: self._mark(name) for name in self._known}
         marks |= {name: marks[name]._replace(ended=True) for name in self._ended & marks.keys()}
         return {**marks, **self._marks, **reading}
 
@@ -129,7 +129,7 @@ class Roster:
         self._known = {shard.id: shard for shard in await self._stream.shards()}
         mine = {name: mark for name, mark in marks.items() if mark.stream == described.life}
         others = {name: mark for name, mark in marks.items() if name not in mine}
-        self._base = _epoch(mine.values()) if mine or not others else _epoch(others.values(), 1)
+        self._base = epoch(mine.values()) if mine or not others else epoch(others.values(), 1)
         before = [mark for mark in others.values() if mark.stream.startswith(described.of)]
         if mine:
             kept = self._perhaps_leapt(await self._still_there(mine))
@@ -153,7 +153,7 @@ class Roster:
 
     async def _due(self, reading: Collection[str]) -> list[Mark]:
         due = self._readable(reading)
-        new = {name: self._mark(name, "TRIM_HORIZON") for name in due if name not in self._marks}
+        new = {name: self._mark(name) for name in due if name not in self._marks}
         await self._keeper.put(*new.values())
         self._marks |= new
         return [self._marks.pop(name) for name in due]
@@ -211,11 +211,11 @@ class Roster:
         if start == "latest" and not self._timestamps:
             return await self._from_now_on()
         if start == "trim_horizon":
-            return {name: self._mark(name, "TRIM_HORIZON") for name in self._known}
+            return {name: self._mark(name) for name in self._known}
         if start == "latest":  # by the service's clock: the next life begins there as well
             start = self._time.now()
         at_ms = int(float(start) * 1000)
-        return {name: self._mark(name, "AT_TIMESTAMP", at_ms) for name in self._known}
+        return {name: self._mark(name, SINCE, at_ms) for name in self._known}
 
     async def _from_now_on(self) -> dict[str, Mark]:
         """Shards are read from their ends, by iterators that are made now. To another process those
@@ -227,16 +227,10 @@ class Roster:
         self.described = self._time.set(await self._stream.describe((self.described.life,)))
         at_ms = self._time.now_ms()
         return {
-            name: self._mark(name, "TRIM_HORIZON", at_ms)._replace(ended=shard.closed)
+            name: self._mark(name, FIRST, at_ms)._replace(ended=shard.closed)
             for name, shard in self._known.items()
         }
 
-    def _mark(self, shard: str, kind: str, at_ms: int = 0) -> Mark:
+    def _mark(self, shard: str, kind: str = FIRST, at_ms: int = 0) -> Mark:
         life, seen_ms = self.described.life, self._time.now_ms()
         return Mark(shard, life, self._base, kind, "", 0, at_ms, ended=False, seen_ms=seen_ms)
-
-
-def _epoch(marks: Iterable[Mark], later: int = 0) -> int:
-    """The position that an epoch begins at: the newest of marks, or one that is so much later."""
-    newest = max((mark.position >> EPOCH_BITS for mark in marks), default=0)
-    return newest + later << EPOCH_BITS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from streamfaas.sources.sharded.reading import AFTER, AT, FIRST
+from streamfaas.sources.sharded.reading import AFTER, AT, FIRST, SINCE
 from streamfaas.store.shards import Mark
 
 EARLIEST = "earliest"
@@ -34,7 +34,7 @@ def marked(spot: str, blank: Mark, *, timestamps: bool) -> Mark:
         return blank._replace(kind=FIRST)
     if spot.isdecimal():
         return blank._replace(kind=AT, sequence=spot)
-    return blank._replace(kind="AT_TIMESTAMP" if timestamps else FIRST, at_ms=_ms(spot))
+    return blank._replace(kind=SINCE if timestamps else FIRST, at_ms=_ms(spot))
 
 
 def is_past(mark: Mark, spot: str) -> bool:
