@@ -17,9 +17,9 @@ WIDTH = 88
 
 
 @click.command()
-@click.argument("word")
-def command(word: str) -> None:
-    """Explain a problem's code, a key, or a word that the daemon uses.
+@click.argument("word", required=False)
+def command(word: str | None) -> None:
+    """Explain a problem's code, a key, or a word that the daemon uses; without one, list the words.
 
     \b
       streamfaas explain SF1042
@@ -27,10 +27,22 @@ def command(word: str) -> None:
       streamfaas explain batch.window
       streamfaas explain blocked
     """  # noqa: D301 - click wants a real backspace
+    if word is None:
+        click.echo(_words())
+        return
     text = _of_code(word) or _of_topic(word) or _of_key(word)
     if not text:
         exits.end(exits.USAGE, f"there is nothing about {word[:100]!r}{_hint(word)}")
     click.echo(text)
+
+
+def _words() -> str:
+    """All that has something to itself, beside codes and keys."""
+    from streamfaas.docs import topics
+
+    listed = textwrap.fill(", ".join(sorted(topics())), WIDTH, initial_indent="  ",
+                           subsequent_indent="  ", break_on_hyphens=False)  # fmt: skip
+    return f"words (and each code SF…, and each key of a configuration):\n\n{listed}"
 
 
 def _of_code(word: str) -> str:
@@ -112,7 +124,7 @@ def _hint(word: str) -> str:
 
     known = [*explanations(), *topics(), *dict.fromkeys(key.path[-1] for key in keys.known())]
     near = get_close_matches(word.rpartition(".")[2][:100], known, 1)
-    return f"; did you mean {near[0]}?" if near else ""
+    return f"; did you mean {near[0]}?" if near else "; `streamfaas explain` lists the words"
 
 
 def _wrapped(text: str, *, indent: str = "") -> str:

@@ -141,7 +141,9 @@ def note(trigger: Mapping[str, Any]) -> str:
         return ""
     wait = worst.get("next_in_seconds")
     again = "" if wait is None else f", next in {span(float(wait))}"
-    return f"{worst.get('name')}: attempt {worst.get('attempt')}{again}: {worst.get('reason', '')}"
+    tried = worst.get("attempt")  # 0: it is not the function that fails, but its destination
+    failing = f" attempt {tried}{again}:" if tried else ""
+    return f"{worst.get('name')}:{failing} {worst.get('reason', '')}"
 
 
 # -- lanes

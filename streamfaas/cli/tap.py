@@ -62,7 +62,9 @@ def command(
     Payloads are read only while they are watched, and kept nowhere. Ctrl-C ends it.
     """  # noqa: D301 - click wants a real backspace
     if last is not None and (payload or count is not None):
-        raise click.UsageError("of what has passed no payload is kept, and --last has its number")
+        raise click.UsageError(
+            "--last takes neither --payload (none is kept) nor --count: write --last N"
+        )
     asked: dict[str, Any] = {"target": target}
     asked |= {"payload": 1} if payload else {}
     asked |= {"errors": 1} if errors else {}

@@ -85,7 +85,11 @@ def _facts(console: Console, found: Mapping[str, Any]) -> None:
     """What is in effect, beside what is written."""
     details, counted = found["details"], ("records", "set_aside", "filtered", "expired")
     facts = {
-        "source": "  ".join(f"{key} {_short(value)}" for key, value in details["source"].items()),
+        "source": "  ".join(
+            f"{key} {_short(value)}"
+            for key, value in details["source"].items()
+            if value is not None
+        ),
         "records": "  ".join(f"{found[key]:,} {key.replace('_', ' ')}" for key in counted),
         "on_failure": details["on_failure"],
         "on_success": details["on_success"],

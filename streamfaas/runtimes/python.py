@@ -71,7 +71,7 @@ def command(function: Function) -> Command:
     spec = orjson.dumps(_spec(function))
     if len(spec) > SPEC_BYTES_MAX:
         message = f"all settings together are {len(spec):,} bytes, the most is {SPEC_BYTES_MAX:,}"
-        raise ConfigError((_problem("SF2006", function, "env", message, "shorten env or mounts"),))
+        raise ConfigError((_problem("SF1059", function, "env", message, "shorten env or mounts"),))
     zygote = _PACKAGE / "sandbox" / "zygote.py"
     return Command((sys.executable, "-I", "-S", str(zygote)), _LAUNCHER_ENV, spec)
 
@@ -182,10 +182,10 @@ def _code(function: Function) -> Iterator[Problem]:
     module, _, name = function.handler.rpartition(".")
     if not module or not name.isidentifier():
         message = f"{function.handler!r} is not module.function"
-        yield _problem("SF2001", function, "handler", message, "write app.handler for handler()")
+        yield _problem("SF1051", function, "handler", message, "write app.handler for handler()")
     if not function.code.is_dir():
         message = f"there is no directory {function.code}"
-        yield _problem("SF2002", function, "code", message, "it holds the handler's module")
+        yield _problem("SF1063", function, "code", message, "it holds the handler's module")
 
 
 def _venv(function: Function) -> Iterator[Problem]:
@@ -197,20 +197,20 @@ def _venv(function: Function) -> Iterator[Problem]:
         text = (function.venv / "pyvenv.cfg").read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         message = f"{function.venv} is not a virtual environment ({error})"
-        yield _problem("SF2003", function, "venv", message, hint)
+        yield _problem("SF1065", function, "venv", message, hint)
         return
     lines = (line.partition("=") for line in text.splitlines())
     said = {key.strip().lower(): value.strip() for key, _, value in lines}
     version = said.get("version_info") or said.get("version") or ""
     if version.split(".")[:2] != VERSION.split("."):
         message = f"{function.venv} is for Python {version or 'of no version'}, not {VERSION}"
-        yield _problem("SF2004", function, "venv", message, hint)
+        yield _problem("SF1065", function, "venv", message, hint)
 
 
 def _env(function: Function) -> Iterator[Problem]:
     for name in sorted(RESERVED & function.env.keys()):
         message = f"{name} is set for the function, and cannot be chosen"
-        yield _problem("SF2005", function, f"env.{name}", message, "use another name")
+        yield _problem("SF1058", function, f"env.{name}", message, "use another name")
 
 
 def _problem(code: str, function: Function, field: str, message: str, hint: str) -> Problem:

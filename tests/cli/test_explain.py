@@ -13,8 +13,8 @@ from streamfaas.config.schema import schema
 from streamfaas.docs import explanations, topics
 
 
-def explain(word):
-    return CliRunner().invoke(main, ["explain", word])
+def explain(*words):
+    return CliRunner().invoke(main, ["explain", *words])
 
 
 def test_a_code_is_explained_with_cause_and_mend():
@@ -77,6 +77,7 @@ def mentioned():
         yield from re.findall(r"streamfaas explain ([A-Za-z0-9][\w.-]*\w)", path.read_text())
     for path in paths:
         yield from re.findall(r'(?:Problem\(\s*|code=)"([\w-]+)"', path.read_text())
+        yield from re.findall(r"SF\d{4}", path.read_text())
 
 
 def test_whatever_is_said_to_be_explained_is():
@@ -91,6 +92,19 @@ def test_a_word_that_nobody_knows_is_answered_with_the_nearest():
     assert (
         result.stderr == "streamfaas: there is nothing about 'isolaton'; did you mean isolation?\n"
     )
+
+
+def test_a_word_that_is_like_no_other_is_told_where_the_words_are():
+    assert explain("qqqq").stderr == (
+        "streamfaas: there is nothing about 'qqqq'; `streamfaas explain` lists the words\n"
+    )
+
+
+def test_without_a_word_the_words_are_listed():
+    result = explain()
+    assert result.exit_code == 0
+    listed = result.output.partition("\n\n")[2].replace("\n", " ").split(",")
+    assert [word.strip() for word in listed] == sorted(topics())
 
 
 def test_the_words_that_a_blocked_lane_names_are_there():

@@ -98,7 +98,7 @@ FULL = {
     "filtered": 1,
     "expired": 0,
     "details": {
-        "source": {"group": "g", "brokers": ["k1:9092", "k2:9092"]},
+        "source": {"group": "g", "instance": None, "brokers": ["k1:9092", "k2:9092"]},
         "batch": {},
         "retries": {"retries_max": 5, "bisect": True},
         "on_failure": "orders.dlq on k1:9092",

@@ -155,6 +155,13 @@ def test_a_lane_that_waits_for_a_destination_names_it_and_not_the_function(tmp_p
     assert not any("invoke" in line for line in told)
 
 
+def test_what_no_attempt_was_made_at_is_noted_without_one():
+    (lane,) = blocked("destination: no route")["triggers"]["enrich/orders"]["lanes"]
+    for attempt, told in ((0, ""), (3, " attempt 3:")):
+        noted = screens.note({"lanes": [{**lane, "attempt": attempt, "next_in_seconds": None}]})
+        assert noted == f"orders.v1-0:{told} destination: no route"
+
+
 def test_a_paused_trigger_says_who_wanted_it_and_how_it_goes_on(tmp_path):
     paused = {"since_ms": 1_767_261_720_000, "by": "ada"}
     view = {
