@@ -129,4 +129,6 @@ def _commands(console: Console, name: str, found: Mapping[str, Any]) -> None:
 
 
 def _short(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} by {told}" for name, told in value.items()) or "nothing"
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -13,6 +13,13 @@ from streamfaas.config import filters, forms, web
 from streamfaas.config.model import Alone, Model, Words, none
 from streamfaas.flow.pattern import PATTERNS_MAX
 
+TABLE_NAME = forms.text(
+    "a table's name",
+    "[A-Za-z0-9_.-]{3,255}",
+    hint="give its name, not its ARN: 3 to 255 letters, digits, dots, dashes and underscores",
+)
+"""Of a table of DynamoDB."""
+
 
 class Batch(Model):
     """When a batch is closed."""
@@ -116,7 +123,7 @@ class ShardParallel(Model):
 class Leases(Model):
     """Several daemons share a stream, by a DynamoDB table of leases."""
 
-    table: Annotated[str, forms.text("a table's name", "[A-Za-z0-9_.-]{3,255}")] = Field(
+    table: Annotated[str, TABLE_NAME] = Field(
         description="The table, the same in all daemons that share the stream, and of no other "
         "trigger. It is made where it is not there. One that an application of the Kinesis Client "
         "Library has used is gone on with: its name is the application's.",

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from streamfaas.config import forms
 from streamfaas.config.delivery import (
+    TABLE_NAME,
     Batch,
     Batches,
     ChangeFilter,
@@ -25,15 +26,17 @@ from streamfaas.config.delivery import (
 )
 from streamfaas.config.model import Model
 
+STREAM_HINT = "give its name, not its ARN: 1 to 128 letters, digits, dots, dashes and underscores"
+
 
 class KinesisTrigger(Model):
     """Records of a Kinesis stream, as Lambda's Kinesis event."""
 
     type: Literal["kinesis"]
     connection: ConnectionName
-    stream: Annotated[str, forms.text("a stream's name", "[A-Za-z0-9_.-]{1,128}")] = Field(
-        description="The stream to read.", examples=["clicks"]
-    )
+    stream: Annotated[
+        str, forms.text("a stream's name", "[A-Za-z0-9_.-]{1,128}", hint=STREAM_HINT)
+    ] = Field(description="The stream to read.", examples=["clicks"])
     start: Annotated[Literal["earliest", "latest"] | datetime, forms.start()] = Field(
         description="Where the shards begin that are there when the trigger is born: earliest is "
         "Kinesis' TRIM_HORIZON. Shards that are made of others begin at their beginning.",
@@ -74,14 +77,19 @@ class DynamoDbTrigger(Model):
 
     type: Literal["dynamodb"]
     connection: ConnectionName
-    table: Annotated[str, forms.text("a table's name", "[A-Za-z0-9_.-]{3,255}")] = Field(
+    table: Annotated[str, TABLE_NAME] = Field(
         default="",
         description="The table whose stream is read. Its stream must be turned on; where that is "
         "turned off and on again, the next one follows.",
         examples=["orders"],
     )
     stream: Annotated[
-        str, forms.text("a stream's ARN", "arn:[^:]+:dynamodb:[^:]*:[^:]*:table/[^/]+/stream/.+")
+        str,
+        forms.text(
+            "a stream's ARN",
+            "arn:[^:]+:dynamodb:[^:]*:[^:]*:table/[^/]+/stream/.+",
+            hint="give arn:aws:dynamodb:REGION:ACCOUNT:table/NAME/stream/TIME, or a `table`",
+        ),
     ] = Field(
         default="",
         description="In place of a table: the ARN of the stream, which is read and no other.",

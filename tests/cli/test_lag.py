@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 from click.testing import CliRunner
 
 from cli.test_status import LANE, TRIGGER, VIEW, lines
@@ -130,6 +131,16 @@ def test_a_trigger_is_shown_with_all_that_is_known_of_it(tmp_path):
         "  streamfaas lag enrich/orders                 # lane by lane, and when it will be caught up",
         "  streamfaas dlq list --mapping enrich/orders  # what was put aside of it",
     ]
+
+
+@pytest.mark.parametrize(
+    ("others", "told"),
+    [({"s-1": "vm/a", "s-2": "vm/b"}, "s-1 by vm/a, s-2 by vm/b"), ({}, "nothing")],
+)
+def test_of_a_shared_stream_is_shown_who_reads_what_elsewhere(tmp_path, others, told):
+    details = {**FULL["details"], "source": {"worker": "vm/c", "elsewhere": others}}
+    result, _ = asked(tmp_path, {**FULL, "details": details}, "triggers", "show", "enrich/orders")
+    assert f"source       worker vm/c  elsewhere {told}" in lines(result)
 
 
 def test_a_name_that_is_no_trigger_is_refused(tmp_path):

@@ -3,12 +3,13 @@
 import asyncio
 import json
 
+import anyio
 import uvloop
 
 import dynamodb_tables
 from kinesis_project import project
 from streamfaas.config.check import check
-from streamfaas.daemon.doctor import aws
+from streamfaas.daemon.doctor import Check, aws, examine
 from streamfaas.flow.leases import Lease
 from streamfaas.wire.lease_table import LeaseTable
 
@@ -86,3 +87,10 @@ def test_a_table_of_leases_is_looked_at(tmp_path, kinesalite, moto):
     found = findings(path)[1]
     assert found.code == "SF3070"
     assert "`endpoint_url`" in found.remedy
+
+
+def test_what_does_not_answer_in_time_is_named():
+    check = Check("clicks/clicks", anyio.sleep_forever, seconds=0.01, code="SF3046")
+    (found,) = uvloop.run(examine([check], str, str))
+    assert found.told == "clicks/clicks: not done within 0 s"
+    assert "is what it asks there?" in found.remedy

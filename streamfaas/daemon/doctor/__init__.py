@@ -76,7 +76,8 @@ async def _performed(check: Check) -> Sequence[Finding]:
         with anyio.fail_after(check.seconds):
             return await check.perform()
     except TimeoutError:
-        told, remedy = f"not done within {check.seconds:.0f} s", "try again when less is going on"
+        told = f"{check.name}: not done within {check.seconds:.0f} s"
+        remedy = "is what it asks there? else try again when less is going on"
     except (OSError, WorldError, StoreError) as error:
         told, remedy = str(error), getattr(error, "remedy", "")
     except ConfigError as error:
