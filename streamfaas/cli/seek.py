@@ -61,7 +61,7 @@ def command(
       streamfaas seek orders/stream --to 1204 --partition orders-0
       streamfaas seek clicks/stream --to 4958…098 --partition shardId-000000000000
 
-    What is in flight ends first, the new position is committed, and reading goes on from there: a
+    What is in flight ends first, the new place is made durable, and reading goes on from there: a
     trigger that is paused stays so, one that is blocked begins anew. A shard that is sent back
     takes along those that came out of it. For a look at old records that moves nothing:
     `streamfaas replay`. More: `streamfaas explain seek`.
@@ -74,7 +74,7 @@ def command(
     plan = client.found(place, "POST", target, asked, timeout=PLAN_SECONDS)
     moves = plan["lanes"]
     if not moves:
-        exits.end(exits.FAILED, f"{trigger} has no partition here: streamfaas status")
+        exits.end(exits.FAILED, f"{trigger} has no partition or shard here: streamfaas status")
     if dry_run:
         if not output.written(plan, form):
             _show(moves)
@@ -119,7 +119,7 @@ def _show(moves: list[dict[str, Any]]) -> None:
     console.print(output.table(heads, rows, width=console.width, colours={}))
     again, skipped = (_sum(moves, key) for key in ("again", "skipped"))
     if again is None or skipped is None:
-        click.echo("a shard does not say how many records lie between (?)")
+        click.echo("how many records lie between two places no shard says (?)")
     else:
         told = f"{count(again)} records come again, {count(skipped)} are skipped"
         click.echo(f"{told} (at most: not every offset holds a record)")
@@ -151,7 +151,8 @@ def _agreed(moves: list[dict[str, Any]], *, yes: bool) -> None:
     skipped = _sum(moves, "skipped")
     if yes or skipped == 0:
         return
-    what = "Records" if skipped is None else f"{count(skipped)} records"
+    what = "records may" if skipped is None else f"{count(skipped)} records would"
+    told = f"{what} be skipped, and never run"
     if not sys.stdin.isatty():
-        exits.end(exits.USAGE, f"{what} would be skipped, and never run: give --yes")
-    click.confirm(f"{what} would be skipped, and never run: skip them?", abort=True, err=True)
+        exits.end(exits.USAGE, f"{told}: give --yes")
+    click.confirm(f"{told}: skip them?", abort=True, err=True)

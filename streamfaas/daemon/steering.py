@@ -149,7 +149,7 @@ class Steering:
         if unknown:
             others = f"; others have {', '.join(found)}" if (found := source.elsewhere()) else ""
             held = ", ".join(lane.name for lane in sorted(standing)) or "none now"
-            return _no(409, f"no partition {', '.join(unknown)} is here: {held}{others}")
+            return _no(409, f"no partition or shard {', '.join(unknown)} is here: {held}{others}")
         if asked.spots is None:
             return await self._planned(source, lanes, asked)
         spots = {lane: asked.spots[lane.name] for lane in lanes}

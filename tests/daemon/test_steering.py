@@ -160,7 +160,7 @@ def test_what_cannot_be_sought_is_told(tmp_path):
         seek = ("seek", "orders/stream", "--to")
         assert "orders-0 can be read from 0 to" in asked(daemon, *seek, "1" + "0" * 15, code=1)
         assert "orders-0 can be read from 0 to" in asked(daemon, *seek, str(1 << 63), code=1)
-        assert "no partition 7 is here: orders-0, orders-1" in asked(
+        assert "no partition or shard 7 is here: orders-0, orders-1" in asked(
             daemon, *seek, "5", "-p", "7", code=1
         )
         assert "there is no trigger orders/x" in asked(

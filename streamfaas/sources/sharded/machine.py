@@ -241,9 +241,9 @@ class ShardedLog:
     def _seeker(self) -> Seeker:
         if self._seeks is None:
             raise Refused(
-                f"{self.name} shares its stream by leases, and where it is read on is not one "
-                "daemon's to say: give the trigger another name, another table and the `start` "
-                "that is wanted, in all of them (streamfaas explain seek)"
+                f"{self.name} shares its stream by leases: no daemon alone can send it elsewhere. "
+                "Give the trigger another name, another table and the `start` that is wanted, in "
+                "all daemons that share the stream (streamfaas explain seek)"
             )
         return self._seeks
 

@@ -112,7 +112,7 @@ class Poller:
 
     def _leap(self, reading: Reading) -> None:
         if not reading.leap(EPOCH):
-            raise Busy(f"{reading.name}: records were lost to the stream's retention")
+            raise Busy("records were lost to retention; it goes on behind them after what is in hand")
         self._roster.tell_trimmed(reading.name)
 
     async def _forgotten(self, reading: Reading) -> None:

@@ -61,8 +61,8 @@ class Rereader:
             raise Gone(f"there is no shard {', '.join(unknown)}; there are {', '.join(known)}")
         if len(lane_names) != 1 and (wanted.first is not None or wanted.last is not None):
             raise Refused(
-                "a position is a sequence number of one shard: name that by --lane, "
-                "or give times (--since, --until)"
+                "a position is the sequence number of a record in one shard: name that by "
+                "--lane, or give times (--since, --until)"
             )
         now = (await self._stream.describe((life,))).now
         now_ms = int((self._wall_clock() if now is None else now) * 1000) + AHEAD_MS

@@ -26,8 +26,8 @@ def may_be_trimmed(mark: Mark, limit: float, newest_ms: int = 0) -> bool:
 def told_of(mark: Mark) -> str:
     """What people are told then."""
     return (
-        f"{mark.shard} was last read near the end of the stream's retention; "
-        "records after that may have been lost to it"
+        f"{mark.shard} was last read about as long ago as the stream keeps records; "
+        "some that came after that may have been lost"
     )
 
 

@@ -146,7 +146,7 @@ class Roster:
     def _tell_others(self, before: Collection[Mark]) -> None:
         name, remade = self._stream.name, self._stream.remade
         if not before:
-            self._warn(f"it reads {name} now; how far another stream was read is forgotten")
+            self._warn(f"it reads {name} now; how far it had read another stream is forgotten")
             return
         lost = "" if all(mark.ended for mark in before) else "; what was not read before is lost"
         self._warn(f"{name} {remade}; it is read from its beginning{lost}")
@@ -178,8 +178,8 @@ class Roster:
         ended = [name for name, mark in marks.items() if mark.ended]
         if ended and 0 < newest < limit:
             self._warn(
-                f"nothing was read for about as long as the stream's retention; what followed "
-                f"{', '.join(ended)} may have been lost to it"
+                f"nothing was read for about as long as the stream keeps records; what followed "
+                f"{', '.join(ended)} may have been lost"
             )
         return {
             shard: self._leapt(mark)

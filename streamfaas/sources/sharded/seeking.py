@@ -20,7 +20,7 @@ from streamfaas.sources.sharded.roster import Roster
 from streamfaas.store.shards import Mark
 from streamfaas.wire.shards import Shard, Start, Stream
 
-CHANGED = "the stream has other shards by now: nothing has changed, try again"
+CHANGED = "the stream has other shards by now: all stand where they stood, try again"
 
 
 class Seeker:
@@ -74,8 +74,8 @@ class Seeker:
         """The same of a sequence number."""
         if len(lanes) != 1:
             raise Refused(
-                "a position is a sequence number of one shard: name that by --partition, "
-                "or give a time"
+                "a position is the sequence number of a record in one shard: name that by "
+                "--partition, or give a time"
             )
         (lane,) = lanes
         for mark in self._standing().values():
@@ -93,7 +93,10 @@ class Seeker:
         await self._keeper.write()  # nothing that was settled before may come after this
         if self._lanes.over or self._lanes.failure is not None:
             # another has read where they stand
-            raise Unreachable(f"{self._lanes.source} is made anew: nothing has changed, try again")
+            raise Unreachable(
+                f"{self._lanes.source} is being connected anew: all stand where they stood, "
+                "try again"
+            )
         for lane in sought:
             self._lanes.part_with(lane)
             self._lanes.sought[lane] = new[lane.name]
