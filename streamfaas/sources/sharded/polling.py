@@ -112,7 +112,7 @@ class Poller:
 
     def _leap(self, reading: Reading) -> None:
         if not reading.leap(EPOCH):
-            raise Busy("records were lost to retention; it goes on behind them after what is in hand")
+            raise Busy("records were lost to retention; what is in hand ends, then it goes on")
         self._roster.tell_trimmed(reading.name)
 
     async def _forgotten(self, reading: Reading) -> None:
