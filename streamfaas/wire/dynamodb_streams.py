@@ -64,6 +64,9 @@ class Stream:
         async with asking("DescribeStream", arn):
             answer = await self._client.describe_stream(StreamArn=arn, Limit=1)
             told = answer["StreamDescription"]
+        if not arn.endswith(label := str(told.get("StreamLabel", ""))):
+            # there are servers that answer for a stream that is gone with what came after it
+            raise Gone(f"{arn} was followed by the stream {label}")
         self._arn = arn
         off = told.get("StreamStatus") in {"DISABLED", "DISABLING"}
         return Described(

@@ -157,6 +157,28 @@ def test_a_stream_that_was_turned_off_is_read_to_its_end_and_the_next_one_follow
     uvloop.run(main())
 
 
+@pytest.mark.slow
+def test_a_table_that_was_dropped_and_made_again_is_read_anew(moto, tmp_path):
+    """Moto answers for the stream that is gone with the one of the new table."""
+
+    async def main():
+        async with world(moto, tmp_path) as made:
+            await made.put(10)
+            async with driven(made.source()) as driver:
+                await driver.take(10)
+                await driver.finish_all()
+            async with moto.client("dynamodb") as client:
+                await client.delete_table(TableName=made.table)
+            await dynamodb_tables.create(moto, made.table)
+            await made.put(10)
+            async with driven(made.source()) as driver:
+                await driver.take(10)
+                assert numbers(driver) == list(range(10, 20))
+        assert any("was turned off and on again" in each for each in made.warned())
+
+    uvloop.run(main())
+
+
 async def ends(driver):
     """Steps until a shard is at its end and all of it is settled; its lane closes then."""
     with anyio.fail_after(30):
