@@ -222,7 +222,7 @@ def _owner(writes: Sequence[Path]) -> str:
     except (KeyError, ValueError):
         owner = "root"
     if owner == "root":
-        listed = ", ".join(map(str, writes))
+        listed = ", ".join(dict.fromkeys(map(str, writes)))
         exits.end(
             exits.FAILED,
             f"the service writes to {listed}: give all of it to one user, not to root (chown), or "

@@ -210,7 +210,7 @@ def remedies(name: str, trigger: Mapping[str, Any]) -> Iterator[tuple[str, str]]
     elif blocked:
         if any(lane.get("attempt") for lane in blocked):  # it is the function that fails
             yield f"streamfaas invoke {function} -e event.json", "try the function by hand"
-            if trigger.get("kind") != "backlog":  # its events hold up nobody
+            if not all(lane.get("by_key") for lane in blocked):  # these hold up nobody
                 yield f"streamfaas skip {name}", "give up what fails, and go on"
         yield "streamfaas explain blocked", "what it means, and what helps"
     elif trigger.get("state") == "degraded":

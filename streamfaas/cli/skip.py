@@ -40,12 +40,8 @@ def command(
     )
     if output.written(found, form):
         return
-    if not found["skipped"] and name == "asynchronous":
-        held_up = "accepted events hold up no others: each is given up by itself"
-        limits = f"functions.{function}.asynchronous (retries, max_age) say when"
-        exits.end(exits.FAILED, f"{trigger}: {held_up}; {limits}")
     if not found["skipped"]:
-        exits.end(exits.FAILED, f"{trigger}: nothing waits to be tried again")
+        exits.end(exits.FAILED, f"{trigger}: {_why_nothing(function, name, found['returned'])}")
     for each in found["skipped"]:
         span = f"{each['lane']} @{each['first']}..{each['last']}"
         verb = "would go" if dry_run else "goes"
@@ -54,3 +50,13 @@ def command(
             f"{verb} to {each['destination']}"
         )
         click.echo(exits.printable(text))
+
+
+def _why_nothing(function: str, name: str, returned: int) -> str:
+    if name == "asynchronous":
+        held_up = "accepted events hold up no others: each is given up by itself"
+        return f"{held_up}; functions.{function}.asynchronous (retries, max_age) say when"
+    if returned:
+        held_up = f"{returned} that failed went back, to be tried again, and hold up only their key"
+        return f"{held_up}; give the trigger an on_failure and retries.max: streamfaas reload"
+    return "nothing waits to be tried again"

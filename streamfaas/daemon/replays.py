@@ -160,7 +160,8 @@ class Replays:
         mapping = self._mappings.get(name)
         if mapping is None:
             return _no(404, f"there is no trigger {name}")
-        return Response.json(200, {"skipped": mapping.skip(asked.lane, dry_run=asked.dry_run)})
+        skipped = mapping.skip(asked.lane, dry_run=asked.dry_run)
+        return Response.json(200, {"skipped": skipped, "returned": mapping.returned})
 
 
 @dataclass(frozen=True, slots=True)

@@ -358,6 +358,11 @@ class Mapping:
 
     # -- for people
 
+    @property
+    def returned(self) -> int:
+        """How many keys have failed, and are back in their queue until they are tried again."""
+        return 0 if self._source is None else len(self._source.view().held)
+
     def _tell(self, state: str, reason: str) -> None:
         changed = (state, reason) != (self._state, self._reason)
         self._state, self._reason = state, reason

@@ -115,7 +115,8 @@ def test_a_blocked_lane_is_told_with_its_reason_and_the_commands_that_help(tmp_p
 
 def test_an_event_that_holds_up_no_other_is_not_to_be_skipped(tmp_path):
     view = blocked()
-    view["triggers"]["enrich/orders"]["kind"] = "backlog"
+    for lane in view["triggers"]["enrich/orders"]["lanes"]:
+        lane["by_key"] = True
     told = lines(status(tmp_path, view))
     assert any("streamfaas invoke enrich" in line for line in told)
     assert not any("streamfaas skip" in line for line in told)

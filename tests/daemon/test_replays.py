@@ -152,6 +152,20 @@ def test_a_lane_that_is_blocked_is_skipped_into_a_file_and_goes_on(tmp_path):
     assert len(json.loads(line)["payload"]["records"]["orders-0"]) == 10
 
 
+def test_what_went_back_to_its_queue_is_told_of_and_not_skipped(tmp_path):
+    stream = "{type: memory, topic: orders, records: 20, rate: 2000, batch: {size: 10}%s}"
+    files = "{type: object-store, via: directory, path: inbox, bucket: files}"
+    poison = "def main(event, context):\n    1 / 0\n"
+    config = write_project(tmp_path, STREAM.replace(stream, files), orders=poison)
+    (tmp_path / "inbox").mkdir()
+    (tmp_path / "inbox" / "a.jpg").write_bytes(b"no photo")
+    with DaemonProcess(config) as daemon:
+        daemon.wait_for(lambda status: any(each["by_key"] for each in lanes(status)))
+        told = asked(daemon, "skip", "orders/stream", code=1)
+        assert "1 that failed went back, to be tried again, and hold up only their key" in told
+        assert daemon.stop() == 0
+
+
 def test_an_event_that_nobody_waits_for_is_kept_and_run(tmp_path):
     source = "def main(event, context):\n    print('got', event, context.aws_request_id)\n"
     number = "1" * 40  # as it was written, and not as some JSON library reads it
