@@ -30,8 +30,8 @@ __all__ = [
 
 
 def find(fault: Planted, seeds: int = SEEDS) -> History | None:
-    """The first history that shows the fault."""
-    for seed in range(fault.first, seeds):
+    """A history that shows the fault."""
+    for seed in (*range(fault.first, seeds), *range(fault.first)):
         plan = draw(seed, fault.kind)
         if fault.windowed and not plan.tumbling:
             continue

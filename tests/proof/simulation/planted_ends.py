@@ -69,7 +69,7 @@ class SpreadsAKeyOverStrands(Stream):
 # -- workers and destinations
 
 
-@planted("workers", "I-01", "I-03")
+@planted("workers", "I-01", "I-03", first=232)
 class OverlooksWhatAWorkerLeftOut(Workers):
     async def __call__(self, invocation: Invocation) -> Outcome:
         outcome = await super().__call__(invocation)
@@ -90,7 +90,7 @@ class OverlooksWhatIsReportedAsFailed(Workers):
         return b"null"
 
 
-@planted("workers", "I-01", "I-03")
+@planted("workers", "I-01", "I-03", first=105)
 class BeginsAgainAtTheFirstOfTheList(Workers):
     """And not at the lowest."""
 
@@ -98,7 +98,7 @@ class BeginsAgainAtTheFirstOfTheList(Workers):
         return super()._reported(invocation, failed[-1:], n)
 
 
-@planted("workers", "I-01", "I-03")
+@planted("workers", "I-01", "I-03", first=30)
 class TakesNonsenseForAnAnswer(Workers):
     def _nonsense(self, rows: Sequence[Row], n: int) -> bytes:
         return b"{}"
@@ -123,13 +123,13 @@ class SendsADocumentTwice(Sender):
 # -- letters
 
 
-@planted("outbox", "I-07")
+@planted("outbox", "I-07", first=262)
 class KeepsNoLetter(Outbox):
     async def intend(self, intent: Intent) -> None: ...
     async def delivered(self, id_: str, place: str = "") -> None: ...
 
 
-@planted("outbox", "I-01", "I-03")
+@planted("outbox", "I-01", "I-03", first=161)
 class TicksALetterOffBeforeItIsSent(Outbox):
     async def intend(self, intent: Intent) -> None:
         await super().intend(intent)
@@ -139,7 +139,7 @@ class TicksALetterOffBeforeItIsSent(Outbox):
 # -- the engine
 
 
-@planted("mapping", "I-01", "I-03")
+@planted("mapping", "I-01", "I-03", first=34)
 class SettlesWhatIsInHandAtAStop(Mapping):
     """Told to stop, it takes all that it has for done."""
 

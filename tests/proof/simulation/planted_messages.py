@@ -26,7 +26,7 @@ class DeletesWhatHasFailed(Messages):
         await super().settle(replace(settlement, finished=done, released=()))
 
 
-@planted("messages", "I-06", "I-21")
+@planted("messages", "I-06", "I-21", first=34)
 class ForgetsToKeepWhatItHas(Messages):
     """What is in hand for long is not hidden any more."""
 
@@ -38,7 +38,7 @@ class ForgetsToKeepWhatItHas(Messages):
 async def _nothing() -> None: ...
 
 
-@planted("messages", "I-21")
+@planted("messages", "I-21", first=27)
 class RunsAGroupTwiceAtOnce(Messages):
     """Its next messages, while those before are in hand."""
 
@@ -51,7 +51,7 @@ class RunsAGroupTwiceAtOnce(Messages):
         return super()._deal(lane)
 
 
-@planted("messages", "I-21")
+@planted("messages", "I-21", first=34)
 class RunsWhatCameBehindAFailedMessage(Messages):
     """It waits in our hands, and not in the queue."""
 
@@ -60,7 +60,7 @@ class RunsWhatCameBehindAFailedMessage(Messages):
         self._gathering.drop = lambda _key: []  # type: ignore[method-assign]
 
 
-@planted("messages", "I-01", "I-03", "I-30")
+@planted("messages", "I-01", "I-03", "I-30", first=101)
 class TakesWhatFollowsAFailedMessageForDone(Messages):
     """Of a group, though the function stopped there."""
 

@@ -50,14 +50,14 @@ class _OneParent(Wire):
         return tuple(Shard(each.id, each.parents[:1], closed=each.closed) for each in known)
 
 
-@planted("shards", "I-23")
+@planted("shards", "I-23", first=76)
 class ForgetsTheSecondParent(Shards):
     """Of what was merged."""
 
     wire = _OneParent
 
 
-@planted("shards", "I-23")
+@planted("shards", "I-23", first=149)
 class ReadsAChildOnceItsParentIsRead(Shards):
     """And not once all of it is finished with."""
 
@@ -67,7 +67,7 @@ class ReadsAChildOnceItsParentIsRead(Shards):
         super()._moved(reading)
 
 
-@planted("shards", "I-23")
+@planted("shards", "I-23", first=90)
 class ReadsAChildBeforeItIsKnownThatItsParentHasEnded(Shards):
     """The end of a shard is written down when there is time for it."""
 
@@ -111,7 +111,7 @@ class _BehindTheNext(Reading):
         return Start(AFTER, start.sequence) if start.kind == AT else start
 
 
-@planted("shards", "I-01", "I-03")
+@planted("shards", "I-01", "I-03", first=63)
 class BeginsAfterARecordWhereItShouldBeginAtIt(_Misreading):
     reading = _BehindTheNext
 
@@ -228,7 +228,7 @@ class SettlesWhatIsRead(Shards):
 # -- marks
 
 
-@planted("shards", "I-06")
+@planted("shards", "I-06", first=47)
 class LeavesWithoutALastMark(Shards):
     async def close(self) -> None:
         await self._stream.close()
@@ -246,7 +246,7 @@ class ForgetsWhereItBegan(Shards):
     marks = _OfRecords
 
 
-@planted("shards", "I-01")
+@planted("shards", "I-01", first=48)
 class TellsNobodyWhatIsLost(Shards):
     def _warn(self, text: str) -> None: ...
 

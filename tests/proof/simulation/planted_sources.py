@@ -59,7 +59,7 @@ class ForgetsAReleasedRecord(Tray):
         return _Forgetful(lane)
 
 
-@planted("stream", "I-01", "I-03")
+@planted("stream", "I-01", "I-03", first=30)
 class ReadsOnAfterDamage(Stream):
     """What was damaged is passed over by one record."""
 
@@ -74,7 +74,7 @@ class _Highest(LogLedger):
         return Checkpoint(self._lane, batch.last) if batch.last > given else None
 
 
-@planted("stream", "I-03")
+@planted("stream", "I-03", first=22)
 class CommitsTheHighestThatIsDone(Stream):
     """Though a lower one is not."""
 
@@ -120,7 +120,7 @@ class BeginsWhereItHadRead(Stream):
         await super().closed(lane)
 
 
-@planted("stream", "I-06")
+@planted("stream", "I-06", first=122)
 class LeavesWithoutALastCommit(Stream):
     commits_at_close = False
 

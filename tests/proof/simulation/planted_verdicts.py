@@ -126,7 +126,7 @@ class ForgetsTheSecondHalf(_Judging):
                 return other
 
 
-@planted("stream", "I-10")
+@planted("stream", "I-10", first=47)
 class TakesOneOffWhereItShouldHalve(_Judging):
     def verdict(
         self, batch: Batch, out: Outcome | Partial, policy: RetryPolicy, moment: Moment

@@ -21,7 +21,7 @@ class Planted:
     kind: str | None  # of the worlds in which it is, where it is not in all
     parts: Parts
     breaks: frozenset[str]
-    first: int = 0  # seed: those before show nothing, and take long
+    first: int = 0  # the seed that showed it: looked at before the others
 
     @property
     def windowed(self) -> bool:
