@@ -182,7 +182,7 @@ def _told_at_the_end(row: Mapping[str, Any], failed: Mapping[str, Any]) -> None:
     place, most = failed.get("place", ""), failed.get("attempts_max")
     trigger = row["trigger"]
     function, _, own = trigger.partition("/")
-    asynchronous = own == "asynchronous"  # it is given up by itself, and holds up nobody
+    alone = own == "asynchronous" or row["returned"]  # it holds up nobody: nothing is to skip
     if row["failing"]:
         code = Path(row["code"]) / place.partition(":")[0]
         line = place.rpartition(":")[2]
@@ -193,7 +193,7 @@ def _told_at_the_end(row: Mapping[str, Any], failed: Mapping[str, Any]) -> None:
             (f"streamfaas logs {function}", "what it wrote"),
             (f"streamfaas tap {function} -e -p", "its next tries, and what it is given"),
             *([(f"streamfaas traces {trace}", "its way so far")] if trace else []),
-            *([] if asynchronous else [(f"streamfaas skip {trigger}", "give it up")]),
+            *([] if alone else [(f"streamfaas skip {trigger}", "give it up")]),
         ]
         width = max(len(command) for command, _ in helps)
         until = "until the function does not fail any more"

@@ -302,6 +302,7 @@ class _Sending:
         fates = self._fates
         waiting = [fate for fate in fates.open if not fate.failed]
         functions = {each.name: each for each in self._daemon.plan.functions}
+        mapping = self._daemon.mappings.get(self._name)
         return {
             "what": "end",
             "trigger": self._name,
@@ -313,6 +314,7 @@ class _Sending:
             "filtered": fates.count(FILTERED),
             "set_aside": fates.count(ASIDE),
             "failing": sum(1 for _ in fates.open) - len(waiting),
+            "returned": 0 if mapping is None else mapping.returned,
             "waiting": len(waiting),
             "why": self._why(waiting[0]) if waiting and self._asked.wait else "",
         }

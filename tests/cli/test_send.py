@@ -110,9 +110,13 @@ def test_a_failure_tells_what_where_and_what_comes_next(send, project):
     assert "hello" in traced.output, traced.output
 
 
-@pytest.mark.parametrize(("trigger", "skipped"), [("f/orders", 1), ("f/asynchronous", 0)])
-def test_to_skip_is_advised_where_others_are_held_up(capsys, trigger, skipped):
-    row = {"trigger": trigger, "failing": True, "code": "/f", "watches": False, "trace_id": ""}
+@pytest.mark.parametrize(
+    ("trigger", "returned", "skipped"),
+    [("f/orders", 0, 1), ("f/mails", 1, 0), ("f/asynchronous", 1, 0)],
+)
+def test_to_skip_is_advised_where_others_are_held_up(capsys, trigger, returned, skipped):
+    row = {"trigger": trigger, "failing": True, "returned": returned, "code": "/f",
+           "watches": False, "trace_id": ""}  # fmt: skip
     _told_at_the_end(
         {**row, "set_aside": False, "waiting": False, "why": ""}, {"place": "app.py:3"}
     )
