@@ -25,6 +25,10 @@ class TooLarge(Refused):
     """What is to be sent is more than the other side ever takes: another try does not help."""
 
 
+class Mistaken(Refused):
+    """What is there is not what the configuration takes it for; no permission helps."""
+
+
 class Gone(WorldError):
     """What was to be read no longer exists (topic, partition, offset, directory)."""
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import anyio
 
-from streamfaas.flow.errors import Busy, Gone, Refused, Unreachable
+from streamfaas.flow.errors import Busy, Gone, Mistaken, Refused, Unreachable
 from streamfaas.flow.leases import TRIM_HORIZON, Lease
 from streamfaas.wire import aws
 from streamfaas.wire.aws import AwsAccess
@@ -59,13 +59,16 @@ class LeaseTable:
         await self._life.aclose()
 
     async def describe(self) -> int:
-        """How many rows there are, about. `Gone` where there is no such table, `Refused` where it
+        """How many rows there are, about. `Gone` where there is no such table, `Mistaken` where it
         is another kind of table."""
         async with self._asking("DescribeTable"):
             told = (await self._client.describe_table(TableName=self.name))["Table"]
         schema = [(each["AttributeName"], each["KeyType"]) for each in told["KeySchema"]]
         if schema != [(KEY, "HASH")]:
-            raise Refused(f"{self.name} is no table of leases: its key is not {KEY} alone")
+            raise Mistaken(
+                f"{self.name} is no table of leases, its key is not {KEY} alone: give `leases` a "
+                "table of its own, which is made where it is not there"
+            )
         if told["TableStatus"] not in {"ACTIVE", "UPDATING"}:
             raise Busy(f"{self.name} is {told['TableStatus']}")
         return int(told.get("ItemCount", 0))

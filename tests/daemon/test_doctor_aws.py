@@ -83,6 +83,11 @@ def test_a_table_of_leases_is_looked_at(tmp_path, kinesalite, moto):
     assert found.code == "SF3070"
     assert "has the leases of another stream (arn:of:another)" in found.told
     assert "a table of its own" in found.remedy
+    asyncio.run(dynamodb_tables.create(moto, "of-items"))
+    path.write_text(path.read_text().replace("doctors-leases", "of-items"))
+    found = findings(path)[1]
+    assert "of-items is no table of leases" in found.told
+    assert not found.remedy
     path.write_text(path.read_text().replace(moto.url, "http://127.0.0.1:1"))
     found = findings(path)[1]
     assert found.code == "SF3070"

@@ -8,7 +8,7 @@ from streamfaas.engine.lane import LanePolicy, Surroundings
 from streamfaas.engine.mapping import Mapping
 from streamfaas.engine.requests import RequestIds
 from streamfaas.flow.batch import BatchPolicy
-from streamfaas.flow.errors import Gone, Refused, Unreachable
+from streamfaas.flow.errors import Gone, Mistaken, Refused, Unreachable
 from streamfaas.flow.outcome import Failure, Fault, Success
 from streamfaas.flow.record import Instant, Lane
 from streamfaas.flow.verdict import RetryPolicy
@@ -122,6 +122,17 @@ def test_a_source_that_is_unreachable_is_tried_again_with_one_line_each_time():
         "next try in 1 s"
     )
     assert done.made == 4
+
+
+def test_of_what_is_something_else_nobody_is_asked_whether_credentials_are_right():
+    source = Listed(failing={"open": [Mistaken("stock is no table of leases")]})
+    opened(source, LANE)
+
+    async def body(s):
+        await anyio.sleep(0.5)
+        assert s.view()["reason"] == "stock is no table of leases; next try in 1 s"
+
+    scene(body, source)
 
 
 def test_while_it_is_tried_again_a_source_is_still_degraded():

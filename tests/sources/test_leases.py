@@ -6,7 +6,7 @@ import pytest
 import uvloop
 
 from lease_nodes import fleet
-from streamfaas.flow.errors import Refused
+from streamfaas.flow.errors import Mistaken
 from streamfaas.flow.leases import LATEST, Lease
 from streamfaas.sources.sharded.handed import EPOCH
 from streamfaas.wire.lease_table import Lost
@@ -197,7 +197,7 @@ def test_a_table_of_another_stream_is_refused_and_left_as_it_is(kinesalite, moto
             store = await made.store("two")
             source = made.source("two", store)
             try:
-                with pytest.raises(Refused, match=f"another stream .*{name}.* a table of its own"):
+                with pytest.raises(Mistaken, match=f"another stream .*{name}.* a table of its own"):
                     await source.open(lambda work, name: None)
             finally:
                 await source.close()

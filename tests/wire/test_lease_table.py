@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aws_servers import Aws
-from streamfaas.flow.errors import Gone, Refused, Unreachable
+from streamfaas.flow.errors import Gone, Mistaken, Unreachable
 from streamfaas.flow.leases import SHARD_END, TRIM_HORIZON, Lease
 from streamfaas.wire.aws import AwsAccess
 from streamfaas.wire.lease_table import LeaseTable, Lost, lease_of, row_of
@@ -216,7 +216,7 @@ def test_what_is_no_table_of_leases_is_refused_and_a_missing_one_is_told(aws_ser
         table = LeaseTable(aws_server.access, name, call_seconds=20.0)
         try:
             await table.open()
-            with pytest.raises(Refused, match="no table of leases"):
+            with pytest.raises(Mistaken, match="no table of leases"):
                 await table.ensure()
         finally:
             await table.close()

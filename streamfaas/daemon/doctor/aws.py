@@ -11,7 +11,7 @@ from streamfaas.config.spec import Config
 from streamfaas.config.streams import DynamoDbTrigger, KinesisTrigger
 from streamfaas.daemon.access import aws_access
 from streamfaas.daemon.doctor import Check, Finding, bad, ok
-from streamfaas.flow.errors import Gone, Refused, WorldError
+from streamfaas.flow.errors import Gone, Mistaken, Refused, WorldError
 
 if TYPE_CHECKING:
     from streamfaas.flow.leases import Lease
@@ -21,10 +21,7 @@ _AWAY = "look at `endpoint_url`, the network and the firewall"
 _DENIED = "look at the credentials, and what they permit: "
 _KINESIS = "kinesis:DescribeStreamSummary, ListShards, GetShardIterator, GetRecords"
 _DYNAMODB = "dynamodb:DescribeTable, DescribeStream, GetShardIterator, GetRecords"
-_LEASES = (
-    "dynamodb:DescribeTable, Scan, GetItem, PutItem, UpdateItem, DeleteItem, CreateTable; "
-    "is `table` one of leases?"
-)
+_LEASES = "dynamodb:DescribeTable, Scan, GetItem, PutItem, UpdateItem, DeleteItem, CreateTable"
 _ANOTHER = (
     "give `leases` a table of its own; or delete that one, if nobody reads that stream any more"
 )
@@ -75,6 +72,8 @@ class _Table:
             other = await self.stream.another(leases)
         except Gone:
             return [ok(self.name, f"{self.name} leases: the table {self.table} will be made")]
+        except Mistaken as error:
+            return [bad(self.name, f"{self.name}: {error}", "", "SF3070")]
         except WorldError as error:
             remedy = _DENIED + _LEASES if isinstance(error, Refused) else _AWAY
             return [bad(self.name, f"{self.name}: {error}", remedy, "SF3070")]

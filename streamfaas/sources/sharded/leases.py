@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import anyio
 
-from streamfaas.flow.errors import Busy, Refused, Unreachable
+from streamfaas.flow.errors import Busy, Mistaken, Unreachable
 from streamfaas.flow.leases import (
     AT_TIMESTAMP,
     LATEST,
@@ -236,7 +236,7 @@ class LeasedRoster:
     def _saw(self, rows: Iterable[Lease]) -> None:
         rows, now = list(rows), self._clock()
         if several := next((row.key for row in rows if ":" in row.key), None):
-            raise Refused(
+            raise Mistaken(
                 f"{self._table.name} has leases of several streams ({several}): "
                 "such a table of the Kinesis Client Library cannot be gone on with"
             )
@@ -247,7 +247,7 @@ class LeasedRoster:
     def _must_be_ours(self, rows: Collection[Lease], known: Collection[str] = ()) -> None:
         """Nothing of another stream's is taken, reset or removed."""
         if other := of_another(rows, self.described.of, known):
-            raise Refused(
+            raise Mistaken(
                 f"the table {self._table.name} has the leases of another stream ({other}), and is "
                 "left as it is: give `leases` of this trigger a table of its own, or delete that "
                 "one, if nobody reads that stream any more"
