@@ -10,7 +10,7 @@ from kinesis_shard import BORN, LANE, Shard, record
 from streamfaas.flow.batch import Batch
 from streamfaas.sources.sharded.kinesis import Kinesis
 from streamfaas.sources.sharded.pages import Page, positions
-from streamfaas.sources.sharded.reading import AFTER, AT, SEEN_MS, Reading
+from streamfaas.sources.sharded.reading import AFTER, AT, FIRST, SEEN_MS, Reading
 from streamfaas.wire.shards import Page as Read
 
 AGGREGATED = Kinesis(aggregated=True)
@@ -26,8 +26,10 @@ class Lives(RuleBasedStateMachine):
         self.seen = {}
         self.live(BORN)
 
-    def live(self, mark):
-        self.reading = Reading(LANE, mark, AGGREGATED, overhead_bytes=1, poll_seconds=1.0)
+    def live(self, mark, *, doubted=False):
+        self.reading = Reading(
+            LANE, mark, AGGREGATED, overhead_bytes=1, poll_seconds=1.0, doubted=doubted
+        )
         self.next = mark.position
         self.settled = mark.position
 
@@ -36,6 +38,7 @@ class Lives(RuleBasedStateMachine):
         if self.reading.ended:
             return
         read = self.shard.read(self.reading.start(), limit)
+        assert not self.reading.missed(self.reading.place, read) or not self.reading.place
         if read.records and not self.reading.anchored:
             self.durable = self.reading.anchor(read)
         self.reading.take(read)
@@ -64,9 +67,9 @@ class Lives(RuleBasedStateMachine):
         self.next = data.draw(st.integers(self.settled, self.next - 1))
         self.reading.rewind(self.next)
 
-    @rule()
-    def restart(self):
-        self.live(getattr(self, "durable", BORN))
+    @rule(doubted=st.booleans())
+    def restart(self, doubted):
+        self.live(getattr(self, "durable", BORN), doubted=doubted)
 
     @rule()
     def all_of_it_is_read_in_the_end(self):
@@ -142,3 +145,26 @@ def test_a_record_to_go_on_at_that_is_not_there_any_more_is_missed():
     assert reading.missed(place, Read([], None, 0, 0))
     reading.take(Read([there], "iterator", 0, 10))
     assert not reading.place
+
+
+def test_of_a_mark_in_doubt_what_follows_is_read_on_where_its_record_is_there_and_leaps_else():
+    mark = BORN._replace(position=7, kind=AFTER, sequence=record(3, b"")["SequenceNumber"])
+    there, later = record(3, b"x"), record(4, b"y")
+
+    def begun():
+        reading = Reading(LANE, mark, Kinesis(), overhead_bytes=1, poll_seconds=1.0, doubted=True)
+        start = reading.start()
+        assert (start.kind, start.sequence) == (AT, reading.place)
+        return reading
+
+    reading = begun()
+    assert not reading.missed(reading.place, Read([], "iterator", 1, 0))  # nothing is known yet
+    assert not reading.missed(reading.place, Read([there, later], "iterator", 0, 10))
+    reading.take(Read([there, later], "iterator", 0, 10))
+    assert not reading.doubted
+    assert [(run.first, run.last) for run in reading.waiting] == [(7, 7)]
+    for without in (Read([later], "iterator", 0, 10), Read([], "iterator", 0, 0)):
+        reading = begun()
+        assert reading.missed(reading.place, without)
+        assert reading.leap(100)
+        assert (reading.mark.position, reading.place, reading.start().kind) == (107, "", FIRST)

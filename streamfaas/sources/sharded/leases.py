@@ -64,6 +64,7 @@ class LeasedRoster:
         assert options.leases is not None
         self.described = Described("", "", 0.0, None)
         self.gone: frozenset[str] = frozenset()  # nobody has a lease of such a shard
+        self.doubted: frozenset[str] = frozenset()  # their positions leap when they are taken
         self.fresh: dict[str, str] = {}
         self.worker = options.leases.worker
         self._terms = Terms(options.leases.failover_seconds)

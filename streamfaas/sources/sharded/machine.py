@@ -355,6 +355,7 @@ class ShardedLog:
                 poll_seconds=self._options.poll_seconds,
                 iterator=self._roster.fresh.pop(mark.shard, None),
                 gone=mark.shard in self._roster.gone,
+                doubted=mark.shard in self._roster.doubted,
             )
             self._lanes.open(reading)
             self._spawn(partial(self._poller.read_on, reading), reading.name)

@@ -96,6 +96,9 @@ class Poller:
             await self._keeper.put(reading.anchor(read))
             reading.durable = reading.mark
         place = reading.place
+        if reading.doubted and reading.missed(place, read) and reading.leap(EPOCH):
+            self._roster.tell_passed(reading.name)
+            return  # and is read from the oldest record on
         reading.take(read)
         if read.behind_ms == 0:
             reading.tip_at = asked

@@ -22,6 +22,9 @@ FIRST = "TRIM_HORIZON"
 SINCE = "AT_TIMESTAMP"
 """The ways in which reading begins at a mark, as the services name them."""
 
+ALL = 1 << 62
+"""Records of one sequence number, however many there are."""
+
 PASS_MARGIN_MS = 60_000
 """Of records that are older than the trigger by the service's clock, these may still be newer: some
 services date them by the minute. So many may come that need not."""
@@ -49,6 +52,7 @@ class Reading:
         poll_seconds: float,
         iterator: str | None = None,
         gone: bool = False,
+        doubted: bool = False,
     ) -> None:
         self.lane = lane
         self.mark = mark
@@ -59,6 +63,8 @@ class Reading:
         self.iterator = iterator
         self.ended = mark.ended or gone
         """Nothing more comes; what came may not be finished with."""
+        self.doubted = doubted and bool(mark.sequence)
+        """What follows the mark's record may be lost to retention, unless that one is there."""
         self.leaving = False
         """Its lane was told to close, all of the shard being finished with."""
         self.behind_ms: int | None = None
@@ -104,6 +110,9 @@ class Reading:
             return Start(AFTER, self._read)
         mark = self.mark
         self._skip = self._next - mark.position
+        if self.doubted and mark.kind == AFTER:
+            self._done = (mark.sequence, ALL)
+            return Start(AT, mark.sequence)
         self._done = (mark.sequence, mark.sub) if mark.sub else None
         if mark.kind == FIRST and mark.at_ms:
             self._since_ms = mark.at_ms - PASS_MARGIN_MS
@@ -133,11 +142,14 @@ class Reading:
     @property
     def place(self) -> str:
         """The record that must be the first to be read, where reading goes on at one."""
-        return self.mark.sequence if self._read is None and self.mark.kind == AT else ""
+        at = self.mark.kind == AT or self.doubted
+        return self.mark.sequence if self._read is None and at else ""
 
     def missed(self, place: str, read: Read) -> bool:
         """That record is not there any more, as far as has been read."""
-        return self._dialect.sequence(read.records[0]) != place if read.records else self.ended
+        if read.records:
+            return self._dialect.sequence(read.records[0]) != place
+        return self.ended or read.next is None or (self.doubted and read.behind_ms == 0)
 
     def take(self, read: Read) -> None:
         """What was read waits for its lane."""
@@ -152,7 +164,7 @@ class Reading:
         records = self._unfinished(self._dialect.apart(read.records))
         skipped = min(self._skip, len(records))
         records, self._skip = records[skipped:], self._skip - skipped
-        self._read = self._dialect.sequence(read.records[-1])
+        self._read, self.doubted = self._dialect.sequence(read.records[-1]), False
         if records:
             page = Page(self._next, records, self._dialect, self._overhead_bytes)
             self._next = page.last + 1
@@ -193,7 +205,7 @@ class Reading:
         self._next += positions
         self.mark = self.mark._replace(position=self._next, kind=FIRST, sequence="", sub=0, at_ms=0)
         self._read, self.iterator, self._skip, self._since_ms = None, None, 0, 0
-        self._done = None
+        self._done, self.doubted = None, False
         return True
 
     @property

@@ -38,6 +38,7 @@ class Roster:
         self.described = Described("", "", 0.0, None)
         """The life of the stream that is read."""
         self.gone: set[str] = set()
+        self.doubted: set[str] = set()
         """Shards of which nothing is left to be read: their lanes open and end, for whoever has to
         do something at their end."""
         self.fresh: dict[str, str] = {}
@@ -181,12 +182,14 @@ class Roster:
                 f"nothing was read for about as long as the stream keeps records; what followed "
                 f"{', '.join(ended)} may have been lost"
             )
-        return {
-            shard: self._leapt(mark)
-            if shard not in self.gone and may_be_trimmed(mark, limit, newest)
-            else mark
+        old = {
+            shard
             for shard, mark in marks.items()
+            if shard not in self.gone and may_be_trimmed(mark, limit, newest)
         }
+        self.doubted = {shard for shard in old if marks[shard].sequence}
+        leaps = old - self.doubted
+        return {name: self._leapt(mark) if name in leaps else mark for name, mark in marks.items()}
 
     def _leapt(self, mark: Mark) -> Mark:
         self._warn(told_of(mark))
