@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import subprocess
 import sys
 import tomllib
@@ -41,7 +42,8 @@ def ruff(code: str, name: str) -> str:
     return done.stdout
 
 
-def used(code: bytes | str) -> set[str]:
+@functools.cache
+def used(code: bytes | str) -> frozenset[str]:
     """The full names of what is imported, or reached from an imported module."""
     tree = ast.parse(code)
     known: dict[str, str] = {}
@@ -61,7 +63,7 @@ def used(code: bytes | str) -> set[str]:
         if isinstance(node, ast.Attribute):
             first, _, rest = ast.unparse(node).partition(".")
             found.add(f"{known.get(first, first)}.{rest}")
-    return found
+    return frozenset(found)
 
 
 def starts_tasks(code: bytes | str) -> set[str]:
