@@ -50,11 +50,6 @@ from streamfaas.wire.shards import Origin, Stream
 CLOSE_SECONDS = 5.0
 """How long the last marks are tried to be written for."""
 
-WRITES_MAX = 8
-WRITES_SECONDS = 0.1
-"""How often the last mark of a shard that is given away is tried to be written, and how much longer
-the pause is each time."""
-
 
 class ShardedLog:
     """Reads all shards of a stream, by polling.
@@ -280,7 +275,7 @@ class ShardedLog:
         if reading.leaving:
             reading.mark = reading.mark._replace(ended=True, seen_ms=self._time.now_ms())
             self._roster.end(reading.name)
-        await self._write_down([reading])
+        await self._keeper.write_last([reading], self._is_ours)
         reading.over = True
         reading.wanted.set()
         if self._leases is not None:
@@ -306,7 +301,7 @@ class ShardedLog:
         self._lanes.over = True
         try:
             with anyio.move_on_after(CLOSE_SECONDS):
-                await self._write_down(list(self._readings.values()))
+                await self._keeper.write_last(list(self._readings.values()), self._is_ours)
                 if self._leases is not None:
                     await self._leases.let_go()
         finally:
@@ -399,15 +394,6 @@ class ShardedLog:
         if (state, over) != (self._state, self._reason):
             self._state, self._reason = state, over
             self._emit(SourceChanged(self.name, state, over))
-
-    async def _write_down(self, readings: Collection[Reading]) -> None:
-        """The last marks, before others read on from them: once more where nobody has heard that
-        they stand, while the leases are surely ours."""
-        for times in range(1, WRITES_MAX + 1):
-            await self._keeper.write()
-            if not any(each.dirty and self._is_ours(each) for each in readings):
-                return
-            await anyio.sleep(times * WRITES_SECONDS)
 
     def _moved(self, reading: Reading) -> None:
         self._lanes.finish(reading)

@@ -14,6 +14,11 @@ from streamfaas.flow.record import Lane
 from streamfaas.sources.sharded.reading import Reading
 from streamfaas.store.shards import Mark
 
+WRITES_MAX = 8
+WRITES_SECONDS = 0.1
+"""How often the last mark of a shard that is given away is tried to be written, and how much longer
+the pause is each time."""
+
 
 class Marks(Protocol):
     """Where the marks of one trigger live. Errors are `StoreError`s and `WorldError`s."""
@@ -90,6 +95,17 @@ class Keeper:
             each.reading.durable = each.mark
         if any(each.dirty for each in dirty):
             self._dirty.set()
+
+    async def write_last(
+        self, readings: Collection[Reading], is_ours: Callable[[Reading], bool]
+    ) -> None:
+        """The last marks, before others read on from them: once more where nobody has heard that
+        they stand, while they are surely ours."""
+        for times in range(1, WRITES_MAX + 1):
+            await self.write()
+            if not any(each.dirty and is_ours(each) for each in readings):
+                return
+            await anyio.sleep(times * WRITES_SECONDS)
 
 
 @contextmanager
