@@ -7,11 +7,18 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from typing import TypeAlias
 
 from streamfaas.config import document
 from streamfaas.config.connections import AwsConnection
-from streamfaas.config.delivery import FunctionDestination, KafkaDestination, SqsDestination
+from streamfaas.config.delivery import (
+    FunctionDestination,
+    KafkaDestination,
+    S3Destination,
+    SqsDestination,
+)
+from streamfaas.config.object_stores import ObjectStoreTrigger
 from streamfaas.config.rules.case import Case, clusters, of_kind
 from streamfaas.config.spec import Config
 from streamfaas.config.triggers import KafkaTrigger, SqsTrigger
@@ -23,11 +30,17 @@ MATCHES_MAX = 200_000
 NAMED_MAX = 50
 """Names of one circle that a message has room for."""
 
-Topic: TypeAlias = tuple[str, str]  # its cluster, its name; a queue counts as one of its service
+Topic: TypeAlias = tuple[str, str]  # its cluster, its name; queues and buckets count as such
 Node: TypeAlias = str | Topic  # a function, or a topic
 
 QUEUES = "queues of "
 """What the service of a queue begins with, in place of a cluster."""
+
+BUCKETS = "buckets of "
+"""And that of a bucket."""
+
+LETTERS = "aws/lambda/"
+"""What the key of a letter begins with; it ends with hexadecimal digits."""
 
 
 @dataclass(slots=True)
@@ -81,6 +94,8 @@ def _sent(config: Config) -> Iterator[tuple[document.Path, str, Node]]:
                 yield (*path, "topic"), str(path[1]), (known[connection], topic)
             case SqsDestination(connection=connection, queue=queue):
                 yield (*path, "queue"), str(path[1]), _queue(config, connection, queue)
+            case S3Destination(connection=connection, bucket=bucket):
+                yield (*path, "bucket"), str(path[1]), _bucket(config, connection, bucket)
             case _:
                 pass  # a file's reader is no trigger of ours: see SF1072
 
@@ -90,6 +105,20 @@ def _queue(config: Config, connection: str, queue: str) -> Topic:
     service = config.connections.get(connection)
     place = (service.endpoint_url or service.region) if isinstance(service, AwsConnection) else ""
     return QUEUES + place, re.split("[:/]", queue)[-1]
+
+
+def _bucket(config: Config, connection: str, bucket: str) -> Topic:
+    """A bucket of a store; those of AWS are in one place, whatever their region."""
+    store = config.connections.get(connection)
+    place = (store.endpoint_url or "AWS") if isinstance(store, AwsConnection) else connection
+    return BUCKETS + place, bucket
+
+
+def _hears_of_letters(trigger: ObjectStoreTrigger) -> bool:
+    """Whether each letter that is put into its bucket is an event of it."""
+    begins = LETTERS.startswith(trigger.prefix)
+    created = any(event.startswith(("s3:*", "s3:ObjectCreated")) for event in trigger.events)
+    return begins and created and re.fullmatch("[0-9a-f-]*", trigger.suffix) is not None
 
 
 def _written(nodes: Iterator[Node]) -> dict[str, list[str]]:
@@ -104,10 +133,9 @@ def _read(case: Case, readers: _Readers) -> Iterator[Problem]:
     """Fills in who reads what is written."""
     known = clusters(case.config)
     written = {(cluster, topic) for cluster, topics in readers.written.items() for topic in topics}
-    for path, queue in of_kind(case.config, SqsTrigger):
-        node = _queue(case.config, queue.connection, queue.queue)
+    for (_, function, _, name), node in _services_read(case.config):
         if node in written:
-            readers.add(node, str(path[1]), str(path[3]))
+            readers.add(node, str(function), str(name))
     for path, trigger in of_kind(case.config, KafkaTrigger):
         cluster, (_, function, _, name) = known.get(trigger.connection, ""), map(str, path)
         for topic in trigger.topics:
@@ -120,6 +148,17 @@ def _read(case: Case, readers: _Readers) -> Iterator[Problem]:
     if readers.matches >= MATCHES_MAX:
         message = "there are too many patterns to tell whether one of them reads a destination"
         yield case.tell("SF1092", ("functions",), message, key=True, warning=True)
+
+
+def _services_read(config: Config) -> Iterator[tuple[document.Path, Topic]]:
+    """What triggers read of AWS and what is like it: queues, and buckets that letters may be in."""
+    for path, queue in of_kind(config, SqsTrigger):
+        yield path, _queue(config, queue.connection, queue.queue)
+    for path, objects in of_kind(config, ObjectStoreTrigger):
+        stores = {getattr(objects, name, None) for name in ("connection", "store")} - {None}
+        for store, bucket in product(stores, objects.bucket):
+            if _hears_of_letters(objects):
+                yield path, _bucket(config, str(store), bucket)
 
 
 def _own(readers: _Readers, sender: str, node: Node) -> str:
@@ -167,6 +206,8 @@ def _shown(circle: Sequence[Node]) -> str:
 
 
 def _kind(node: Node) -> str:
+    if node[0].startswith(BUCKETS):
+        return "bucket"
     return "queue" if node[0].startswith(QUEUES) else "topic"
 
 
