@@ -8,6 +8,7 @@ from collections.abc import Mapping as Table
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
+import anyio
 from pydantic import AwareDatetime, BaseModel, Field, ValidationError
 
 from streamfaas.api.server import Request, Response
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 GRACE_SECONDS = 30.0
 GRACE_SECONDS_MAX = 900.0
 """How long a seek lets what is in flight end: not at all, or as long as a function may run."""
+
+PLAN_SECONDS = 30.0
+"""How long what a log says of its places is waited for; less than who asked us waits."""
 
 SHORT = "async"
 """What people may call the asynchronous invocations of a function."""
@@ -151,7 +155,9 @@ class Steering:
             held = ", ".join(lane.name for lane in sorted(standing)) or "none now"
             return _no(409, f"no partition or shard {', '.join(unknown)} is here: {held}{others}")
         if asked.spots is None:
-            return await self._planned(source, lanes, asked)
+            with anyio.move_on_after(PLAN_SECONDS):
+                return await self._planned(source, lanes, asked)
+            return _no(503, f"what {name} reads from did not answer within {PLAN_SECONDS:g} s")
         spots = {lane: asked.spots[lane.name] for lane in lanes}
         if wrong := await _outside(source, spots):
             return _no(409, wrong)

@@ -6,12 +6,17 @@ import json
 import time
 from datetime import UTC, datetime
 
+import anyio
 import pytest
 from click.testing import CliRunner
 
 from daemon_process import DaemonProcess, write_project
+from engine.test_seek import scene
+from streamfaas.api.server import Request
 from streamfaas.cli.main import main as command
 from streamfaas.daemon.measured import unready
+from streamfaas.daemon.steering import Steering
+from streamfaas.sources.memory import Memory
 
 pytestmark = pytest.mark.slow
 
@@ -256,3 +261,19 @@ def test_a_place_that_cannot_be_is_refused_in_words_of_ours(tmp_path):
         ):
             assert told in asked(daemon, "seek", "orders/stream", "--to", to, "-y", code=2)
         assert daemon.stop() == 0
+
+
+def test_of_a_log_that_does_not_say_its_places_that_is_told_and_nothing_moves(monkeypatch):
+    async def hangs(source, lanes, to):
+        await anyio.sleep_forever()
+
+    monkeypatch.setattr(Memory, "places", hangs)
+
+    async def body(s):
+        steering = Steering({}, {"f/t": s.mapping}, brakes=None, emit=s.signals.append)
+        told = await steering.handle(Request("POST", "/seek/f/t", b'{"to": "earliest"}'))
+        assert told.status == 503
+        assert b"what f/t reads from did not answer within 30 s" in told.body
+        await s.finished()
+
+    scene(body)
