@@ -147,7 +147,7 @@ class Steering:
         source: object = mapping.source
         if not isinstance(source, Seekable):
             kind = getattr(source, "kind", "")
-            return _no(409, f"a {kind} trigger cannot be read on from another place")
+            return _no(409, f"a trigger of type {kind} cannot be read on from another place")
         standing = source.standing()
         lanes, unknown = _chosen(standing, asked.spots or asked.partitions)
         if unknown:

@@ -172,7 +172,7 @@ def test_what_cannot_be_sought_is_told(tmp_path):
             daemon, "seek", "orders/x", "--to", "latest", code=2
         )
         told = asked(daemon, "seek", "orders/files", "--to", "latest", code=1)
-        assert "a directory trigger cannot be read on from another place" in told
+        assert "a trigger of type directory cannot be read on from another place" in told
         assert "is not earliest, latest, an offset, or a time" in asked(
             daemon, *seek, "noon", code=2
         )
