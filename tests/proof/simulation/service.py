@@ -257,20 +257,24 @@ class Service:
     def changed_hands(self, lease: Lease, worker: str) -> None:
         """Whose lease has expired may have finished with more than it could say; of whom it was
         taken before that, as the library does it, goes on until it hears so."""
-        world, owner = self._world, lease.owner
+        world, owner, books = self._world, lease.owner, self._world.books
         world.story.tell("table", "{} takes {} of {}", worker, lease.key, owner)
         if not owner or owner == worker:
             return
-        expired = world.now >= self.written_at[lease.key] + LEASE_SECONDS
-        row = world.books.harm("seat-lost", owner, world.now - LEASE_SECONDS if expired else None)
+        expires = self.written_at[lease.key] + LEASE_SECONDS
+        expired = world.now >= expires
+        row = books.harm("seat-lost", owner, world.now - LEASE_SECONDS if expired else None)
         if not expired:
+            books.harmed[row] = replace(books.harmed[row], end=expires)
             self._taken_from[lease.key, owner] = row
 
-    def heard(self, key: str, owner: str) -> None:
-        """That it has lost a lease."""
-        if (row := self._taken_from.pop((key, owner), None)) is not None:
-            harmed = self._world.books.harmed
-            harmed[row] = replace(harmed[row], end=self._world.now)
+    def heard(self, key: str, name: str) -> None:
+        """Who has lost a lease knows it, or is no more."""
+        harmed, now = self._world.books.harmed, self._world.now
+        for one in [(k, owner) for k, owner in self._taken_from if k == key]:
+            if one[1].startswith(name):
+                row = self._taken_from.pop(one)
+                harmed[row] = replace(harmed[row], end=min(now, harmed[row].end or now))
 
     def _commit(self, number: int, offset: int) -> None:
         if self.committed.get(number) != offset:
@@ -281,9 +285,8 @@ class Service:
 
     def noticed(self, name: str) -> None:
         """Who is no more reads nothing any more, whoever has its leases."""
-        for key, owner in list(self._taken_from):
-            if owner.startswith(name):
-                self.heard(key, owner)
+        for key, _ in list(self._taken_from):
+            self.heard(key, name)
 
     @property
     def finished(self) -> bool:

@@ -96,7 +96,6 @@ class Shards(ShardedLog):
 
     def __init__(self, process: Process, service: Service) -> None:
         self._process = process
-        self._service = service
         world, plan = process.world, process.world.plan
         start = plan.start if isinstance(plan.start, str) else EPOCH + plan.start
         made = world.time_of(("source", process.name))
@@ -126,11 +125,6 @@ class Shards(ShardedLog):
     async def open(self, spawn: Spawn) -> None:
         self._process.seat = self._seat
         await super().open(spawn)
-
-    def _give_up(self, shard: str, grace_seconds: float, *, lost: bool) -> None:
-        if lost:
-            self._service.heard(shard, self._seat)
-        super()._give_up(shard, grace_seconds, lost=lost)
 
     async def next(self, ready: Collection[Lane]) -> Arrival:
         arrival, world = await super().next(ready), self._process.world

@@ -43,7 +43,10 @@ class Tenants:
         return await self._ask("scan", lambda: list(self._rows.values()))
 
     async def get(self, key: str) -> Lease | None:
-        return await self._ask("get", lambda: self._rows.get(key))
+        """So an owner finds out why its write was refused."""
+        row = await self._ask("get", lambda: self._rows.get(key))
+        self._service.heard(key, f"{self._process.name}/")
+        return row
 
     async def make(self, lease: Lease) -> None:
         def act() -> None:
