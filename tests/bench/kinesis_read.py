@@ -7,6 +7,7 @@ peer (`pip install async-kinesis`). CPU in seconds per million records, of the r
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import base64
 import json
@@ -15,8 +16,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import AsyncExitStack
-from importlib.util import find_spec
+from contextlib import AsyncExitStack, suppress
+from importlib.metadata import PackageNotFoundError, version
 
 from measure import Result, in_turn, machine, rss_mb, table
 
@@ -216,13 +217,16 @@ def contestant(reader: str, pages: int) -> Callable[[], Result]:
 
 
 def main() -> None:
-    pages = int(sys.argv[1]) if len(sys.argv) > 1 else 20
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("pages", type=int, nargs="?", default=20)
+    pages = parser.parse_args().pages
     contestants = {
         "aiobotocore as it comes": contestant("stock", pages),
         "streamfaas: pages": contestant("ours", pages),
         "streamfaas: pages, and events of 1,000": contestant("events", pages),
     }
-    if find_spec("kinesis") is not None:
+    with suppress(PackageNotFoundError):
+        version("async-kinesis")
         contestants["async-kinesis"] = contestant("async-kinesis", pages)
     print(machine())
     results = in_turn(contestants, ROUNDS)
