@@ -74,37 +74,29 @@ class Aside:
     def spare(self, run: Run) -> list[Run]:
         """A run in pieces: of what a letter speaks of nothing is left to be run. What has become of
         those records is known, and counted."""
-        # a state may lack what only a letter about success knows of: that runs again
-        kind = intents.FAILURE if self._lane.panes is not None else None
-        pieces, status, policy = (
-            spared(run, self._ranges(kind)),
-            self._lane.status,
-            self._lane.policy,
-        )
-        set_aside = _spoken_of(run, self._ranges(intents.FAILURE))
+        status, policy = self._lane.status, self._lane.policy
+        pieces = spared(run, _ranges_of([each for each in self.guards if not self._again(each)]))
+        failures = [each for each in self.guards if each.kind == intents.FAILURE]
+        set_aside = _spoken_of(run, _ranges_of(failures))
         status.set_aside += set_aside
         status.records += run.count - sum([piece.count for piece in pieces]) - set_aside
         if policy.set_aside.name != policy.last_resort.name:
-            there = self._ranges(intents.FAILURE, policy.last_resort.name)
-            status.elsewhere += _spoken_of(run, there)
+            there = [each for each in failures if each.destination == policy.last_resort.name]
+            status.elsewhere += _spoken_of(run, _ranges_of(there))
         return pieces
 
-    def _ranges(
-        self, kind: intents.Kind | None = None, place: str | None = None
-    ) -> list[tuple[int, int]]:
-        chosen = (
-            guard
-            for guard in self.guards
-            if kind in {None, guard.kind} and place in {None, guard.destination}
-        )
-        return sorted({each for guard in chosen for each in guard.ranges})
+    def _again(self, guard: Intent) -> bool:
+        """Whether what it speaks of runs again, since a state may lack what only a letter about
+        success knows of. That of a window is lost where there are no windows any more."""
+        success = guard.kind == intents.SUCCESS and self._lane.panes is not None
+        return success or guard.kind == intents.WINDOWED
 
     async def resume(self, batch: Batch, strand: Strand) -> bool:
         """Sends the letters about a batch that an earlier life has not; those about what ran again
         are ticked off at its end, since others tell of that. False: closed first."""
         for guard in [guard for guard in self.guards if _about(guard, batch)]:
             known, left = guard, _not_yet(guard, batch, ordered=self._ordered)
-            again = guard.kind == intents.SUCCESS and self._lane.panes is not None
+            again = self._again(guard)
             if guard.state == intents.INTENDED and not (again and left):
                 to = self._destination(guard)
                 parcel = _Parcel(guard, guard.letters, to, strand.trace.sending(to.kind, to.name))
@@ -159,9 +151,11 @@ class Aside:
 
     async def succeeded(self, batch: Batch, outcome: Success, strand: Strand) -> bool:
         """Until the success destination, where there is one, has the answer."""
-        to, batch = self._lane.policy.on_success, batch.of_records
+        to = self._lane.policy.on_success
         if to is None:
             return True
+        kind = intents.SUCCESS if batch.pane is None else intents.WINDOWED
+        batch = batch.of_records
         ending = self._ending(batch, documents.SUCCESS, outcome, strand)
         if isinstance(ending, AsyncEnding):
             letters = documents.async_letters(ending, payload=to.payload)
@@ -169,7 +163,7 @@ class Aside:
             letters = documents.success_letters(
                 ending, per_record=to.per_record, payload=to.payload
             )
-        parcel = self._parcel(batch, intents.SUCCESS, documents.SUCCESS, letters, to, strand=strand)
+        parcel = self._parcel(batch, kind, documents.SUCCESS, letters, to, strand=strand)
         if _goes_round(parcel):  # such a chain ends here, where it can be seen
             return await self.give_up(batch, Condition.RECURSIVE, None, strand)
         return await self._deliver([parcel], strand)
@@ -383,7 +377,7 @@ class Aside:
         """Where its letters were to go, or what stands in its place today."""
         policy = self._lane.policy
         usual = policy.set_aside
-        if guard.kind == intents.SUCCESS and policy.on_success is not None:
+        if guard.kind != intents.FAILURE and policy.on_success is not None:
             usual = policy.on_success
         known = (usual, policy.dead_letter, policy.last_resort)
         return next((to for to in known if to and to.name == guard.destination), usual)
@@ -425,6 +419,10 @@ def _about(intent: Intent, batch: Batch) -> bool:
         for run in batch.runs
         for first, last in intent.ranges
     )
+
+
+def _ranges_of(guards: Sequence[Intent]) -> list[tuple[int, int]]:
+    return sorted({each for guard in guards for each in guard.ranges})
 
 
 def _spoken_of(run: Run, ranges: Sequence[tuple[int, int]]) -> int:

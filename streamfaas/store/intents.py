@@ -56,12 +56,14 @@ SETTLED: State = "settled"
 
 FAILURE: Kind = "failure"
 SUCCESS: Kind = "success"
+WINDOWED: Kind = "windowed"
+"""A success whose answer is the state of a window. That is durable after the letter, if at all."""
 
 ROW_BYTES = 512
 """What an intent takes beside its letters and its event, about."""
 
 State: TypeAlias = Literal["intended", "delivered", "settled"]
-Kind: TypeAlias = Literal["failure", "success"]
+Kind: TypeAlias = Literal["failure", "success", "windowed"]
 
 _COLUMNS = (
     "number, id, mapping, lane, ranges, last, destination, kind, condition, records, made_ms, "

@@ -154,6 +154,15 @@ KEPT = {
             Fault(at=34.31, kind="split", count=28), Fault(at=59.3, kind="down", seconds=3686.72),
         ),
     ),
+    "what only the letter about a window knows runs again once there are no windows": Plan(
+        seed=608, kind="shards", lanes=3, records=2, spread=40.0, keys=1, batch_bytes=6000,
+        retries=1, backoff_max=2.0, answers=True, commit=0.0, tumbling=(0.0, 10.0),
+        faults=(
+            Fault(at=11.1, kind="reload", where=1),
+            Fault(at=33.9, kind="destination-refuses", seconds=12.0, count=10),
+            Fault(at=42.48, kind="reload", where=1),
+        ),
+    ),
 }  # fmt: skip
 
 
