@@ -13,7 +13,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import AbstractAsyncContextManager, contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,7 +64,9 @@ class Kinesis:
     async def create(self, name: str, shards: int) -> None:
         """Returns once the stream can be used."""
         async with self.client() as client:
-            await client.create_stream(StreamName=name, ShardCount=shards)
+            # the SDK asks again where an answer was lost on its way, and the stream is there then
+            with suppress(client.exceptions.ResourceInUseException):
+                await client.create_stream(StreamName=name, ShardCount=shards)
             await active(client, name)
 
     async def put(self, name: str, records: list[tuple[str, bytes]]) -> None:
