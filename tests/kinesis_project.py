@@ -66,7 +66,8 @@ def project(folder, kinesis, stream, **trigger):
 def executed(folder):
     """Shard, and pairs of key and id, of each batch that a handler has had."""
     ledger = folder / "out" / "ledger.jsonl"
-    return [json.loads(line) for line in ledger.read_text().splitlines()] if ledger.exists() else []
+    lines = ledger.read_text().split("\n")[:-1] if ledger.exists() else []  # the last: half written
+    return [json.loads(line) for line in lines]
 
 
 def ids(folder):

@@ -51,7 +51,7 @@ def project(folder: Path, example: str, bucket: str, *changes: tuple[str, str]) 
 def had(folder: Path) -> list[tuple[str, str]]:
     """Name and key of each event that the function has had."""
     ledger = folder / "out" / "ledger"
-    lines = ledger.read_text().splitlines() if ledger.exists() else []
+    lines = ledger.read_text().split("\n")[:-1] if ledger.exists() else []
     found = map(json.loads, lines)
     return [(each["name"], each["key"]) for each in found]
 
